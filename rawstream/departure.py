@@ -1,0 +1,103 @@
+"""Who has hung up: one watch over all connections, so that none needs a task of its own.
+
+A task that only waits for its client to leave would double what a connection costs. Instead
+each socket is registered, once, in one epoll set for EPOLLRDHUP: "the peer has closed, or shut
+down its sending half". The set is itself a file descriptor, and a single Trio task waits for
+that one to become readable. It works while received bytes lie unread, where a peeking read
+would see the bytes and not the end behind them.
+
+Edge-triggered: a half-close is told once, and a reset that comes later is told again.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+PEEK_SECONDS = 0.1
+"""How often the fallback looks at its sockets; a tenth of a second is still "at once" to people."""
+
+
+class Departures(Protocol):
+    """Calls `left()` when the peer of a watched socket hangs up; possibly again, on a reset."""
+
+    def watch(self, sock: trio.socket.SocketType, left: Callable[[], None]) -> None:
+        """Start watching. `left` is called from another task and must not block."""
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        """Stop watching; call it in the same step as, and before, closing the socket, whose
+        descriptor may belong to the next connection a moment later."""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+
+
+class EpollDepartures:
+    """Where there is epoll: Linux."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._left: dict[int, Callable[[], None]] = {}
+
+    def watch(self, sock: trio.socket.SocketType, left: Callable[[], None]) -> None:
+        fd = sock.fileno()
+        self._left[fd] = left
+        self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        fd = sock.fileno()
+        if self._left.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    async def run(self) -> None:
+        with self._epoll:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                for fd, _ in self._epoll.poll(0):
+                    # One call may close another's socket: ask again who is still here.
+                    if left := self._left.get(fd):
+                        left()
+
+
+class PeekingDepartures:
+    """Elsewhere: look at every socket now and then. It sees an end only once all bytes before
+    it have been read, and costs a system call a connection each time."""
+
+    def __init__(self) -> None:
+        self._left: dict[trio.socket.SocketType, Callable[[], None]] = {}
+
+    def watch(self, sock: trio.socket.SocketType, left: Callable[[], None]) -> None:
+        self._left[sock] = left
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        self._left.pop(sock, None)
+
+    async def run(self) -> None:
+        while True:
+            await trio.sleep(PEEK_SECONDS)
+            for sock, left in list(self._left.items()):
+                if sock in self._left and _at_end(sock.fileno()):
+                    del self._left[sock]
+                    left()
+
+
+def _at_end(fd: int) -> bool:
+    """Whether the next read would find the end, without waiting and without taking a byte."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        sock.detach()
+
+
+def departures() -> Departures:
+    """The best watch this system has."""
+    return EpollDepartures() if hasattr(select, "epoll") else PeekingDepartures()

@@ -1,0 +1,52 @@
+"""The errors a handler can meet or raise: theirs carry the reply they deserve, ours say what broke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+
+class HTTPError(Exception):
+    """The request deserves an error status. Raised by the library and by handlers alike; it is
+    answered with `status`, `headers` and `text` on one line, if no response has begun.
+
+    `status` is an HTTP status code of RFC 9110 section 15, 400 to 599.
+    """
+
+    def __init__(
+        self, status: int, text: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text or HTTPStatus(status).phrase
+        self.headers = headers
+
+
+class ClientGone(Exception):
+    """The client has left, or has stopped reading for `Limits.send_seconds`.
+
+    Handlers rarely see it: their connection is cancelled in the same moment, and Trio's own
+    cancellation ends them. Only who sends from inside a shield, or from a task outside the
+    handler, gets this.
+    """
+
+    def __init__(self, how: str = "client left") -> None:
+        super().__init__(how)
+
+
+class BrokenStream(Exception):
+    """An earlier send was cancelled half way, so the bytes on the wire end inside a chunk or a
+    frame: nothing but closing may follow, and every later send raises this."""
+
+
+class WebSocketClosed(Exception):
+    """The WebSocket is closed, or closing; nothing can be sent or received any more.
+
+    `code` and `reason` are the peer's (RFC 6455 section 7.1.5): 1005 when it gave none, 1006
+    when it left without a word, ours when we closed first.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,108 @@
+"""Every number the server lives by, each with its unit and its reason.
+
+All of them can be changed: `serve(handler, limits=Limits(idle_seconds=30))`. Nothing in the
+server waits, buffers or counts without one of these above it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The bounds of one server. Times are seconds, sizes bytes, the rest are counts."""
+
+    # -- The request head ------------------------------------------------------------------
+
+    head_seconds: float = 10
+    """From accept (TLS handshake included), or from the first byte of a later request, to the
+    end of the head. One deadline over the whole head: a byte now and then does not extend it."""
+
+    head_bytes: int = 64 * KIB
+    """Request line and fields together; more is 431. Node allows 16 KiB, nginx 32, Apache 800."""
+
+    header_count: int = 100
+    """Fields in a head; more is 431. Apache's and Go's users meet the same number."""
+
+    target_bytes: int = 8 * KIB
+    """The request target; longer is 414. RFC 9112 section 3 asks for at least 8,000 octets."""
+
+    # -- The request body ------------------------------------------------------------------
+
+    body_bytes: int = MIB
+    """What `request.body()` collects; more is 413. `request.stream()` has no such limit.
+    nginx has the same default."""
+
+    body_seconds: float = 30
+    """A body that stays silent this long is answered 408. nginx waits 60."""
+
+    # -- The connection --------------------------------------------------------------------
+
+    idle_seconds: float = 75
+    """A kept-alive connection without a request closes silently after this; nginx's number."""
+
+    send_seconds: float = 30
+    """One send that makes no progress for this long closes the connection: the client has
+    stopped reading, and what is buffered for it must not stay for ever."""
+
+    leave_seconds: float = 1
+    """What a handler still has once its client has said goodbye but deserves to be finished
+    with: a WebSocket handler told of the close, a request whole before its client half-closed."""
+
+    linger_seconds: float = 2
+    linger_bytes: int = 256 * KIB
+    """An answer given before the request was read to its end: how long and how much is still
+    read and thrown away, so that the answer is not lost to a reset (RFC 9112 section 9.6)."""
+
+    user_timeout_seconds: float = 30
+    """TCP_USER_TIMEOUT: sent bytes that no acknowledgement answers for this long mean that
+    the peer has vanished. Without it Linux tries for about 15 minutes."""
+
+    # -- How many ---------------------------------------------------------------------------
+
+    connections: int = 10_000
+    """Connections at a time; the next is answered 503 (an event stream: `retry:` and an end).
+    Lowered at start where the process may not open that many files."""
+
+    connections_per_address: int = 256
+    """Connections at a time from one address; not counted on loopback and unix sockets, behind
+    which a proxy brings everybody. Browsers open 6 a tab, an office shares one address."""
+
+    refusals: int = 100
+    """Connections over the caps that are being told so at a time; those beyond are just closed,
+    for a cap that answers everybody is none."""
+
+    # -- Streams ----------------------------------------------------------------------------
+
+    heartbeat_seconds: float = 15
+    """A silent event stream sends a comment. The HTML standard advises 15 seconds, against
+    proxies that drop what is silent for 30 or 60."""
+
+    poll_seconds: float = 60
+    """The longest a long-poll is held, whatever its client asks for; under the 60 seconds after
+    which nginx gives up on an upstream only if the client asks for less."""
+
+    # -- WebSocket --------------------------------------------------------------------------
+
+    message_bytes: int = MIB
+    """A received WebSocket message, after inflating; more is close code 1009. The websockets
+    library has the same default."""
+
+    message_queue: int = 16
+    """Messages received and not yet asked for; then reading stops and TCP slows the client."""
+
+    ping_seconds: float = 20
+    """Between two pings, and how long the pong may take; websockets' numbers."""
+
+    close_seconds: float = 5
+    """How long the client's Close may take to answer ours (RFC 6455 section 7.1.1)."""
+
+    # -- The end ----------------------------------------------------------------------------
+
+    drain_seconds: float = 10
+    """From the stop to the hard end: what is finite may finish until then. Docker kills after
+    10, Kubernetes after 30."""

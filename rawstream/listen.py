@@ -1,0 +1,221 @@
+"""Where connections come from: addresses bound, descriptors inherited, TLS, caps.
+
+Everything here ends before the first byte of HTTP. What fails at start raises `OSError` or
+`ValueError` with a message fit for one line on stderr.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import trio
+
+from .limits import Limits
+
+FIRST_INHERITED = 3
+"""SD_LISTEN_FDS_START: systemd passes sockets from descriptor 3 on."""
+
+SPARE_FILES = 64
+"""Descriptors kept for all that is no connection: listeners, logs, epoll, a handler's files."""
+
+
+# -- Listening sockets --------------------------------------------------------------------------
+
+
+async def open_listeners(
+    host: str | None, port: int, unix: str | None, inherited: Sequence[socket.socket]
+) -> list[trio.SocketListener]:
+    """Listen on inherited sockets if there are any, else on a unix socket if one is named, else
+    on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The backlog is
+    all the kernel allows: one of 128 lets 2,000 clients wait for seconds."""
+    if inherited:
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
+    elif unix is not None:
+        listeners = [_listen_on_path(unix)]
+    else:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    return listeners
+
+
+def _listen_on_path(path: str) -> trio.SocketListener:
+    """A unix socket; one that a dead server has left behind is replaced, a living one is not."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(errno.EEXIST, "exists and is no socket", path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            else:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(path)
+        sock.listen(0xFFFF)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, error.strerror, path) from None
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+@contextmanager
+def unlinked_after(listeners: Sequence[trio.SocketListener], unix: str | None) -> Iterator[None]:
+    """Remove the socket file at the end, if it is still the one that was bound."""
+    ours = os.stat(unix) if unix is not None else None
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            if unix is not None and ours is not None and os.path.samestat(os.stat(unix), ours):
+                os.unlink(unix)
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """The listening sockets that systemd passed to this very process (sd_listen_fds(3)).
+
+    Only if LISTEN_PID is ours; children are not to believe that they were meant, so the
+    variables are removed and the descriptors closed on exec. Raises `ValueError` for variables
+    that are no numbers and descriptors that are no listening stream sockets.
+    """
+    pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    if pid is None or count is None or pid != str(os.getpid()):
+        return []
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS is {count!r}, not a number")
+    sockets = []
+    for fd in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):
+        try:
+            os.set_inheritable(fd, False)
+            sock = socket.socket(fileno=fd)
+            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise ValueError(f"inherited descriptor {fd}: {error.strerror}") from None
+        if not listening or sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"inherited descriptor {fd} is no listening stream socket")
+        sockets.append(sock)
+    return sockets
+
+
+def address_of(listener: trio.SocketListener) -> tuple[str, int] | str:
+    """Host and port, or the path of a unix socket."""
+    name = listener.socket.getsockname()
+    return (name[0], name[1]) if isinstance(name, tuple) else os.fsdecode(name)
+
+
+def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
+    """What to type to reach an address."""
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(address: tuple[str, int] | str) -> bool:
+    """Whether only programs on this machine reach a TCP address."""
+    return not isinstance(address, str) and ipaddress.ip_address(
+        address[0].partition("%")[0]
+    ).is_loopback
+
+
+def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
+    """TLS 1.2 and later with this certificate chain (PEM), for HTTP/1.1 and, over it, wss."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    for path in (certfile, keyfile):
+        if path is not None:
+            os.stat(path)  # for an error that names the file
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except ssl.SSLError as error:
+        raise ValueError(f"{certfile}: no usable certificate and key ({error.reason})") from None
+    return context
+
+
+# -- Accepted sockets ---------------------------------------------------------------------------
+
+
+def tune(stream: trio.SocketStream, limits: Limits) -> None:
+    """Make a peer that vanishes known: probes when the connection is silent, a time-out when
+    sent bytes stay unacknowledged. Trio has set TCP_NODELAY. No-op on unix sockets."""
+    if stream.socket.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with suppress(OSError):  # the peer may be gone already
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = int(limits.user_timeout_seconds * 1000)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            seconds = max(1, int(limits.user_timeout_seconds))
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+
+
+def peer_address(stream: trio.SocketStream) -> str:
+    """The peer's IP address; "" on a unix socket, and when it has gone already."""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+class Caps:
+    """How many connections there are, in total and from each address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._from = Counter[str]()
+
+    def excess(self, address: str) -> int:
+        """By how many one more from this address would be too many; 0 if it fits."""
+        over = self._total - self._limits.connections
+        if _is_counted(address):
+            over = max(over, self._from[address] - self._limits.connections_per_address)
+        return max(0, over + 1)
+
+    def add(self, address: str) -> None:
+        """Count a connection; `remove` it when it has ended."""
+        self._total += 1
+        self._from[address] += 1
+
+    def remove(self, address: str) -> None:
+        """A connection has ended."""
+        self._total -= 1
+        self._from[address] -= 1
+        if not self._from[address]:
+            del self._from[address]
+
+
+def _is_counted(address: str) -> bool:
+    return address != "" and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def fitted_to_open_files(limits: Limits) -> Limits:
+    """`limits` with no more connections than this process may have files open; the soft limit of
+    open files is raised for them as far as the hard one lets it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = SPARE_FILES + limits.refusals
+    needed = limits.connections + spare
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return limits
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return replace(limits, connections=min(limits.connections, max(1, soft - spare)))

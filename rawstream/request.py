@@ -1,0 +1,247 @@
+"""What a handler sees of one request, whichever HTTP version carries it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Protocol, TypeAlias
+from urllib.parse import parse_qsl, unquote
+
+from .errors import HTTPError
+from .head import target_authority
+from .limits import Limits
+from .pacemaker import Pacemaker
+
+Fields: TypeAlias = Sequence[tuple[str, str]]
+"""Header fields to send: name and value; `("Set-Cookie", "a=1")`."""
+
+Handler: TypeAlias = Callable[["Request"], Awaitable[None]]
+"""Answers one request. Raising `HTTPError` answers with that status, anything else with 500."""
+
+
+class Exchange(Protocol):
+    """One request and its response on whatever carries them: what the streams stand on.
+
+    All sends wait for a slow reader. When the client has gone they cancel the handler.
+    """
+
+    limits: Limits
+    pacemaker: Pacemaker
+    label: str
+    """How the response travels ("plain", "sse", ...), for the access log."""
+
+    async def start(self, status: int, headers: Fields, length: int | None = None) -> None:
+        """Send the head of a response whose body follows: `length` bytes, or until `end`."""
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body; it is on the wire when this returns. Empty is nothing."""
+
+    async def end(self, trailers: Fields = ()) -> None:
+        """Send the end of the body, with trailer fields where the framing has a place for them."""
+
+    async def respond(self, status: int, headers: Fields, body: bytes) -> None:
+        """Send a whole response."""
+
+    async def receive(self) -> bytes:
+        """The next piece of the request body; b"" when it is over."""
+
+    async def take_over(self, headers: Fields) -> None:
+        """Accept an upgrade. From here on `send` and `receive` carry the bytes of the other
+        protocol, those that came right behind the request first; `receive` waits as long as it
+        takes, and gives b"" when the client has closed."""
+
+    def endless(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
+        """This response has no end of its own: when the server stops, cancel the handler at
+        once and let `farewell` say goodbye on the wire. None: it has an end after all."""
+
+    def cancel(self, ended: str, grace: float = 0) -> None:
+        """Cancel the handler after `grace` seconds; the access log says `ended`."""
+
+
+class Headers(Mapping[str, str]):
+    """Header fields, found by name in any case. Repeated fields are joined with ", "
+    (RFC 9110 section 5.3); `get_all` has them one by one."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = [(n.lower().decode("latin-1"), v.decode("latin-1")) for n, v in pairs]
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_all(name))
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of every field of this name, in the order they came."""
+        name = name.lower()
+        return [value for found, value in self._pairs if found == name]
+
+    def tokens(self, name: str) -> list[str]:
+        """The elements of a comma-separated list, in lower case."""
+        parts = ",".join(self.get_all(name)).lower().split(",")
+        return [token for part in parts if (token := part.strip())]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._pairs))
+
+    def __len__(self) -> int:
+        return len(dict(self._pairs))
+
+    def __repr__(self) -> str:
+        return f"Headers({dict(self)!r})"
+
+
+class Query(Mapping[str, str]):
+    """The query as `application/x-www-form-urlencoded`: the first value of each name, or all of
+    them by `get_all`."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, query_string: str) -> None:
+        self._pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace")
+
+    def __getitem__(self, name: str) -> str:
+        for found, value in self._pairs:
+            if found == name:
+                return value
+        raise KeyError(name)
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of this name, in the order they came."""
+        return [value for found, value in self._pairs if found == name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._pairs))
+
+    def __len__(self) -> int:
+        return len(dict(self._pairs))
+
+    def __repr__(self) -> str:
+        return f"Query({self._pairs!r})"
+
+
+class Request:
+    """One request, and the way to answer it."""
+
+    __slots__ = (
+        "_query", "client", "exchange", "head_only", "headers", "http_version", "method", "path",
+        "query_string", "scheme", "target",
+    )  # fmt: skip
+
+    method: str
+    """GET, POST, ... A HEAD request says GET here: answer it alike, no body is sent."""
+    head_only: bool
+    """Whether it was a HEAD request."""
+    target: str
+    """The request target as it came, still percent-encoded: origin-form ("/a%20b?c=d"),
+    absolute-form ("http://host/a") or "*"."""
+    path: str
+    """The path of the target, percent-decoded ("/a b"); "*" for `OPTIONS *`."""
+    query_string: str
+    """What follows the "?", still encoded; empty if there is none."""
+    headers: Headers
+    http_version: str
+    """ "1.0" or "1.1"."""
+    scheme: str
+    """ "http", or "https" over TLS."""
+    client: str
+    """The address of the peer; empty on a unix socket."""
+    exchange: Exchange
+    """What carries it; for the streams, and for streams of your own."""
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        exchange: Exchange,
+        *,
+        http_version: str = "1.1",
+        scheme: str = "http",
+        client: str = "",
+    ) -> None:
+        self.head_only = method == "HEAD"
+        self.method = "GET" if self.head_only else method
+        self.target = target
+        path, _, self.query_string = target.partition("?")
+        if not target.startswith(("/", "*")):
+            path = "/" + path.partition("://")[2].partition("/")[2]
+        self.path = unquote(path) if "%" in path else path
+        self.headers = headers
+        self.exchange = exchange
+        self.http_version = http_version
+        self.scheme = scheme
+        self.client = client
+        self._query: Query | None = None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target}>"
+
+    @property
+    def query(self) -> Query:
+        """The parsed query: `request.query.get("wait")`."""
+        if self._query is None:
+            self._query = Query(self.query_string)
+        return self._query
+
+    @property
+    def authority(self) -> str:
+        """Host and port the client meant: of an absolute-form target, else of Host; or ""."""
+        return target_authority(self.target) or self.headers.get("host", "")
+
+    @property
+    def last_event_id(self) -> str | None:
+        """`Last-Event-ID`, which an EventSource sends when it comes back (WHATWG HTML, section
+        9.2.4); it is UTF-8, unlike other fields. None if absent or empty."""
+        value = self.headers.get("last-event-id", "")
+        return value.encode("latin-1").decode("utf-8", "replace") or None
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The request body piece by piece, as it arrives, in constant memory and of any size.
+
+        A body that is silent for `Limits.body_seconds`, or malformed, ends the request with 408
+        or 400; a client that leaves before the end of its body cancels the handler.
+        """
+        while data := await self.exchange.receive():
+            yield data
+
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole request body. Over `limit` bytes, by default `Limits.body_bytes`, it raises
+        `HTTPError` 413, before reading any of it if its Content-Length says so."""
+        if limit is None:
+            limit = self.exchange.limits.body_bytes
+        too_large = HTTPError(413, f"request body larger than {limit} bytes")
+        if int(self.headers.get("content-length", 0)) > limit:
+            raise too_large
+        body = bytearray()
+        while data := await self.exchange.receive():
+            body += data
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+    async def respond(
+        self,
+        status: int,
+        body: bytes | str = b"",
+        *,
+        content_type: str | None = None,
+        headers: Fields = (),
+    ) -> None:
+        """Send a whole response, with its Content-Length. `str` is sent as UTF-8; without a
+        `content_type` a body is `text/plain; charset=utf-8`. An error status without a body gets
+        one line that names it."""
+        if not body and status >= 400:
+            body = f"{status} {HTTPStatus(status).phrase}\n"
+        if isinstance(body, str):
+            body = body.encode()
+        if content_type is None and body:
+            content_type = "text/plain; charset=utf-8"
+        if content_type is not None:
+            headers = [("Content-Type", content_type), *headers]
+        await self.exchange.respond(status, headers, body)

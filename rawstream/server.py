@@ -1,0 +1,229 @@
+"""The server: joins listeners and connections, answers when it is full, and drains.
+
+`serve` is for your own Trio program and touches no signals; `run` is a whole program.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+
+import trio
+
+from .departure import departures
+from .errors import HTTPError
+from .http1 import Connection, Service
+from .limits import Limits
+from .listen import (
+    Caps,
+    address_of,
+    fitted_to_open_files,
+    inherited_sockets,
+    is_loopback,
+    open_listeners,
+    peer_address,
+    tls_context,
+    tune,
+    unlinked_after,
+    url_of,
+)
+from .pacemaker import Pacemaker
+from .request import Handler, Request
+from .transport import Transport
+
+logger = logging.getLogger("rawstream")
+
+RETRY_SECONDS = (5, 15)
+"""When a client that was turned away may come back: spread out, lest all come at once."""
+
+Address = tuple[str, int] | str
+"""Host and port, or the path of a unix socket."""
+
+
+async def serve(
+    handler: Handler,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    unix: str | None = None,
+    inherited: Sequence[socket.socket] = (),
+    tls: ssl.SSLContext | None = None,
+    limits: Limits | None = None,
+    allowed_hosts: Collection[str] = (),
+    access_log: bool = True,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `handler` until `stop` is set and all exchanges have ended, or until cancelled.
+
+    `addresses = await nursery.start(partial(serve, handler, port=0))` returns when connections
+    are accepted, with the addresses bound: `(host, port)`, or the path of a unix socket.
+
+    It listens on `inherited` sockets if any, else on the path `unix`, else on `host` and `port`;
+    a host of None is every interface. Bound to loopback only, it answers no Host but local names,
+    addresses, and those in `allowed_hosts` ("*": any), against DNS rebinding.
+
+    Setting `stop` drains: no more connections are accepted, idle ones are closed, endless
+    streams end properly at once, and what is finite has `limits.drain_seconds` to finish before
+    it is cut. Cancelling cuts everything at once.
+
+    Raises `OSError` if the address cannot be bound; nothing a handler or a client does ends it.
+    """
+    limits = limits or Limits()
+    fitted = fitted_to_open_files(limits)
+    if fitted != limits:
+        logger.warning("open files allow %d connections at a time", fitted.connections)
+    listeners = await open_listeners(host, port, unix, inherited)
+    addresses = [address_of(listener) for listener in listeners]
+    local = all(map(is_loopback, addresses)) and "*" not in allowed_hosts
+    service = Service(
+        limits=fitted,
+        departures=departures(),
+        pacemaker=Pacemaker(),
+        local_names=frozenset(allowed_hosts) if local else None,
+        access_log=access_log,
+    )
+    welcome = partial(_welcome, handler, service, Caps(fitted), tls)
+    with unlinked_after(listeners, None if inherited else unix):
+        async with trio.open_nursery() as background:
+            background.start_soon(service.departures.run)
+            background.start_soon(service.pacemaker.run)
+            async with trio.open_nursery() as connections:
+                accepting = await connections.start(_accept, welcome, listeners, connections)
+                task_status.started(addresses)
+                await (trio.Event() if stop is None else stop).wait()
+                service.draining = True
+                accepting.cancel()
+                for connection in list(service.connections):
+                    connection.drain()
+                connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
+            background.cancel_scope.cancel()
+
+
+async def _accept(
+    welcome: Callable[[trio.SocketStream], Awaitable[None]],
+    listeners: list[trio.SocketListener],
+    connections: trio.Nursery,
+    task_status: trio.TaskStatus[trio.CancelScope],
+) -> None:
+    """Start a task in `connections` for each connection, until the scope it gives is cancelled."""
+    with trio.CancelScope() as accepting:
+        task_status.started(accepting)
+        await trio.serve_listeners(welcome, listeners, handler_nursery=connections)
+
+
+async def _welcome(
+    handler: Handler,
+    service: Service,
+    caps: Caps,
+    tls: ssl.SSLContext | None,
+    stream: trio.SocketStream,
+) -> None:
+    """Serve one accepted connection, or tell it that there are too many, or just drop it."""
+    tune(stream, service.limits)
+    address = peer_address(stream)
+    excess = caps.excess(address)
+    if excess > service.limits.refusals:
+        return
+    carrier: trio.abc.Stream = stream
+    if tls is not None:
+        carrier = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+    transport = Transport(carrier, service.limits)
+    caps.add(address)
+    try:
+        serving = _turn_away if excess else handler
+        await Connection(transport, service, serving, address, last=excess > 0).run()
+    finally:
+        caps.remove(address)
+
+
+async def _turn_away(request: Request) -> None:
+    """The answer when full. An EventSource never comes back after a status other than 200."""
+    seconds = random.uniform(*RETRY_SECONDS)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        retry = b"retry: %d\n\n" % (seconds * 1000)
+        await request.respond(200, retry, content_type="text/event-stream")
+    else:
+        raise HTTPError(503, "too many connections", [("Retry-After", f"{seconds:.0f}")])
+
+
+def run(
+    handler: Handler,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    unix: str | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    limits: Limits | None = None,
+    allowed_hosts: Collection[str] = (),
+    access_log: bool = True,
+    announce: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Serve `handler` as a whole program: log to stderr, drain on SIGTERM and SIGINT (a second
+    one ends at once), take sockets from systemd if it passes any.
+
+    `announce` is called with the URLs once they answer; by default they are logged. Returns when
+    drained. What keeps it from starting ends the program: one line on stderr, exit status 1.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        tls = tls_context(certfile, keyfile) if certfile is not None else None
+        serving = partial(
+            serve, handler, host=host, port=port, unix=unix, inherited=inherited_sockets(),
+            tls=tls, limits=limits, allowed_hosts=allowed_hosts, access_log=access_log,
+        )  # fmt: skip
+        trio.run(_run, serving, announce or _log_urls, tls is not None)
+    except (OSError, ValueError) as error:
+        where = unix if unix is not None else f"{host}:{port}"
+        sys.exit(f"rawstream: {_one_line(error, where)}")
+
+
+async def _run(
+    serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
+) -> None:
+    """`serve` under the two signals. Raises `OSError` and `ValueError` bare, not in a group."""
+    stop = trio.Event()
+    failure: Exception | None = None
+    forced = 0
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def until_served(task_status: trio.TaskStatus[list[Address]]) -> None:
+                await serving(stop=stop, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            try:
+                addresses = await nursery.start(until_served)
+            except (OSError, ValueError) as error:
+                failure = error
+                nursery.cancel_scope.cancel()
+            else:
+                announce([url_of(address, tls=tls) for address in addresses])
+                async for number in signals:
+                    if stop.is_set():
+                        forced = number
+                        nursery.cancel_scope.cancel()
+                    stop.set()
+    if failure:
+        raise failure
+    if forced:
+        sys.exit(128 + forced)
+
+
+def _log_urls(urls: list[str]) -> None:
+    for url in urls:
+        logger.info("serving on %s", url)
+
+
+def _one_line(error: Exception, where: str) -> str:
+    """What went wrong, and with what."""
+    if isinstance(error, OSError):
+        return f"{error.filename or where}: {error.strerror or error}"
+    return str(error)
