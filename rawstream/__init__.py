@@ -2,20 +2,35 @@
 
 from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
 from .limits import Limits
+from .longpoll import Poll, open_poll
 from .request import Fields, Handler, Headers, Query, Request
 from .server import run, serve
+from .sse import Event, EventDecoder, EventStream, open_events
+from .stream import Stream, open_stream
+from .websocket import MessageStream, WebSocket, open_websocket
 
 __all__ = [
     "BrokenStream",
     "ClientGone",
+    "Event",
+    "EventDecoder",
+    "EventStream",
     "Fields",
     "HTTPError",
     "Handler",
     "Headers",
     "Limits",
+    "MessageStream",
+    "Poll",
     "Query",
     "Request",
+    "Stream",
+    "WebSocket",
     "WebSocketClosed",
+    "open_events",
+    "open_poll",
+    "open_stream",
+    "open_websocket",
     "run",
     "serve",
 ]

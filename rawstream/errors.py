@@ -1,4 +1,4 @@
-"""The errors a handler can meet or raise: theirs carry the reply they deserve, ours say what broke."""
+"""What a handler can meet or raise: their errors carry the reply they deserve, ours the cause."""
 
 from __future__ import annotations
 

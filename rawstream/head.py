@@ -19,7 +19,9 @@ from .limits import Limits
 END_OF_HEAD = b"\r\n\r\n"
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
+_REQUEST_LINE = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n"
+)
 _VERSION_LIKE = re.compile(rb"[^\r\n]* HTTP/([0-9]+)(\.[0-9]+)?\r\n")
 # RFC 9110 section 5.5: field values hold HTAB and no other control character.
 _TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))

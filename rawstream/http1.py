@@ -27,7 +27,7 @@ import trio
 
 from .access import log_exchange
 from .departure import Departures
-from .errors import BrokenStream, ClientGone, HTTPError
+from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
 from .head import END_OF_HEAD, check_head, check_unfinished_head, is_local_host
 from .limits import Limits
 from .pacemaker import Pacemaker
@@ -36,6 +36,7 @@ from .transport import Transport
 
 logger = logging.getLogger("rawstream")
 
+EXPECTED = (ClientGone, BrokenStream, WebSocketClosed)
 _END = h11.EndOfMessage()
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -59,9 +60,9 @@ class Connection:
 
     __slots__ = (
         "_began", "_chunked", "_client", "_ended", "_farewell", "_first", "_gone", "_h11",
-        "_handler", "_handling", "_last", "_listening", "_received", "_request", "_scheme", "_scope",
-        "_sent_before", "_service", "_status", "_upgraded", "__weakref__", "beating", "interval",
-        "label", "last_sent", "limits", "pacemaker", "transport",
+        "_handler", "_handling", "_last", "_listening", "_received", "_request", "_scheme",
+        "_scope", "_sent_before", "_service", "_status", "_upgraded", "__weakref__", "beating",
+        "interval", "label", "last_sent", "limits", "pacemaker", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -119,15 +120,14 @@ class Connection:
                         self.cancel("drained")  # accepted in the last moment
                     while await self._serve_one():
                         pass
-            except ClientGone as error:
-                self._ended = str(error)
-            except BrokenStream:
-                self._ended = "torn by a cancelled send"
-            except Exception:
+            except Exception as error:
                 # The one place where a handler's failure ends: said aloud, never passed on.
-                self._ended = "handler failed"
-                logger.exception("%s: the handler failed", self._request)
-            with suppress(ClientGone, BrokenStream):
+                if _is_expected(error):
+                    self._ended = self._ended or "client left"
+                else:
+                    self._ended = "handler failed"
+                    logger.exception("%s: the handler failed", self._request)
+            with suppress(*EXPECTED):
                 await self._say_last_words()
             finished = True
         finally:
@@ -198,7 +198,9 @@ class Connection:
         if self._h11.our_state is h11.SEND_BODY and not self._chunked:
             # Until-close framing (HTTP/1.0): a proper end would make a whole of a torn body.
             await self.transport.abort()
-        elif self._received or self._h11.their_state in (h11.SEND_BODY, h11.ERROR):
+        elif (
+            self._upgraded or self._received or self._h11.their_state in (h11.SEND_BODY, h11.ERROR)
+        ):
             await self.transport.close_in_stages()
         else:
             await self.transport.close()
@@ -295,9 +297,9 @@ class Connection:
         names, authority = self._service.local_names, request.authority
         if names is not None and authority and not is_local_host(authority, names):
             raise HTTPError(421, f"{authority} is not served here")
-        if request.http_version != "1.0" and "expect" in request.headers:
-            if request.headers.tokens("expect") != ["100-continue"]:
-                raise HTTPError(417, "no expectation but 100-continue can be met")
+        expected = request.headers.tokens("expect")
+        if expected and expected != ["100-continue"] and request.http_version != "1.0":
+            raise HTTPError(417, "no expectation but 100-continue can be met")
         return request
 
     async def _read_head(self) -> bytes | None:
@@ -385,6 +387,7 @@ class Connection:
     # -- Responses out --------------------------------------------------------------------------
 
     async def respond(self, status: int, headers: Fields, body: bytes) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # before h11 believes that it was sent
         self._skip_received_body()
         # What is left of the body would have to be read before the next request could be.
         unread = self._h11.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -394,22 +397,23 @@ class Connection:
         if body and not self._head_only:
             parts += self._h11.send_with_data_passthrough(h11.Data(data=body)) or ()
         self._h11.send(_END)
-        await self._write(*parts)
+        await self._commit(*parts)
 
     async def _refuse(self, error: HTTPError) -> None:
         """Answer with an error. A head that was refused leaves no framing to go on with."""
         await self.respond(*error_response(error))
 
     async def start(self, status: int, headers: Fields, length: int | None = None) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         head = self._head(status, headers, length, close=self._head_only)
         if self._head_only:
             # Nothing more will be sent and the handler does not know: it is cancelled here.
-            await self._write(head + self._h11.send(_END))
+            await self._commit(head + self._h11.send(_END))
             self.cancel("done")
             await trio.lowlevel.checkpoint()
         else:
             self._chunked = length is None and self._h11.their_http_version != b"1.0"
-            await self._write(head)
+            await self._commit(head)
 
     async def send(self, data: bytes) -> None:
         if not data:
@@ -421,17 +425,20 @@ class Connection:
             # is its size in hexadecimal, CRLF, the data, CRLF (RFC 9112 section 7.1).
             await self._write(b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            await self._write(*self._h11.send_with_data_passthrough(h11.Data(data=data)) or ())
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._commit(*self._h11.send_with_data_passthrough(h11.Data(data=data)) or ())
 
     async def end(self, trailers: Fields = ()) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         fields = _encoded(trailers) if self._chunked else []
-        await self._write(self._h11.send(h11.EndOfMessage(headers=fields)))
+        await self._commit(self._h11.send(h11.EndOfMessage(headers=fields)))
 
     async def take_over(self, headers: Fields) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         head = h11.InformationalResponse(
             status_code=101, headers=_encoded(headers), reason=_REASONS[101]
         )
-        await self._write(self._h11.send(head))
+        await self._commit(self._h11.send(head))
         self._status = 101
         self._upgraded = self._listening = True
 
@@ -464,11 +471,30 @@ class Connection:
         try:
             await self.transport.send(*parts)
         except ClientGone as error:
-            self.cancel(str(error))
+            self.cancel(str(error), self.limits.leave_seconds if self._listening else 0)
             await trio.lowlevel.checkpoint()
             raise
         if self._farewell and self._service.draining:
             self.cancel("drained")  # this was the send that `drain` waited for
+
+    async def _commit(self, *parts: bytes) -> None:
+        """`_write` for bytes that h11 takes for sent: cancelled even before the first of them,
+        nothing but closing may follow."""
+        sent = False
+        try:
+            await self._write(*parts)
+            sent = True
+        finally:
+            if not sent:
+                self.transport.torn = True
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Whether a handler ended by nothing but a send or receive on what had ended already; in a
+    handler with a nursery that comes as a group."""
+    if group := getattr(error, "exceptions", None):
+        return all(map(_is_expected, group))
+    return isinstance(error, EXPECTED)
 
 
 def error_response(error: HTTPError) -> tuple[int, Fields, bytes]:

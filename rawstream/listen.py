@@ -124,9 +124,10 @@ def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
 
 def is_loopback(address: tuple[str, int] | str) -> bool:
     """Whether only programs on this machine reach a TCP address."""
-    return not isinstance(address, str) and ipaddress.ip_address(
-        address[0].partition("%")[0]
-    ).is_loopback
+    return (
+        not isinstance(address, str)
+        and ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+    )
 
 
 def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:

@@ -1,0 +1,111 @@
+"""Who may open a WebSocket: the checks of its handshake, of its Origin, and of what it offers.
+
+Pure functions of the request. They refuse with the `HTTPError` that RFC 6455 section 4.2 asks for;
+wsproto checks neither the key nor the Origin, and takes invalid offers of permessage-deflate.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Collection, Sequence
+from urllib.parse import urlsplit
+
+from wsproto.extensions import PerMessageDeflate
+
+from .errors import HTTPError
+from .head import split_authority
+from .request import Request
+
+VERSION = "13"
+
+_WINDOW_BITS = re.compile(r"[89]|1[0-5]")
+
+
+def check_handshake(request: Request, origins: Collection[str] | None) -> None:
+    """RFC 6455 section 4.2.1. Raises `HTTPError`."""
+    headers = request.headers
+    upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", VERSION),
+    ]
+    if request.method != "GET" or request.head_only:
+        raise HTTPError(405, "a WebSocket opens with GET", [("Allow", "GET")])
+    if "websocket" not in headers.tokens("upgrade") or "upgrade" not in headers.tokens(
+        "connection"
+    ):
+        raise HTTPError(426, "this is a WebSocket", upgrade)
+    if request.http_version == "1.0":
+        raise HTTPError(400, "a WebSocket opens over HTTP/1.1")
+    if headers.get("sec-websocket-version") != VERSION:
+        raise HTTPError(426, f"WebSocket version {VERSION} is spoken here", upgrade)
+    try:
+        nonce = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != 16:
+        raise HTTPError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        raise HTTPError(400, "a WebSocket handshake has no body")
+    check_origin(request, origins)
+
+
+def check_origin(request: Request, allowed: Collection[str] | None = None) -> None:
+    """Refuse a browser page of another origin (RFC 6455 section 10.2), with `HTTPError` 403.
+
+    Browsers let any page open a WebSocket to any server, with that server's cookies; only the
+    Origin tells. `allowed` lists origins such as "https://example.com", "*" being any; None
+    allows the same origin only, by its host and port: the scheme may differ behind a proxy. No
+    Origin means no browser, and passes.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or (allowed is not None and ("*" in allowed or origin in allowed)):
+        return
+    if allowed is None and _same_host(origin, request.authority):
+        return
+    raise HTTPError(403, f"origin {origin} is not allowed at {request.authority}")
+
+
+def _same_host(origin: str, authority: str) -> bool:
+    try:
+        split = urlsplit(origin)
+    except ValueError:
+        return False
+    default = {"http": 80, "https": 443}.get(split.scheme)
+    theirs, ours = split_authority(split.netloc), split_authority(authority)
+    if default is None or not theirs or not ours:
+        return False
+    return (theirs[0], theirs[1] or default) == (ours[0], ours[1] or default)
+
+
+def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
+    """The first acceptable offer of permessage-deflate and the answer to it (RFC 7692 section
+    7.1). wsproto would take invalid offers as well."""
+    for offer in ",".join(request.headers.get_all("sec-websocket-extensions")).split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        if name == PerMessageDeflate.name and _is_valid_offer(parameters):
+            deflate = PerMessageDeflate()
+            answer = deflate.accept(offer)
+            if isinstance(answer, str):
+                return deflate, f"{name}; {answer}" if answer else name
+    return None
+
+
+def _is_valid_offer(parameters: Sequence[str]) -> bool:
+    seen = set()
+    for parameter in parameters:
+        name, equals, value = (part.strip() for part in parameter.partition("="))
+        if name in seen:
+            return False
+        seen.add(name)
+        if name in ("server_no_context_takeover", "client_no_context_takeover"):
+            valid = not equals
+        elif name in ("server_max_window_bits", "client_max_window_bits"):
+            optional = name.startswith("client")
+            valid = bool(_WINDOW_BITS.fullmatch(value)) if equals else optional
+        else:
+            valid = False
+        if not valid:
+            return False
+    return True

@@ -1,0 +1,89 @@
+r"""A response body sent piece by piece: chunked, the ground on which the other streams stand.
+
+What `await stream.send(b"hello")` puts on the wire depends on what the client speaks:
+
+    HTTP/1.1                     5\r\nhello\r\n    a chunk: size in hexadecimal, then the data
+    HTTP/1.1, length known       hello             counted down from Content-Length
+    HTTP/1.0                     hello             until the connection closes
+    HEAD                         nothing           only the head of the response is sent
+
+A chunked body ends with a chunk of size 0 (RFC 9112 section 7.1). It is sent when the block is
+left, and only then: a block left by an exception leaves a body that its client can tell is torn.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from .request import Fields, Request
+
+
+def open_stream(
+    request: Request,
+    content_type: str,
+    *,
+    status: int = 200,
+    headers: Fields = (),
+    length: int | None = None,
+    endless: bool = False,
+) -> Stream:
+    """Answer with a stream: `async with open_stream(request, "text/plain") as stream:`.
+
+    `length` is the size of the body in bytes if it is known; sending less or more is an error.
+    `endless` says that the body has no end of its own: when the server stops, the handler is
+    cancelled and the stream ended at once, where others may finish until the drain's deadline.
+    """
+    return Stream(request, content_type, status, headers, length, endless)
+
+
+class Stream:
+    """A response under way. Made by `open_stream`."""
+
+    __slots__ = ("_endless", "_exchange", "_head", "trailers")
+
+    trailers: Fields
+    """Fields sent behind the last chunk (RFC 9110 section 6.5); dropped where the framing has no
+    place for them. Announce them in `headers`: `("Trailer", "Digest")`."""
+
+    def __init__(
+        self,
+        request: Request,
+        content_type: str,
+        status: int,
+        headers: Fields,
+        length: int | None,
+        endless: bool,
+    ) -> None:
+        fields = [("Content-Type", content_type), *headers]
+        if length is None:
+            fields.append(("X-Accel-Buffering", "no"))  # nginx would collect a bufferful first
+        self.trailers = ()
+        self._exchange = request.exchange
+        self._head = (status, fields, length)
+        self._endless = endless
+
+    async def __aenter__(self) -> Stream:
+        self._exchange.label = "stream"
+        await self._exchange.start(*self._head)
+        if self._endless:
+            self._exchange.endless(self._exchange.end)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            self._exchange.endless(None)
+            await self._exchange.end(self.trailers)
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece; it is on the wire when this returns. No data is nothing, not the end.
+
+        Waits for a slow reader; a send that makes no progress for `Limits.send_seconds` closes
+        the connection. Cancelled half way it leaves the stream torn: every later send raises
+        `BrokenStream`.
+        """
+        await self._exchange.send(data)

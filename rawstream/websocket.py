@@ -1,0 +1,379 @@
+"""WebSocket: messages both ways on one connection (RFC 6455), compressed if asked (RFC 7692).
+
+    client                                     server
+    GET, Upgrade: websocket         ->
+                                    <-         101 Switching Protocols, and no HTTP from here on
+    frames, masked                  ->
+                                    <-         frames, not masked
+    Close, a code and a reason      ->  <-     Close in return; then the server closes TCP
+
+wsproto cuts frames and knows their rules. Ours are the checks of the handshake, the size of a
+message (wsproto knows none), pings, and the order of things at the end. One task, the pump,
+reads for as long as the connection lasts, so pings are answered and a Close is seen while the
+handler is busy; it stops when the handler has `Limits.message_queue` messages waiting.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import trio
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import (
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Message,
+    Ping,
+    TextMessage,
+)
+from wsproto.extensions import PerMessageDeflate
+from wsproto.utilities import generate_accept_token
+
+from .errors import BrokenStream, ClientGone, WebSocketClosed
+from .handshake import accept_deflate, check_handshake
+from .limits import KIB
+from .request import Request
+
+NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR = (
+    1000, 1001, 1005, 1006, 1009, 1011,
+)  # fmt: skip
+"""Close codes, RFC 6455 section 7.4.1."""
+
+INFLATE_STEP = KIB
+"""Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
+is found to be too large before it has taken much more than a MiB."""
+
+
+@asynccontextmanager
+async def open_websocket(
+    request: Request,
+    *,
+    subprotocols: Sequence[str] = (),
+    origins: Collection[str] | None = None,
+    max_message_size: int | None = None,
+    compression: bool = False,
+) -> AsyncIterator[WebSocket]:
+    """Accept a WebSocket: `async with open_websocket(request) as ws:`.
+
+    The first of `subprotocols` that the client offers is chosen. `origins` are the browser
+    origins let in, by default only our own. `max_message_size` is in bytes after inflating, by
+    default `Limits.message_bytes`; a larger message closes with 1009. `compression` accepts
+    permessage-deflate if it is offered, at the price of some 300 KiB a connection.
+
+    Leaving the block closes with 1000, or 1011 if by an exception, and waits
+    `Limits.close_seconds` for the client's Close. A client that leaves cancels the handler;
+    one that is reading is first given what had arrived, and then the end, and has
+    `Limits.leave_seconds` to finish. When the server stops the handler is cancelled, and the
+    WebSocket closed with 1001.
+
+    Raises `HTTPError` 400, 403, 405 or 426 if the handshake is not acceptable.
+    """
+    check_handshake(request, origins)
+    key = request.headers["sec-websocket-key"].encode()
+    fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", generate_accept_token(key).decode()),
+    ]
+    offered = [
+        p.strip() for v in request.headers.get_all("sec-websocket-protocol") for p in v.split(",")
+    ]
+    subprotocol = next((name for name in subprotocols if name in offered), None)
+    if subprotocol is not None:
+        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    deflate = None
+    if compression and (accepted := accept_deflate(request)):
+        deflate, answer = accepted
+        fields.append(("Sec-WebSocket-Extensions", answer))
+    exchange = request.exchange
+    exchange.label = "websocket"
+    await exchange.take_over(fields)
+    ws = WebSocket(request, subprotocol, max_message_size or exchange.limits.message_bytes, deflate)
+    exchange.endless(ws._farewell)
+    exchange.pacemaker.pace(ws)
+    failure: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ws._pump)
+            try:
+                yield ws
+            except WebSocketClosed:
+                pass  # the end of the block is what it was about to reach
+            except Exception as error:
+                failure = error  # leaves as it is, not in a group
+            exchange.endless(None)
+            with suppress(WebSocketClosed, BrokenStream):
+                await ws.close(INTERNAL_ERROR if failure else NORMAL)
+            nursery.cancel_scope.cancel()
+    finally:
+        ws.beating = False
+    if failure is not None:
+        raise failure
+
+
+# -- The connection -------------------------------------------------------------------------------
+
+
+class WebSocket:
+    """A WebSocket connection. Made by `open_websocket`; any task may send, one may receive."""
+
+    subprotocol: str | None
+    """The one chosen, if any."""
+    close_code: int | None
+    """None while open; then the peer's close code, 1005 if it gave none, 1006 if it left without
+    a word, or ours if we had to end it (1002, 1007, 1009)."""
+    close_reason: str
+
+    def __init__(
+        self,
+        request: Request,
+        subprotocol: str | None,
+        max_message_size: int,
+        deflate: PerMessageDeflate | None,
+    ) -> None:
+        self.subprotocol = subprotocol
+        self.close_code = None
+        self.close_reason = ""
+        self._exchange = request.exchange
+        self._limits = request.exchange.limits
+        self._max_size = max_message_size
+        self._wsproto = Connection(ConnectionType.SERVER, [deflate] if deflate else [])
+        self._deflating = deflate is not None
+        self._torn = False  # wsproto and the wire no longer agree about what was sent
+        self._sending_message = trio.Lock()  # fragments of two messages must not mix
+        self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes](
+            self._limits.message_queue
+        )
+        self._receiving = False  # the handler has asked for messages
+        self._closing = False  # we have sent the first Close
+        self._closed = trio.Event()  # nothing more will come
+        self._text = io.StringIO()  # the message that has not ended, of either kind
+        self._binary = bytearray()
+        self._size = 0
+        # The pacemaker's:
+        self.beating = True
+        self.interval = self._limits.ping_seconds
+        self.last_sent = trio.current_time()
+        self._awaiting_pong = False
+
+    # -- Sending
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message: `str` as text, bytes as binary; it is on the wire when this returns.
+
+        Any number of tasks may send; each waits for its turn, and for a slow reader. Raises
+        `WebSocketClosed` once the closing has begun on either side.
+        """
+        if self._sending_message.locked():
+            async with self._sending_message:
+                await self._send(_message(message, finished=True))
+        else:
+            await self._send(_message(message, finished=True))
+
+    @asynccontextmanager
+    async def open_message(self) -> AsyncIterator[MessageStream]:
+        """Send one long message in fragments: `async with ws.open_message() as message:`.
+
+        Other messages wait until the block is left, pings and pongs do not. Left by an
+        exception, the message has no end, and nothing but a Close can follow.
+        """
+        async with self._sending_message:
+            stream = MessageStream(self._send)
+            finished = False
+            try:
+                yield stream
+                await stream._end()
+                finished = True
+            finally:
+                self._torn = self._torn or not finished
+
+    async def _send(self, event: Event) -> None:
+        """Have wsproto make a frame, and send it."""
+        if self._wsproto.state is not ConnectionState.OPEN and isinstance(event, Message):
+            raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
+        if self._torn and not isinstance(event, CloseConnection):
+            raise BrokenStream
+        await trio.lowlevel.checkpoint_if_cancelled()
+        frame = bytes(self._wsproto.send(event))
+        sent = False
+        try:
+            await self._exchange.send(frame)
+            sent = True
+        except ClientGone:
+            raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason) from None
+        finally:
+            # A frame that was made and not sent is missing from what the peer's inflater, or
+            # its idea of the message under way, builds on.
+            if not sent and (self._deflating or self._sending_message.locked()):
+                self._torn = True
+
+    # -- Receiving
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises `WebSocketClosed` when there will be none; cancelled, it has
+        taken none."""
+        self._receiving = True
+        try:
+            return await self._inbox.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason) from None
+
+    def __aiter__(self) -> WebSocket:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        """The next message; the iteration ends when the WebSocket is closed."""
+        try:
+            return await self.receive()
+        except WebSocketClosed:
+            raise StopAsyncIteration from None
+
+    # -- Closing
+
+    async def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Close, unless it is closed: send Close with this code and reason (at most 123 bytes of
+        UTF-8), and wait `Limits.close_seconds` for the client's. Messages not yet received are
+        dropped. Raises `ValueError` for a code that may not be sent (RFC 6455 section 7.4)."""
+        if not (1000 <= code < 5000) or code in (1004, NO_STATUS, ABNORMAL, 1015):
+            raise ValueError(f"close code {code} may not be sent")
+        self._inbox.close()
+        if self._wsproto.state is ConnectionState.OPEN:
+            self._closing = True
+            await self._send(CloseConnection(code, reason))
+            with trio.move_on_after(self._limits.close_seconds):
+                await self._closed.wait()
+
+    async def _farewell(self) -> None:
+        """The server stops. The handler has been cancelled, and the pump with it."""
+        self._inbox.close()
+        if self._wsproto.state is ConnectionState.OPEN:
+            self._closing = True
+            await self._send(CloseConnection(GOING_AWAY, "the server is stopping"))
+            with trio.move_on_after(self._limits.close_seconds):
+                await self._pump()
+
+    async def beat(self) -> None:
+        """Ping; a ping that the last interval has left unanswered ends the connection."""
+        if not self.beating or self._wsproto.state is not ConnectionState.OPEN:
+            return
+        if self._awaiting_pong and self._is_reading():
+            self.close_code, self.close_reason = ABNORMAL, "no pong"
+            self._exchange.cancel("client vanished")
+        else:
+            self._awaiting_pong = True
+            with suppress(WebSocketClosed, BrokenStream):
+                await self._send(Ping())
+
+    def _is_reading(self) -> bool:
+        """Whether a pong would be seen: not while the handler lets messages pile up."""
+        statistics = self._inbox.statistics()
+        return statistics.current_buffer_used < statistics.max_buffer_size
+
+    # -- The pump
+
+    async def _pump(self) -> None:
+        """Read until the end; what ends it is in `close_code`, and tells or cancels the handler."""
+        with suppress(WebSocketClosed, BrokenStream):
+            while self.close_code is None:
+                data = await self._exchange.receive()
+                self._awaiting_pong = False  # whatever came, somebody is there
+                step = INFLATE_STEP if self._deflating else len(data)
+                for start in range(0, len(data), step or 1):
+                    await self._take(data[start : start + step])
+                if not data:
+                    await self._take(None)
+        self._to_inbox.close()
+        self._closed.set()
+
+    async def _take(self, data: bytes | None) -> None:
+        """Act on the next bytes; None is the end of input."""
+        if self.close_code is not None:
+            return
+        self._wsproto.receive_data(data)
+        for event in self._wsproto.events():
+            if isinstance(event, TextMessage | BytesMessage):
+                await self._assemble(event)
+            elif isinstance(event, Ping):
+                await self._send(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._take_close(event)
+            if self.close_code is not None:
+                break
+
+    async def _assemble(self, event: TextMessage | BytesMessage) -> None:
+        """Add a piece to the message under way, and hand it over when it is complete."""
+        data = event.data
+        self._size += len(data.encode()) if isinstance(data, str) else len(data)
+        if self._size > self._max_size:
+            await self._fail(TOO_BIG, f"message larger than {self._max_size} bytes")
+            return
+        if isinstance(data, str):
+            self._text.write(data)
+        else:
+            self._binary += data
+        if not event.message_finished:
+            return
+        message = self._text.getvalue() if isinstance(data, str) else bytes(self._binary)
+        if isinstance(data, str):
+            self._text = io.StringIO()
+        else:
+            self._binary = bytearray()
+        self._size = 0
+        if not self._closing:
+            with suppress(trio.BrokenResourceError):  # closing since
+                await self._to_inbox.send(message)
+            # Let a handler that is waiting answer before the next frame is looked at: it may be
+            # a Close or a broken one, and no message can be sent after those.
+            await trio.lowlevel.checkpoint()
+
+    async def _take_close(self, event: CloseConnection) -> None:
+        """A Close, the end of input, or bytes that wsproto refuses."""
+        state = self._wsproto.state
+        if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+            await self._fail(event.code, event.reason or "")  # broken frames: no Close came
+            return
+        reply = event.response() if state is ConnectionState.REMOTE_CLOSING else None
+        await self._end(event.code, event.reason or "", reply)
+
+    async def _fail(self, code: int, reason: str) -> None:
+        """Fail the connection, RFC 6455 section 7.1.7: say why, and do not wait for an answer."""
+        is_open = self._wsproto.state is ConnectionState.OPEN
+        await self._end(code, reason, CloseConnection(code, reason) if is_open else None)
+
+    async def _end(self, code: int, reason: str, last: CloseConnection | None) -> None:
+        """The connection is over once `last` is sent. A handler that listens is told and has a
+        moment to finish, any other is cancelled; one that began the closing knows already."""
+        self.close_code, self.close_reason = int(code), reason
+        if last is not None:
+            with suppress(WebSocketClosed, BrokenStream):
+                await self._send(last)
+        if not self._closing:
+            statistics = self._inbox.statistics()
+            waiting = statistics.tasks_waiting_receive or statistics.current_buffer_used
+            told = self._receiving and (waiting or code != ABNORMAL)
+            self._exchange.cancel("client left", self._limits.leave_seconds if told else 0)
+
+
+class MessageStream:
+    """A message sent in fragments, all text or all binary. Made by `WebSocket.open_message`."""
+
+    def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
+        self._send = send
+        self._last: str | bytes = ""
+
+    async def send(self, piece: str | bytes) -> None:
+        """Send the next piece, in a frame of its own; it is on the wire when this returns."""
+        await self._send(_message(piece, finished=False))
+        self._last = piece[:0]
+
+    async def _end(self) -> None:
+        await self._send(_message(self._last, finished=True))
+
+
+def _message(data: str | bytes, *, finished: bool) -> TextMessage | BytesMessage:
+    if isinstance(data, str):
+        return TextMessage(data, message_finished=finished)
+    return BytesMessage(bytes(data), message_finished=finished)
