@@ -1,0 +1,136 @@
+"""The command line: `python -m rawstream` for the demo, or any handler by its name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from .limits import Limits
+from .request import Handler
+from .server import run
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends with status 0 when drained, 1 if it could not start, 2 if an
+    option makes no sense."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.keyfile and not options.certfile:
+        parser.error("--keyfile needs --certfile")
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        limits = _limits(options.limit)
+        handler, announce = _app(options.app)
+    except ValueError as error:
+        parser.error(str(error))
+    run(
+        handler,
+        host=options.host,
+        port=options.port,
+        unix=options.unix,
+        certfile=options.certfile,
+        keyfile=options.keyfile,
+        limits=limits,
+        allowed_hosts=options.allow_host,
+        access_log=options.access_log,
+        announce=announce,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    numbers = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(Limits))
+    parser = argparse.ArgumentParser(
+        prog="rawstream",
+        description="Serve the demo, or a handler of your own: an async function that is given a "
+        "rawstream.Request. SIGTERM and Ctrl-C drain, a second one ends at once. Sockets passed "
+        "by systemd are used if there are any.",
+        epilog=f"The limits and their defaults (times in seconds, sizes in bytes): {numbers}.",
+    )
+    add = parser.add_argument
+    add("app", nargs="?", default="demo", metavar="demo | package.module:handler",
+        help="what to serve (default: demo)")  # fmt: skip
+    add("--host", default="127.0.0.1",
+        help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)")  # fmt: skip
+    add("--port", type=_port, default=8000,
+        help="port to listen on, 0 for any (default: %(default)s)")  # fmt: skip
+    add("--unix", metavar="PATH", help="listen on this unix socket instead")
+    add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
+    add("--keyfile", metavar="PEM", help="its private key, if it is not in --certfile")
+    add("--allow-host", metavar="NAME", action="append", default=[],
+        help="answer this Host too when bound to loopback, where only local names are answered; "
+        "'*' for any; may be repeated")  # fmt: skip
+    add("--limit", metavar="NAME=NUMBER", action="append", default=[],
+        help="change a limit, as in drain_seconds=30; may be repeated")  # fmt: skip
+    add("--log-level", choices=LOG_LEVELS, default="info",
+        help="what is logged to stderr (default: %(default)s)")  # fmt: skip
+    add("--access-log", action=argparse.BooleanOptionalAction, default=True,
+        help="one line for each exchange (default: on)")  # fmt: skip
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return port
+
+
+def _limits(settings: Sequence[str]) -> Limits:
+    """The limits with these changes. Raises `ValueError`."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Limits)}
+    changes: dict[str, float] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in defaults:
+            raise ValueError(f"--limit {setting}: there is no limit of that name, see --help")
+        number = float if name.endswith("_seconds") else int
+        try:
+            changes[name] = number(text)
+        except ValueError:
+            raise ValueError(f"--limit {setting}: not a number") from None
+        if not changes[name] > 0:
+            raise ValueError(f"--limit {setting}: must be more than 0")
+    return Limits(**changes)  # type: ignore[arg-type]
+
+
+def _app(name: str) -> tuple[Handler, Callable[[list[str]], None] | None]:
+    """The handler of this name, and how to announce it. Raises `ValueError` if there is none; what
+    the module itself raises is its author's to see."""
+    if name == "demo":
+        from .demo import CURL_LINES, app
+
+        return app, partial(_announce_demo, CURL_LINES)
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(f"{name!r} is neither 'demo' nor of the form package.module:handler")
+    sys.path.insert(0, "")  # as `python -m` has it, but not the `rawstream` command
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"there is no module {error.name!r}") from None
+    handler = getattr(module, attribute, None)
+    if not callable(handler):
+        raise ValueError(f"{module_name} has no handler {attribute!r}")
+    return handler, None
+
+
+def _announce_demo(lines: str, urls: list[str]) -> None:
+    for url in urls:
+        print(f"rawstream on {url}  (Ctrl-C stops it)")
+    if urls[0].startswith("http"):
+        print(f"\nOpen it in a browser, or try:\n\n{lines.format(url=urls[0])}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
