@@ -17,8 +17,8 @@ from .errors import HTTPError
 from .limits import Limits
 
 END_OF_HEAD = b"\r\n\r\n"
+BARE_LF = re.compile(rb"(?<!\r)\n")
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n"
 )
@@ -38,7 +38,7 @@ def check_unfinished_head(received: bytearray, checked: int, limits: Limits) -> 
     """
     # A head of bare LFs never completes: do not let its client wait for the deadline. The
     # byte before tells whether the first new one is bare.
-    if _BARE_LF.search(received, max(0, checked - 1)):
+    if BARE_LF.search(received, max(0, checked - 1)):
         raise HTTPError(400, "line ended by a bare LF")
     if len(received) > limits.target_bytes and received.find(b"\r\n") < 0:
         raise HTTPError(414, f"request line longer than {limits.target_bytes} bytes")

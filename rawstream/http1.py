@@ -28,7 +28,7 @@ import trio
 from .access import log_exchange
 from .departure import Departures
 from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
-from .head import END_OF_HEAD, check_head, check_unfinished_head, is_local_host
+from .head import BARE_LF, END_OF_HEAD, check_head, check_unfinished_head, is_local_host
 from .limits import Limits
 from .pacemaker import Pacemaker
 from .request import Fields, Handler, Headers, Request
@@ -281,7 +281,7 @@ class Connection:
             body_follows = self._h11.next_event() is h11.NEED_DATA
         except h11.RemoteProtocolError as error:
             raise HTTPError(error.error_status_hint, str(error)) from None
-        if body_follows:
+        if body_follows and self._received:
             # The body is h11's. What may follow a request without one must be checked first.
             self._h11.receive_data(bytes(self._received))
             self._received.clear()
@@ -356,7 +356,7 @@ class Connection:
                 return b""
             # h11 waits for a CRLF for ever where a chunk's line ends with a bare LF.
             behind, _ = self._h11.trailing_data
-            if b"\n" in behind:
+            if BARE_LF.search(behind):
                 raise HTTPError(400, "request body: chunk line ended by a bare LF")
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
