@@ -108,6 +108,15 @@ class Peer:
                 self.received += data
         return self._taken()
 
+    async def to_end_of_chunks(self, patience: float = PATIENCE) -> bytes:
+        """A response up to the end of its chunked body, trailers included."""
+        with trio.fail_after(patience):
+            while not re.search(rb"\r\n0\r\n(\S+: .*\r\n)*\r\n\Z", self.received):
+                data = await self.stream.receive_some()
+                assert data, f"the server closed after {self.received!r}"
+                self.received += data
+        return self._taken()
+
     async def to_end(self) -> bytes:
         """All that comes until the server closes."""
         with trio.fail_after(PATIENCE * 20):
