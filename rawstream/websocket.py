@@ -297,7 +297,8 @@ class WebSocket:
             if isinstance(event, TextMessage | BytesMessage):
                 await self._assemble(event)
             elif isinstance(event, Ping):
-                await self._send(event.response())
+                if not self._closing:  # RFC 6455 section 5.5.2: not after a Close
+                    await self._send(event.response())
             elif isinstance(event, CloseConnection):
                 await self._take_close(event)
             if self.close_code is not None:

@@ -68,7 +68,9 @@ async def test_head_gets_the_head_and_the_handler_ends(connect: Connect) -> None
 
     peer = connect(handler)
     await peer.send(GET.replace(b"GET", b"HEAD"))
-    assert (await peer.to_end()).endswith(b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert (await peer.to_end()).endswith(
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     assert reached == []
 
 
