@@ -61,8 +61,9 @@ class Connection:
     __slots__ = (
         "_began", "_chunked", "_client", "_ended", "_farewell", "_first", "_gone", "_h11",
         "_handler", "_handling", "_last", "_listening", "_received", "_request", "_scheme",
-        "_scope", "_sent_before", "_service", "_status", "_upgraded", "__weakref__", "beating",
-        "interval", "label", "last_sent", "limits", "pacemaker", "transport",
+        "_scope", "_sent_before", "_service", "_status", "_until_close", "_upgraded", "__weakref__",
+        "beating", "input_over", "interval", "label", "last_sent", "limits", "pacemaker",
+        "transport",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,8 @@ class Connection:
         self._farewell: Callable[[], Awaitable[None]] | None = None
         self._status = 0  # of the response, once its head is out
         self._chunked = False
+        self._until_close = False  # a body ended by the end of the connection
+        self.input_over = False
         self._upgraded = False  # the bytes are another protocol's now
         self._began: float | None = None  # when; None between exchanges
         self._sent_before = 0  # bytes on this connection before it
@@ -195,10 +198,9 @@ class Connection:
 
     async def _close(self) -> None:
         """Close in the way that tells the client the truth about what it has received."""
-        if self._h11.our_state is h11.SEND_BODY and not self._chunked:
-            # Until-close framing (HTTP/1.0): a proper end would make a whole of a torn body.
-            await self.transport.abort()
-        elif (
+        if self._h11.our_state is h11.SEND_BODY and self._until_close:
+            await self.transport.abort()  # a proper end would make a whole of a torn body
+        elif not self.input_over and (
             self._upgraded or self._received or self._h11.their_state in (h11.SEND_BODY, h11.ERROR)
         ):
             await self.transport.close_in_stages()
@@ -412,7 +414,8 @@ class Connection:
             self.cancel("done")
             await trio.lowlevel.checkpoint()
         else:
-            self._chunked = length is None and self._h11.their_http_version != b"1.0"
+            self._until_close = length is None and self._h11.their_http_version == b"1.0"
+            self._chunked = length is None and not self._until_close
             await self._commit(head)
 
     async def send(self, data: bytes) -> None:

@@ -37,6 +37,8 @@ class Exchange(Protocol):
     pacemaker: Pacemaker
     label: str
     """How the response travels ("plain", "sse", ...), for the access log."""
+    input_over: bool
+    """Set to True when the client has said its last: closing need not wait for more."""
 
     async def start(self, status: int, headers: Fields, length: int | None = None) -> None:
         """Send the head of a response whose body follows: `length` bytes, or until `end`."""

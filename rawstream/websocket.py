@@ -336,6 +336,7 @@ class WebSocket:
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             await self._fail(event.code, event.reason or "")  # broken frames: no Close came
             return
+        self._exchange.input_over = True
         reply = event.response() if state is ConnectionState.REMOTE_CLOSING else None
         await self._end(event.code, event.reason or "", reply)
 

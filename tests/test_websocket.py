@@ -466,7 +466,7 @@ async def test_a_handler_that_lets_messages_pile_up_is_no_dead_client(
 ) -> None:
     async def busy(request: Request) -> None:
         async with open_websocket(request) as ws:
-            await trio.sleep(300)
+            await trio.sleep(310)
             for _ in range(40):
                 await ws.send(await ws.receive())
 

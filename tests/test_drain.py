@@ -1,0 +1,295 @@
+"""The server stops: what is endless ends properly at once, what is finite may finish."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from conftest import Certificate, Peer, Serving
+from test_websocket import TEXT, close, frame, handshake
+
+from rawstream import Limits, Request, open_events, open_poll, open_stream, open_websocket
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+AT_ONCE = 1.0
+
+
+async def sse(request: Request) -> None:
+    async with open_events(request) as events:
+        await events.send("hello")
+        await trio.sleep_forever()
+
+
+async def poll(request: Request) -> None:
+    async with open_poll(request, cursor="e-7"):
+        await trio.sleep_forever()
+
+
+async def endless(request: Request) -> None:
+    async with open_stream(request, "text/plain", endless=True) as stream:
+        await stream.send(b"hello")
+        await trio.sleep_forever()
+
+
+async def websocket(request: Request) -> None:
+    async with open_websocket(request) as ws:
+        await ws.send("hello")
+        await trio.sleep_forever()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def carrier(request: pytest.FixtureRequest, certificate: Certificate) -> dict[str, Any]:
+    if request.param == "tcp":
+        return {}
+    return {"tls": certificate.server_context, "client_context": certificate.client_context}
+
+
+async def test_event_streams_end_with_a_retry_and_a_last_chunk(
+    serving: Serving, carrier: dict[str, Any]
+) -> None:
+    server = await serving(sse, **carrier)
+    retries = set()
+    peers = [await server.connect() for _ in range(4)]
+    for peer in peers:
+        await peer.send(GET)
+        await peer.has(b"data: hello\n\n\r\n")
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        for peer in peers:
+            rest = await peer.to_end()
+            found = re.fullmatch(rb"d\r\nretry: (\d{4})\n\n\r\n0\r\n\r\n", rest)
+            assert found, rest
+            assert 3000 <= int(found[1]) <= 6000
+            retries.add(found[1])
+        await server.ended.wait()
+    assert len(retries) > 1  # not all at once
+
+
+async def test_polls_are_answered(serving: Serving, carrier: dict[str, Any]) -> None:
+    server = await serving(poll, **carrier)
+    peer = await server.connect()
+    await peer.send(GET)
+    await trio.sleep(0.05)
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        answer = await peer.to_end()
+        await server.ended.wait()
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b'ETag: "e-7"\r\n' in answer
+
+
+async def test_endless_streams_end_with_a_last_chunk(
+    serving: Serving, carrier: dict[str, Any]
+) -> None:
+    server = await serving(endless, **carrier)
+    peer = await server.connect()
+    await peer.send(GET)
+    await peer.until(b"hello\r\n")
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        assert await peer.to_end() == b"0\r\n\r\n"
+        await server.ended.wait()
+
+
+async def test_websockets_close_with_1001(serving: Serving, carrier: dict[str, Any]) -> None:
+    server = await serving(websocket, **carrier)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b"hello")
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        got = await peer.until(b"the server is stopping")
+        assert got[:4] == b"\x88\x18\x03\xe9"
+        await peer.send(frame(TEXT, b"on its way") + close(1001))
+        assert await peer.to_end() == b""
+        await server.ended.wait()
+
+
+async def test_idle_connections_see_the_end_at_once(
+    serving: Serving, carrier: dict[str, Any]
+) -> None:
+    async def hello(request: Request) -> None:
+        await request.respond(200, b"hello\n")
+
+    server = await serving(hello, **carrier)
+    fresh, kept = await server.connect(), await server.connect()
+    await kept.send(GET)
+    await kept.until(b"hello\n")
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        assert await kept.to_end() == b""
+        if not carrier:
+            assert await fresh.to_end() == b""
+        await server.ended.wait()
+
+
+async def test_no_connection_is_accepted_any_more(serving: Serving) -> None:
+    server = await serving(sse)
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        await server.ended.wait()
+    with pytest.raises(OSError, match="all attempts to connect|refused"):
+        await server.connect()
+
+
+async def test_plain_handlers_and_finite_streams_may_finish(serving: Serving) -> None:
+    async def finite(request: Request) -> None:
+        if request.path == "/plain":
+            await trio.sleep(0.3)
+            await request.respond(200, b"done\n")
+            return
+        async with open_stream(request, "text/plain") as stream:
+            for _ in range(3):
+                await stream.send(b"tick")
+                await trio.sleep(0.1)
+
+    server = await serving(finite)
+    first, second = await server.connect(), await server.connect()
+    await first.send(GET)
+    await second.send(GET.replace(b"/ ", b"/plain "))
+    await first.has(b"tick\r\n")
+    server.stop.set()
+    assert (await first.to_end()).endswith(b"4\r\ntick\r\n0\r\n\r\n")
+    answer = await second.to_end()
+    assert answer.endswith(b"Connection: close\r\n\r\ndone\n")
+    with trio.fail_after(AT_ONCE):
+        await server.ended.wait()
+
+
+async def test_after_the_deadline_they_are_cut_without_a_last_chunk(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rawstream.access")
+
+    async def long(request: Request) -> None:
+        length = 100 if request.path == "/sized" else None
+        async with open_stream(request, "text/plain", length=length) as stream:
+            await stream.send(b"tick")
+            await trio.sleep_forever()
+
+    server = await serving(long, limits=Limits(drain_seconds=0.3))
+    chunked, sized = await server.connect(), await server.connect()
+    await chunked.send(GET)
+    await sized.send(GET.replace(b"/ ", b"/sized "))
+    await chunked.until(b"tick\r\n")
+    await sized.until(b"tick")
+    start = trio.current_time()
+    server.stop.set()
+    assert await chunked.to_end() == b""
+    assert await sized.to_end() == b""
+    await server.ended.wait()
+    assert 0.25 < trio.current_time() - start < 1.3
+    await trio.testing.wait_all_tasks_blocked()
+    assert [record.getMessage().split()[-1] for record in caplog.records] == ["cut", "cut"]
+
+
+@pytest.mark.parametrize("kind", ["sse", "endless", "websocket"])
+async def test_a_send_under_way_is_finished_first(
+    serving: Serving, carrier: dict[str, Any], kind: str
+) -> None:
+    """The client reads slowly: the piece it is in the middle of, and then the end, arrive whole."""
+    size = 20_000_000
+
+    async def handler(request: Request) -> None:
+        if kind == "sse":
+            async with open_events(request) as events:
+                while True:
+                    await events.send("x" * size)
+        elif kind == "endless":
+            async with open_stream(request, "text/plain", endless=True) as stream:
+                while True:
+                    await stream.send(b"x" * size)
+        else:
+            async with open_websocket(request) as ws:
+                while True:
+                    await ws.send(b"x" * size)
+
+    server = await serving(handler, **carrier)
+    peer = await server.connect()
+    await peer.send(handshake() if kind == "websocket" else GET)
+    await peer.has(b"\r\n\r\n")
+    await trio.sleep(0.3)
+    server.stop.set()
+    await trio.sleep(0.3)
+    body = bytearray()
+    with trio.fail_after(10):
+        while data := await peer.stream.receive_some():
+            body += data
+            if kind == "websocket" and body.endswith(b"the server is stopping"):
+                await peer.send(close(1001))
+        await server.ended.wait()
+    endings = {
+        "sse": rb"x\n\n\r\nd\r\nretry: \d{4}\n\n\r\n0\r\n\r\n",
+        "endless": rb"x\r\n0\r\n\r\n",
+        "websocket": rb"x\x88\x18\x03\xe9the server is stopping",
+    }
+    assert re.search(endings[kind] + rb"\Z", body[-100:])
+    assert body.count(b"x") >= size - 5_000_000  # (what `has` took is not counted)
+
+
+async def test_a_torn_stream_gets_no_last_chunk(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        async with open_stream(request, "text/plain", endless=True) as stream:
+            with trio.move_on_after(0.1):
+                await stream.send(b"x" * 50_000_000)
+            await trio.sleep_forever()
+
+    server = await serving(handler)
+    peer = await server.connect()
+    await peer.send(GET)
+    await trio.sleep(0.3)
+    server.stop.set()
+    assert (await peer.to_end()).endswith(b"x")
+    with trio.fail_after(AT_ONCE):
+        await server.ended.wait()
+
+
+async def test_a_stream_opened_while_draining_ends_at_once(serving: Serving) -> None:
+    async def late(request: Request) -> None:
+        await trio.sleep(0.2)
+        await sse(request)
+
+    server = await serving(late)
+    peer = await server.connect()
+    await peer.send(GET)
+    await trio.sleep(0.1)
+    server.stop.set()
+    with trio.fail_after(AT_ONCE):
+        answer = await peer.to_end()
+    assert re.search(
+        rb"Connection: close.*\r\n\r\nd\r\nretry: \d{4}\n\n\r\n0\r\n\r\n\Z", answer, re.S
+    )
+
+
+async def test_a_head_that_is_coming_in_is_still_answered(serving: Serving) -> None:
+    async def hello(request: Request) -> None:
+        await request.respond(200, b"hello\n")
+
+    server = await serving(hello)
+    peer = await server.connect()
+    await peer.send(GET[:10])
+    await trio.sleep(0.05)
+    server.stop.set()
+    await trio.sleep(0.05)
+    await peer.send(GET[10:])
+    assert (await peer.to_end()).endswith(b"Connection: close\r\n\r\nhello\n")
+
+
+async def test_cancelling_serve_cuts_everything(nursery: trio.Nursery) -> None:
+    from functools import partial
+
+    from rawstream import serve
+
+    async with trio.open_nursery() as inner:
+        addresses = await inner.start(partial(serve, sse, port=0))
+        stream = await trio.open_tcp_stream(*addresses[0])
+        peer = Peer(stream)
+        await peer.send(GET)
+        await peer.has(b"hello\n\n\r\n")
+        inner.cancel_scope.cancel()
+    assert await peer.to_end() == b""
+    await stream.aclose()

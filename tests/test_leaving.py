@@ -1,0 +1,353 @@
+"""A client that leaves cancels its handler at once; what it sent before is still delivered."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from conftest import Certificate, Peer, Server, Serving
+from test_websocket import CONTINUATION, TEXT, close, frame, handshake
+
+import rawstream.server
+from rawstream import (
+    Limits,
+    Request,
+    open_events,
+    open_poll,
+    open_stream,
+    open_websocket,
+)
+from rawstream.departure import PeekingDepartures
+
+AT_ONCE = 0.25
+"""Seconds; milliseconds when nothing else runs, but this may be a busy machine."""
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Watched:
+    """A handler that says when it was cancelled."""
+
+    def __init__(self, handler: Callable[[Request], Awaitable[None]]) -> None:
+        self.started = trio.Event()
+        self.ended = trio.Event()
+        self._handler = handler
+
+    async def __call__(self, request: Request) -> None:
+        self.started.set()
+        try:
+            await self._handler(request)
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture(params=["tcp", "tls", "unix"])
+async def start(
+    request: pytest.FixtureRequest, serving: Serving, certificate: Certificate, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
+    """A server over each carrier."""
+    carriers: dict[str, dict[str, Any]] = {
+        "tcp": {},
+        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
+        "unix": {"unix": str(tmp_path / "socket")},
+    }
+
+    async def start(handler: Any, **options: Any) -> Server:
+        return await serving(handler, **carriers[request.param], **options)
+
+    yield start
+
+
+async def leaves(peer: Peer, watched: Watched) -> float:
+    """Seconds from closing the connection until the handler has ended."""
+    with trio.fail_after(3):
+        await watched.started.wait()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    began = time.perf_counter()
+    await trio.aclose_forcefully(peer.stream)
+    with trio.fail_after(3):
+        await watched.ended.wait()
+    return time.perf_counter() - began
+
+
+@asynccontextmanager
+async def plain(request: Request) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    async with open_stream(request, "text/plain") as stream:
+        yield stream.send
+
+
+@asynccontextmanager
+async def events(request: Request) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    async with open_events(request) as stream:
+
+        async def send(data: bytes) -> None:
+            await stream.send(data.decode())
+
+        yield send
+
+
+@asynccontextmanager
+async def websocket(request: Request) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    async with open_websocket(request) as ws:
+        yield ws.send
+
+
+STREAMS = {"stream": (GET, plain), "events": (GET, events), "websocket": (handshake(), websocket)}
+
+
+@pytest.mark.parametrize(("opening", "opened"), STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("pipelined", [b"", GET], ids=["", "bytes unread"])
+async def test_while_the_handler_sleeps(
+    start: Any, opening: bytes, opened: Any, pipelined: bytes
+) -> None:
+    async def handler(request: Request) -> None:
+        async with opened(request):
+            await trio.sleep_forever()
+
+    if pipelined and opened is websocket:
+        pipelined = frame(TEXT, b"unread")
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(opening + pipelined)
+    await peer.has(b"\r\n\r\n")
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+@pytest.mark.parametrize(("opening", "opened"), STREAMS.values(), ids=STREAMS)
+async def test_while_the_handler_sends_to_a_full_buffer(
+    start: Any, opening: bytes, opened: Any
+) -> None:
+    async def handler(request: Request) -> None:
+        async with opened(request) as send:
+            while True:
+                await send(b"x" * 65536)
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(opening)
+    await peer.has(b"\r\n\r\n")
+    await trio.sleep(0.3)  # the buffers fill
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+async def test_while_a_poll_is_held(start: Any) -> None:
+    async def handler(request: Request) -> None:
+        async with open_poll(request, cursor="e-0"):
+            await trio.sleep_forever()
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(GET)
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+@pytest.mark.parametrize("more", [b"", GET], ids=["", "bytes unread"])
+async def test_while_a_plain_handler_sleeps(start: Any, more: bytes) -> None:
+    async def handler(request: Request) -> None:
+        await trio.sleep_forever()
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(GET + more)
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+async def test_while_the_handler_waits_for_a_body(start: Any) -> None:
+    parts = []
+
+    async def handler(request: Request) -> None:
+        async for part in request.stream():
+            parts.append(part)
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
+    assert await leaves(peer, watched) < AT_ONCE
+    assert parts == [b"half"]
+
+
+async def test_while_the_handler_waits_for_a_message(start: Any) -> None:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            await ws.receive()
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+# -- What came before -----------------------------------------------------------------------------
+
+
+async def test_the_last_message_and_the_close_code_are_delivered(start: Any) -> None:
+    got: list[object] = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            async for message in ws:
+                await trio.sleep(0.05)  # still busy with one when the client is gone
+                got.append(message)
+            got.append(ws.close_code)
+            await trio.sleep(0.05)
+            got.append("tidied up")
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    await peer.send(frame(TEXT, b"a", fin=0) + frame(CONTINUATION, b"b") + frame(TEXT, b"last"))
+    await peer.send(close(4001, b"bye"))
+    await trio.aclose_forcefully(peer.stream)
+    with trio.fail_after(3):
+        await watched.ended.wait()
+    assert got == ["ab", "last", 4001, "tidied up"]
+
+
+async def test_a_handler_that_only_pushes_knows_the_close_code_at_its_end(start: Any) -> None:
+    codes = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            try:
+                await trio.sleep_forever()
+            finally:
+                codes.append(ws.close_code)
+
+    watched = Watched(handler)
+    peer = await (await start(watched)).connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    await peer.send(close(4001))
+    await trio.aclose_forcefully(peer.stream)
+    with trio.fail_after(3):
+        await watched.ended.wait()
+    assert codes == [4001]
+
+
+async def test_a_body_that_came_whole_before_its_client_left_is_delivered(start: Any) -> None:
+    bodies = []
+
+    async def handler(request: Request) -> None:
+        body = b""
+        async for part in request.stream():
+            await trio.sleep(0.01)
+            body += part
+        bodies.append(body)
+
+    watched = Watched(handler)
+    server = await start(watched)
+    peer = await server.connect()
+    body = bytes(range(256)) * 1024
+    await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n" + body)
+    await watched.started.wait()
+    await trio.aclose_forcefully(peer.stream)
+    with trio.fail_after(3):
+        await watched.ended.wait()
+    assert bodies == [body]
+
+
+async def test_requests_whole_before_a_half_close_are_answered(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        await trio.sleep(0.02)
+        await request.respond(200, b"answer\n")
+
+    server = await serving(handler)
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(GET)
+        sock.shutdown(socket.SHUT_WR)  # before the server has accepted
+        answer = await trio.to_thread.run_sync(sock.makefile("rb").read)
+    assert answer.endswith(b"\r\n\r\nanswer\n")
+
+
+async def test_a_client_gone_before_its_handler_began_does_not_keep_it(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        await trio.sleep_forever()
+
+    watched = Watched(handler)
+    server = await serving(watched, limits=Limits(leave_seconds=0.2))
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(GET)
+    with trio.fail_after(2):
+        await watched.ended.wait()
+
+
+async def test_a_reset_is_leaving_too(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        async with open_events(request):
+            await trio.sleep_forever()
+
+    watched = Watched(handler)
+    server = await serving(watched)
+    peer = await server.connect()
+    await peer.send(GET)
+    await peer.has(b"\r\n\r\n")
+    linger = struct.pack("ii", 1, 0)
+    assert isinstance(peer.stream, trio.SocketStream)
+    peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    assert await leaves(peer, watched) < AT_ONCE
+
+
+async def test_a_handler_may_shield_its_tidying_up(serving: Serving) -> None:
+    done = trio.Event()
+
+    async def handler(request: Request) -> None:
+        async with open_events(request) as stream:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(1, shield=True):
+                    await trio.sleep(0.05)
+                    done.set()
+                    await stream.send("nobody hears this")
+
+    server = await serving(handler)
+    peer = await server.connect()
+    await peer.send(GET)
+    await peer.has(b"\r\n\r\n")
+    await trio.aclose_forcefully(peer.stream)
+    with trio.fail_after(2):
+        await done.wait()
+
+
+async def test_the_fallback_notices_too(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rawstream.server, "departures", PeekingDepartures)
+
+    async def handler(request: Request) -> None:
+        async with open_events(request):
+            await trio.sleep_forever()
+
+    watched = Watched(handler)
+    server = await serving(watched)
+    peer = await server.connect()
+    await peer.send(GET)
+    await peer.has(b"\r\n\r\n")
+    await trio.sleep(0.25)
+    assert not watched.ended.is_set()
+    assert await leaves(peer, watched) < 1
+
+
+async def test_one_client_leaving_is_no_matter_to_the_others(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        async with open_events(request, heartbeat=0.1):
+            await trio.sleep_forever()
+
+    server = await serving(handler)
+    peers = [await server.connect() for _ in range(20)]
+    for peer in peers:
+        await peer.send(GET)
+        await peer.has(b"\r\n\r\n")
+    for peer in peers[::2]:
+        await trio.aclose_forcefully(peer.stream)
+    for peer in peers[1::2]:
+        for _ in range(2):
+            await peer.has(b"3\r\n:\n\n\r\n")
