@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from .limits import Limits
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         limits = _limits(options.limit)
-        handler, announce = _app(options.app)
+        handler, to_try = _app(options.app)
     except ValueError as error:
         parser.error(str(error))
     run(
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits=limits,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
-        announce=announce,
+        announce=partial(_announce, to_try),
     )
 
 
@@ -102,13 +102,13 @@ def _limits(settings: Sequence[str]) -> Limits:
     return Limits(**changes)  # type: ignore[arg-type]
 
 
-def _app(name: str) -> tuple[Handler, Callable[[list[str]], None] | None]:
-    """The handler of this name, and how to announce it. Raises `ValueError` if there is none; what
-    the module itself raises is its author's to see."""
+def _app(name: str) -> tuple[Handler, str]:
+    """The handler of this name, and lines to try it with, `{url}` left open. Raises `ValueError`
+    if there is none; what the module itself raises is its author's to see."""
     if name == "demo":
         from .demo import CURL_LINES, app
 
-        return app, partial(_announce_demo, CURL_LINES)
+        return app, CURL_LINES
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         raise ValueError(f"{name!r} is neither 'demo' nor of the form package.module:handler")
@@ -122,14 +122,14 @@ def _app(name: str) -> tuple[Handler, Callable[[list[str]], None] | None]:
     handler = getattr(module, attribute, None)
     if not callable(handler):
         raise ValueError(f"{module_name} has no handler {attribute!r}")
-    return handler, None
+    return handler, ""
 
 
-def _announce_demo(lines: str, urls: list[str]) -> None:
+def _announce(to_try: str, urls: list[str]) -> None:
     for url in urls:
-        print(f"rawstream on {url}  (Ctrl-C stops it)")
-    if urls[0].startswith("http"):
-        print(f"\nOpen it in a browser, or try:\n\n{lines.format(url=urls[0])}\n", flush=True)
+        print(f"rawstream on {url}  (Ctrl-C stops it)", flush=True)
+    if to_try and urls[0].startswith("http"):
+        print(f"\nOpen it in a browser, or try:\n\n{to_try.format(url=urls[0])}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -149,6 +149,7 @@ class Connection:
             request = await self._next_request()
             if request is None:
                 return False
+            self._service.departures.check()  # whoever leaves from here on leaves this handler
             self._handling = True
             self._unbound()
             await self._handler(request)

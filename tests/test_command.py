@@ -1,0 +1,327 @@
+"""The command line: what it serves, how it ends, how it says no; and curl as its client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from conftest import COMMAND, Certificate, Curl, program, running
+
+from rawstream.__main__ import main
+
+APP = """
+import rawstream, trio
+
+async def app(request):
+    match request.path:
+        case "/long":
+            async with rawstream.open_stream(request, "text/plain") as stream:
+                while True:
+                    await stream.send(b"tick\\n")
+                    await trio.sleep(0.05)
+        case "/endless":
+            async with rawstream.open_stream(request, "text/plain", endless=True) as stream:
+                while True:
+                    await stream.send(b"tick\\n")
+                    await trio.sleep(0.05)
+        case _:
+            await request.respond(200, f"{request.scheme}\\n")
+"""
+
+
+def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
+    """Exit status and lines on stderr of a start that fails."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=20,
+        env=os.environ | environment,
+    )  # fmt: skip
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "99999"], "a port is a number from 0 to 65535"),
+        (["--port", "http"], "invalid _port value"),
+        (["--limit", "speed=1"], "no limit of that name"),
+        (["--limit", "idle_seconds=soon"], "not a number"),
+        (["--limit", "idle_seconds=-1"], "more than 0"),
+        (["--keyfile", "k.pem"], "--keyfile needs --certfile"),
+        (["--log-level", "loud"], "invalid choice"),
+        (["nonsense"], "package.module:handler"),
+        (["no_such_module:app"], "no module 'no_such_module'"),
+        (["json:app"], "json has no handler 'app'"),
+        (["--no-such-option"], "unrecognized arguments"),
+    ],
+)
+def test_a_bad_option_is_status_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("rawstream: error: ")
+    assert says in last
+
+
+async def test_what_cannot_start_is_one_line_and_status_1(tmp_path: Path) -> None:
+    async with running("--port", "0") as server:
+        port = server.url.rpartition(":")[2]
+        status, lines = await trio.to_thread.run_sync(failing, "--port", port)
+        assert status == 1
+        assert lines == [f"rawstream: 127.0.0.1:{port}: Address already in use"]
+    status, lines = failing("--certfile", "missing.pem")
+    assert (status, lines) == (1, ["rawstream: missing.pem: No such file or directory"])
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    status, [line] = failing("--certfile", str(nonsense))
+    assert status == 1
+    assert "no usable certificate" in line
+    status, [line] = failing("--host", "no-such-host.invalid", "--port", "0")
+    assert status == 1
+    assert line.startswith("rawstream: no-such-host.invalid:0: ")
+    status, [line] = failing("--unix", str(tmp_path / "no" / "socket"))
+    assert status == 1
+    assert line == f"rawstream: {tmp_path}/no/socket: No such file or directory"
+
+
+def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "drain_seconds=10" in text
+    assert "package.module:handler" in text
+
+
+@pytest.fixture
+def app_folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_app.py").write_text(APP)
+    return tmp_path
+
+
+async def test_anybodys_handler_over_tls_and_unix(
+    app_folder: Path, certificate: Certificate, curl: Curl
+) -> None:
+    tls = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
+    async with running("my_app:app", "--port", "0", *tls, cwd=app_folder) as server:
+        assert server.url.startswith("https://")
+        assert await curl("--cacert", str(certificate.ca), server.url) == (0, b"https\n")
+    path = str(app_folder / "socket")
+    async with running("my_app:app", "--unix", path, cwd=app_folder):
+        assert await curl("--unix-socket", path, "http://localhost/") == (0, b"http\n")
+
+
+# -- The demo through curl ------------------------------------------------------------------------
+
+
+async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
+    async with running("--port", "0") as server:
+        url = server.url
+        assert await curl(f"{url}/hello") == (0, b"hello\n")
+        assert await curl("--http1.0", f"{url}/hello") == (0, b"hello\n")
+        status, head = await curl("-I", f"{url}/hello")
+        assert status == 0
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await curl("-d", "any text", f"{url}/echo") == (0, b"any text")
+        assert await curl("-N", f"{url}/chunked") == (
+            0, b'{"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}{"token":"."}',
+        )  # fmt: skip
+        _, raw = await curl("-N", "--raw", f"{url}/chunked")
+        assert raw.startswith(b'f\r\n{"token":"The"}\r\n10\r\n{"token":" sky"}\r\n')
+        assert raw.endswith(b'd\r\n{"token":"."}\r\n0\r\n\r\n')
+        assert (await curl("-N", "--http1.0", f"{url}/chunked"))[1].startswith(b'{"token":"The"}')
+
+        _, events = await curl("-N", f"{url}/ticks?count=3&seconds=0")
+        assert re.fullmatch(
+            rb"retry: 1000\n\n(event: tick\nid: \d\ndata: .*\n\n){3}data: \[DONE\]\n\n", events
+        )
+        _, events = await curl("-N", "-H", "Last-Event-ID: 2", f"{url}/ticks?count=3&seconds=0")
+        assert re.findall(rb"id: (\d)", events) == [b"3"]
+        _, events = await curl("-N", "-H", "Last-Event-ID: x", f"{url}/ticks?count=3&seconds=0")
+        assert re.findall(rb"id: (\d)", events) == [b"1", b"2", b"3"]
+
+        _, lines = await curl("-N", "-d", "Why?", f"{url}/generate")
+        assert [json.loads(line) for line in lines.splitlines()] == [
+            {"token": "You said:"}, {"token": " Why?"}, {"token": "."}, {"done": True},
+        ]  # fmt: skip
+        accept = ("-H", "Accept: text/event-stream")
+        _, events = await curl("-N", *accept, "-d", "Why?", f"{url}/generate")
+        assert events.startswith(b'data: {"token":"You said:"}\n\ndata: {"token":" Why?"}\n\n')
+        assert events.endswith(b"data: [DONE]\n\n")
+
+        blob = os.urandom(3_000_000)
+        expected = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+        for how in (["-T", "-"], ["-X", "POST", "-T", "-"], ["--data-binary", "@-"],
+                    ["--expect100-timeout", "5", "-H", "Expect: 100-continue", "-T", "-"]):  # fmt: skip
+            status, answer = await curl(*how, f"{url}/upload", input=blob)
+            assert (status, json.loads(answer)) == (0, expected)
+        status, _ = await curl("--fail", "--data-binary", "@-", f"{url}/echo", input=blob)
+        assert status == 22  # 413
+        _, answer = await curl("--data-binary", "@-", f"{url}/echo", input=blob)
+        assert answer == b"413 Request Entity Too Large: request body larger than 1048576 bytes\n"
+
+        file = tmp_path / "download"
+        pattern = bytes(range(256)) * 4000
+        file.write_bytes(pattern[:300_001])
+        status, _ = await curl("-C", "-", "-o", str(file), f"{url}/download?size=1000000")
+        assert status == 0
+        assert file.read_bytes() == pattern[:1_000_000]
+        for span, status_line, length in [
+            ("0-0", b"206", 1), ("5-9", b"206", 5), ("-7", b"206", 7), ("9-", b"206", 91),
+            ("50-200", b"206", 50), ("9-5", b"200", 100), ("x", b"200", 100),
+            ("0-1,3-4", b"200", 100), ("100-", b"416", 21),
+        ]:  # fmt: skip
+            _, got = await curl("-i", "-H", f"Range: bytes={span}", f"{url}/download?size=100")
+            assert got.startswith(b"HTTP/1.1 " + status_line), span
+            assert len(got.partition(b"\r\n\r\n")[2]) == length or status_line == b"416", span
+        _, got = await curl("-i", "-H", "Range: bytes=5-9", "-H", 'If-Range: "other"',
+                            f"{url}/download?size=100")  # fmt: skip
+        assert got.startswith(b"HTTP/1.1 200")
+
+        assert (await curl("-i", f"{url}/no"))[1].endswith(b"\r\n\r\n404 Not Found\n")
+        _, answer = await curl("-i", "-X", "DELETE", f"{url}/upload")
+        assert b"\r\nAllow: POST, PUT\r\n" in answer
+        _, answer = await curl("-i", "-X", "OPTIONS", "--request-target", "*", url)
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        _, answer = await curl("-i", f"{url}/ws")
+        assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+        _, page = await curl(url)
+        assert b"<title>rawstream</title>" in page
+        assert not re.findall(rb'(?:src|href)="http', page)  # self-contained
+
+
+async def test_polling_the_demo(curl: Curl) -> None:
+    async with running("--port", "0") as server:
+        _, answer = await curl("-i", f"{server.url}/poll?wait=0")
+        cursor = re.search(rb'ETag: "([^"]+)"', answer)[1].decode()  # type: ignore[index]
+        got: list[bytes] = []
+
+        async def poll() -> None:
+            got.append((await curl(f"{server.url}/poll?wait=20&after={cursor}"))[1])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poll)
+            await trio.sleep(0.3)
+            assert got == []
+            assert await curl("-d", "news", f"{server.url}/poll") == (0, b"")
+        assert json.loads(got[0])["entries"] == ["news"]
+        _, answer = await curl("-i", "-H", "Origin: http://evil.example", "-d", "x",
+                               f"{server.url}/poll")  # fmt: skip
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        _, answer = await curl(f"{server.url}/poll?after=garbage")
+        assert json.loads(answer)["gap"] is True
+
+
+async def test_ten_events_stop_when_the_client_leaves() -> None:
+    """S1: the access log says when the handler ended."""
+    path = program("curl")
+    async with running("--port", "0") as server:
+        with trio.move_on_after(0.5):
+            await trio.run_process([path, "-sN", f"{server.url}/ticks"], capture_stdout=True)
+        await trio.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        log = await server.error_output()
+    assert re.search(r'"GET /ticks" 200 sse \d+B 0\.\d+s client left', log), log
+
+
+async def test_netcat_sees_the_bytes() -> None:
+    path = program("nc")
+    async with running("--port", "0") as server:
+        port = server.url.rpartition(":")[2]
+        request = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        done = await trio.run_process([path, "127.0.0.1", port], stdin=request, capture_stdout=True)
+    assert done.stdout.endswith(b"Connection: close\r\n\r\nhello\n")
+
+
+# -- Signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_all_four_streams(number: signal.Signals, curl: Curl) -> None:
+    async with running("--port", "0") as server:
+        ended: dict[str, int] = {}
+
+        async def fetch(name: str, target: str) -> None:
+            ended[name] = (await curl("-N", "-o", os.devnull, f"{server.url}{target}"))[0]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, "sse", "/ticks?count=1000")
+            nursery.start_soon(fetch, "poll", "/poll?wait=60")
+            nursery.start_soon(fetch, "endless", "/download")
+            nursery.start_soon(fetch, "chunked", "/chunked")
+            await trio.sleep(0.4)
+            start = trio.current_time()
+            server.process.send_signal(number)
+            log = await server.error_output()
+        assert ended == {"sse": 0, "poll": 0, "endless": 0, "chunked": 0}
+        assert server.process.returncode == 0
+        assert trio.current_time() - start < 3
+        assert log.count(" drained") == 3
+        assert "Traceback" not in log
+
+
+async def test_what_is_not_finished_in_time_is_cut(app_folder: Path, curl: Curl) -> None:
+    arguments = ("my_app:app", "--port", "0", "--limit", "drain_seconds=0.5")
+    async with running(*arguments, cwd=app_folder) as server:
+        statuses = []
+
+        async def fetch() -> None:
+            statuses.append((await curl("-N", "-o", os.devnull, f"{server.url}/long"))[0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch)
+            await trio.sleep(0.4)
+            server.process.send_signal(signal.SIGTERM)
+        assert statuses == [18]  # transfer closed with outstanding data
+        log = await server.error_output()
+        assert server.process.returncode == 0
+        assert '"GET /long" 200 stream' in log
+        assert log.rstrip().endswith(" cut")
+
+
+async def test_a_second_sigint_ends_at_once(app_folder: Path, curl: Curl) -> None:
+    async with running("my_app:app", "--port", "0", cwd=app_folder) as server:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(curl, "-N", "-o", os.devnull, f"{server.url}/long")
+            await trio.sleep(0.4)
+            server.process.send_signal(signal.SIGINT)
+            await trio.sleep(0.3)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGINT)
+            with trio.fail_after(1):
+                await server.process.wait()
+        assert server.process.returncode == 128 + signal.SIGINT
+
+
+async def test_secrets_stay_out_of_the_log(curl: Curl) -> None:
+    async with running("--port", "0") as server:
+        await curl(f"{server.url}/hello?api_key=t0ps3cret")
+        server.process.send_signal(signal.SIGTERM)
+        log = await server.error_output()
+    assert '"GET /hello?api_key=***" 200 plain' in log
+    assert "t0ps3cret" not in log
+
+
+async def test_the_access_log_can_be_switched_off(curl: Curl) -> None:
+    async with running("--port", "0", "--no-access-log") as server:
+        await curl(f"{server.url}/hello")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.error_output() == ""
+
+
+def test_run_is_a_whole_program(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import rawstream\nrawstream.run(None, port=1, host='192.0.2.1')\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "rawstream: 192.0.2.1:1: Cannot assign requested address\n"
