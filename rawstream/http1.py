@@ -347,7 +347,7 @@ class Connection:
         if self._upgraded:
             return await self._receive_raw()
         self._listening = True
-        while True:
+        while self._h11.their_state is h11.SEND_BODY:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
@@ -355,8 +355,7 @@ class Connection:
             if type(event) is h11.Data:
                 return bytes(event.data)
             if event is not h11.NEED_DATA:
-                self._listening = False
-                return b""
+                break
             # h11 waits for a CRLF for ever where a chunk's line ends with a bare LF.
             behind, _ = self._h11.trailing_data
             if BARE_LF.search(behind):
@@ -372,6 +371,8 @@ class Connection:
                 await trio.lowlevel.checkpoint()
                 raise ClientGone
             self._h11.receive_data(data)
+        self._listening = False
+        return b""
 
     async def _receive_raw(self) -> bytes:
         if self._received:

@@ -211,14 +211,14 @@ class Request:
         value = self.headers.get("last-event-id", "")
         return value.encode("latin-1").decode("utf-8", "replace") or None
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The request body piece by piece, as it arrives, in constant memory and of any size.
+    def stream(self) -> AsyncIterator[bytes]:
+        """The request body piece by piece, as it arrives, in constant memory and of any size:
+        `async for part in request.stream()`.
 
         A body that is silent for `Limits.body_seconds`, or malformed, ends the request with 408
         or 400; a client that leaves before the end of its body cancels the handler.
         """
-        while data := await self.exchange.receive():
-            yield data
+        return _BodyParts(self.exchange)
 
     async def body(self, limit: int | None = None) -> bytes:
         """The whole request body. Over `limit` bytes, by default `Limits.body_bytes`, it raises
@@ -255,3 +255,18 @@ class Request:
         if content_type is not None:
             headers = [("Content-Type", content_type), *headers]
         await self.exchange.respond(status, headers, body)
+
+
+class _BodyParts:
+    """A request body as an iterator. No async generator: leaving one half read is a warning."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if data := await self._exchange.receive():
+            return data
+        raise StopAsyncIteration

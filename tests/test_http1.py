@@ -138,6 +138,14 @@ async def test_a_body_that_came_along_and_nobody_read_keeps_the_connection(
     )
 
 
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 0\r\n"])
+async def test_a_body_that_is_none_is_empty(connect: Connect, length: bytes) -> None:
+    peer = connect(app)
+    for _ in range(2):
+        await peer.send(b"POST /echo HTTP/1.1\r\n" + HOST + length + b"\r\n")
+        assert b"\r\nContent-Length: 0\r\n" in await peer.until(b"\r\n\r\n")
+
+
 async def test_http_1_0_closes(connect: Connect) -> None:
     peer = connect(app)
     await peer.send(b"GET / HTTP/1.0\r\n\r\n" + get("/"))

@@ -1,0 +1,177 @@
+"""The demo's page in headless Chromium, with the server killed and started in between."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from conftest import COMMAND, Certificate, program
+from playwright.sync_api import Page, sync_playwright
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def chromium(**options: object) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=ARGUMENTS)
+        page = browser.new_context(**options).new_page()  # type: ignore[arg-type]
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        browser.close()
+        assert errors == []
+
+
+def free_port() -> int:
+    """A port below the ephemeral range, so that no client of the test can sit on it."""
+    for port in range(18000 + os.getpid() % 1000, 20000):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+@contextmanager
+def demo(port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo in a process; killed at the end."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", str(port), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        assert b"rawstream on" in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def lines(page: Page, card: str) -> list[str]:
+    return page.locator(f"#{card} output").inner_text().splitlines()
+
+
+def wait_for(page: Page, card: str, text: str, seconds: float = 20) -> None:
+    page.wait_for_function(
+        "([card, text]) => document.querySelector(`#${card}`).innerText.includes(text)",
+        arg=[card, text],
+        timeout=seconds * 1000,
+    )
+
+
+def test_every_card_of_the_page() -> None:
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.click("#chunked button")
+        for card in ("ticks", "byhand"):
+            page.fill(f"#{card} input", "3")
+            page.click(f"#{card} button")
+        page.click("#generate button")
+        page.click("#download button")
+        wait_for(page, "chunked", "done, ")
+        assert "".join(lines(page, "chunked")) == (
+            '{"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}{"token":"."}'
+        )
+        wait_for(page, "ticks", "closed by the page")
+        assert [line.split()[1] for line in lines(page, "ticks")[:-1]] == ["1", "2", "3"]
+        assert lines(page, "ticks")[-1] == "[DONE]"
+        wait_for(page, "byhand", "done, ")
+        assert [line.split()[:2] for line in lines(page, "byhand")][:3] == [
+            ["tick", "1"], ["tick", "2"], ["tick", "3"],
+        ]  # fmt: skip
+        wait_for(page, "generate", "done, as text/event-stream")
+        assert lines(page, "generate") == ["You said: Why is the sky blue?."]
+        page.select_option("#generate select", "application/x-ndjson")
+        page.click("#generate button")
+        wait_for(page, "generate", "done, as application/x-ndjson")
+        assert lines(page, "generate") == ["You said: Why is the sky blue?."]
+        wait_for(page, "download", "20000000 bytes in")
+        assert [line.split()[0] for line in lines(page, "download")] == ["206", "206"]
+        page.click("#ws button")
+        wait_for(page, "ws", "< hello")
+        wait_for(page, "ws", '{"push": 1}')
+        page.set_input_files(
+            "#upload input", {"name": "a", "mimeType": "text/plain", "buffer": b"abc"}
+        )
+        page.click("#upload button")
+        wait_for(page, "upload", '"bytes": 3')
+
+
+def test_two_tabs_poll_the_same_lines() -> None:
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        other = page.context.new_page()
+        other.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_timeout(300)  # both hold a poll
+        for text in ("one", "two", "three"):
+            page.fill("#poll input", text)
+            page.click("#poll button")
+            wait_for(other, "poll", text)
+        wait_for(page, "poll", "three")
+        assert lines(page, "poll") == lines(other, "poll") == ["one", "two", "three"]
+
+
+def test_the_server_is_killed_and_started_again() -> None:
+    port = free_port()
+    with chromium() as page:
+        with demo(port) as process:
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.fill("#ticks input", "7")
+            page.click("#ticks button")
+            wait_for(page, "ws", "open")
+            wait_for(page, "ticks", "id 2 ")
+            process.kill()
+            process.wait()
+        wait_for(page, "ticks", "comes back by itself")
+        wait_for(page, "ws", "closed 1006")
+        time.sleep(0.5)
+        with demo(port):
+            wait_for(page, "ticks", "closed by the page")
+            assert [line.split()[1] for line in lines(page, "ticks")[:-1]] == list("1234567")
+            wait_for(page, "ws", "open")
+
+
+def test_https_and_wss(certificate: Certificate) -> None:
+    port = free_port()
+    tls = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
+    with demo(port, *tls), chromium(ignore_https_errors=True) as page:
+        page.goto(f"https://127.0.0.1:{port}/")
+        wait_for(page, "ws", '{"push": 1}')
+        page.fill("#ticks input", "1")
+        page.click("#ticks button")
+        wait_for(page, "ticks", "closed by the page")
+
+
+def test_a_foreign_page_opens_no_websocket() -> None:
+    port, other = free_port(), free_port() + 1
+    with demo(port), demo(other), chromium() as page:
+        page.goto(f"http://127.0.0.1:{other}/hello")
+        code = page.evaluate(
+            """url => new Promise(done => {
+                 const socket = new WebSocket(url);
+                 socket.onopen = () => done("open");
+                 socket.onclose = event => done(event.code);
+               })""",
+            f"ws://127.0.0.1:{port}/ws",
+        )
+    assert code == 1006
