@@ -56,24 +56,49 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"The limits and their defaults (times in seconds, sizes in bytes): {numbers}.",
     )
     add = parser.add_argument
-    add("app", nargs="?", default="demo", metavar="demo | package.module:handler",
-        help="what to serve (default: demo)")  # fmt: skip
-    add("--host", default="127.0.0.1",
-        help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)")  # fmt: skip
-    add("--port", type=_port, default=8000,
-        help="port to listen on, 0 for any (default: %(default)s)")  # fmt: skip
+    add(
+        "app",
+        nargs="?",
+        default="demo",
+        metavar="demo | package.module:handler",
+        help="what to serve (default: demo)",
+    )
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)",
+    )
+    add("--port", type=_port, default=8000, help="0 for any (default: %(default)s)")
     add("--unix", metavar="PATH", help="listen on this unix socket instead")
     add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
     add("--keyfile", metavar="PEM", help="its private key, if it is not in --certfile")
-    add("--allow-host", metavar="NAME", action="append", default=[],
+    add(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
         help="answer this Host too when bound to loopback, where only local names are answered; "
-        "'*' for any; may be repeated")  # fmt: skip
-    add("--limit", metavar="NAME=NUMBER", action="append", default=[],
-        help="change a limit, as in drain_seconds=30; may be repeated")  # fmt: skip
-    add("--log-level", choices=LOG_LEVELS, default="info",
-        help="what is logged to stderr (default: %(default)s)")  # fmt: skip
-    add("--access-log", action=argparse.BooleanOptionalAction, default=True,
-        help="one line for each exchange (default: on)")  # fmt: skip
+        "'*' for any; may be repeated",
+    )
+    add(
+        "--limit",
+        metavar="NAME=NUMBER",
+        action="append",
+        default=[],
+        help="change a limit, as in drain_seconds=30; may be repeated",
+    )
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default="info",
+        help="what is logged to stderr (default: %(default)s)",
+    )
+    add(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="log one line for each exchange (default: on)",
+    )
     return parser
 
 

@@ -132,7 +132,7 @@ async def test_no_connection_is_accepted_any_more(serving: Serving) -> None:
     server.stop.set()
     with trio.fail_after(AT_ONCE):
         await server.ended.wait()
-    with pytest.raises(OSError, match="all attempts to connect|refused"):
+    with pytest.raises(OSError, match=r"all attempts to connect|refused"):
         await server.connect()
 
 

@@ -52,7 +52,7 @@ class Watched:
 @pytest.fixture(params=["tcp", "tls", "unix"])
 async def start(
     request: pytest.FixtureRequest, serving: Serving, certificate: Certificate, tmp_path: Path
-) -> AsyncIterator[Callable[..., Awaitable[Server]]]:
+) -> Callable[..., Awaitable[Server]]:
     """A server over each carrier."""
     carriers: dict[str, dict[str, Any]] = {
         "tcp": {},
@@ -63,7 +63,7 @@ async def start(
     async def start(handler: Any, **options: Any) -> Server:
         return await serving(handler, **carriers[request.param], **options)
 
-    yield start
+    return start
 
 
 async def leaves(peer: Peer, watched: Watched) -> float:

@@ -1,0 +1,227 @@
+"""The servers that the benchmark compares, one a process: `python servers.py NAME PORT`.
+
+All answer alike: `/` with "hello", `/stream?count=N` with N pieces of 64 KiB, `/events` with one
+event and silence, and a WebSocket echo on `/ws`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+PIECE = b"x" * 65536
+HELLO = b"hello\n"
+
+
+# -- Floors: what Trio and h11 cost with no server around them ------------------------------------
+
+
+def bare(port: int) -> None:
+    import h11
+    import trio
+
+    async def serve(stream: trio.SocketStream) -> None:
+        connection = h11.Connection(h11.SERVER)
+        while True:
+            while (event := connection.next_event()) is h11.NEED_DATA:
+                try:
+                    connection.receive_data(await stream.receive_some(65536))
+                except trio.BrokenResourceError:
+                    return
+            if type(event) is not h11.Request:
+                return
+            while type(connection.next_event()) is not h11.EndOfMessage:
+                pass
+            path, _, query = event.target.partition(b"?")
+            date = (b"Date", formatdate(usegmt=True).encode())
+            if path == b"/":
+                head = [date, (b"Content-Type", b"text/plain"), (b"Content-Length", b"6")]
+                answer = connection.send(h11.Response(status_code=200, headers=head))
+                answer += connection.send(h11.Data(data=HELLO))
+                answer += connection.send(h11.EndOfMessage())
+                await stream.send_all(answer)
+            elif path == b"/stream":
+                # The floor of a stream is a loop of `send_all`, without chunks.
+                count = int(query.partition(b"=")[2])
+                length = (b"Content-Length", b"%d" % (count * len(PIECE)))
+                await stream.send_all(
+                    connection.send(h11.Response(status_code=200, headers=[date, length]))
+                )
+                for _ in range(count):
+                    await stream.send_all(PIECE)
+                return
+            else:
+                return
+            connection.start_next_cycle()
+
+    async def serve_safely(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await serve(stream)
+
+    trio.run(partial(trio.serve_tcp, serve_safely, port, host="127.0.0.1", backlog=65535))
+
+
+def socket_only(port: int) -> None:
+    """A task and its socket: the least that an idle client costs on Trio."""
+    import trio
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        await trio.sleep_forever()
+
+    trio.run(partial(trio.serve_tcp, serve, port, host="127.0.0.1", backlog=65535))
+
+
+# -- Ours -----------------------------------------------------------------------------------------
+
+
+def rawstream_server(port: int, *, access_log: bool = False) -> None:
+    import logging
+
+    import trio
+
+    import rawstream
+
+    async def app(request: rawstream.Request) -> None:
+        match request.path:
+            case "/":
+                await request.respond(200, HELLO, content_type="text/plain")
+            case "/stream":
+                async with rawstream.open_stream(request, "text/plain") as stream:
+                    for _ in range(int(request.query["count"])):
+                        await stream.send(PIECE)
+            case "/events":
+                async with rawstream.open_events(request) as events:
+                    await events.send("hello")
+                    await trio.sleep_forever()
+            case "/ws":
+                async with rawstream.open_websocket(request) as ws:
+                    async for message in ws:
+                        await ws.send(message)
+
+    if not access_log:
+        logging.disable()
+    rawstream.run(app, port=port, access_log=access_log)
+
+
+# -- ASGI -----------------------------------------------------------------------------------------
+
+
+async def asgi(
+    scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
+) -> None:
+    async def start(kind: bytes, *headers: tuple[bytes, bytes]) -> None:
+        fields = [(b"content-type", kind), *headers]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+        return
+    if scope["path"] == "/":
+        await start(b"text/plain", (b"content-length", b"6"))
+        await send({"type": "http.response.body", "body": HELLO})
+    elif scope["path"] == "/stream":
+        await start(b"text/plain")
+        for _ in range(int(parse_qs(scope["query_string"])[b"count"][0])):
+            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await start(b"text/event-stream")
+        await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
+        await receive()
+        await receive()
+
+
+def uvicorn_h11(port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(asgi, port=port, http="h11", loop="asyncio", log_level="error", access_log=False)
+
+
+def uvicorn_uvloop(port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(
+        asgi, port=port, http="httptools", loop="uvloop", log_level="error", access_log=False,
+        ws_per_message_deflate=False,
+    )  # fmt: skip
+
+
+def hypercorn_trio(port: int) -> None:
+    import trio
+    from hypercorn.config import Config
+    from hypercorn.trio import serve
+
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.errorlog = None
+    config.backlog = 65535
+    trio.run(lambda: serve(asgi, config))  # type: ignore[arg-type]
+
+
+def aiohttp_server(port: int) -> None:
+    from aiohttp import web
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(body=HELLO, content_type="text/plain")
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for _ in range(int(request.query["count"])):
+            await response.write(PIECE)
+        return response
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"data: hello\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(compress=False)
+        await ws.prepare(request)
+        async for message in ws:
+            await ws.send_bytes(message.data)
+        return ws
+
+    app = web.Application()
+    app.router.add_get("/", hello)
+    app.router.add_get("/stream", stream)
+    app.router.add_get("/events", events)
+    app.router.add_get("/ws", echo)
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=65535)
+
+
+SERVERS: dict[str, Callable[[int], None]] = {
+    "bare Trio + h11 loop": bare,
+    "bare Trio task": socket_only,
+    "rawstream": rawstream_server,
+    "rawstream, access log on": lambda port: rawstream_server(port, access_log=True),
+    "uvicorn, h11": uvicorn_h11,
+    "uvicorn, httptools + uvloop": uvicorn_uvloop,
+    "hypercorn on Trio": hypercorn_trio,
+    "aiohttp": aiohttp_server,
+}
+
+if __name__ == "__main__":
+    SERVERS[sys.argv[1]](int(sys.argv[2]))
