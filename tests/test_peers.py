@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -58,9 +59,7 @@ async def test_pieces_arrive_as_they_are_sent(server: Server) -> None:
         " blue",
         ".",
     ]
-    assert all(
-        later[1] - earlier[1] > 0.1 for earlier, later in zip(times, times[1:], strict=False)
-    )
+    assert all(later[1] - earlier[1] > 0.1 for earlier, later in pairwise(times))
 
 
 async def test_events_resume_after_the_last_one(server: Server) -> None:
