@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
+
+_RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+"""Phrases of RFC 9110 that Python learned with 3.13."""
+
+
+def reason_phrase(status: int) -> str:
+    """What RFC 9110 section 15 and the registry call this status; "" if they do not know it."""
+    with suppress(ValueError):
+        return _RENAMED.get(status) or HTTPStatus(status).phrase
+    return ""
 
 
 class HTTPError(Exception):
@@ -18,7 +29,7 @@ class HTTPError(Exception):
     ) -> None:
         super().__init__(status, text)
         self.status = status
-        self.text = text or HTTPStatus(status).phrase
+        self.text = text
         self.headers = headers
 
 

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
-from http import HTTPStatus
 from math import inf
 
 import h11
@@ -27,7 +26,7 @@ import trio
 
 from .access import log_exchange
 from .departure import Departures
-from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
+from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
 from .head import BARE_LF, END_OF_HEAD, check_head, check_unfinished_head, is_local_host
 from .limits import Limits
 from .pacemaker import Pacemaker
@@ -38,7 +37,6 @@ logger = logging.getLogger("rawstream")
 
 EXPECTED = (ClientGone, BrokenStream, WebSocketClosed)
 _END = h11.EndOfMessage()
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -441,7 +439,7 @@ class Connection:
     async def take_over(self, headers: Fields) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         head = h11.InformationalResponse(
-            status_code=101, headers=_encoded(headers), reason=_REASONS[101]
+            status_code=101, headers=_encoded(headers), reason=b"Switching Protocols"
         )
         await self._commit(self._h11.send(head))
         self._status = 101
@@ -504,10 +502,11 @@ def _is_expected(error: BaseException) -> bool:
 
 def error_response(error: HTTPError) -> tuple[int, Fields, bytes]:
     """Status, fields and the one line that an error is answered with."""
-    phrase = HTTPStatus(error.status).phrase
-    text = phrase if error.text == phrase else f"{phrase}: {error.text}"
+    text = f"{error.status} {reason_phrase(error.status)}"
+    if error.text:
+        text += f": {error.text}"
     fields = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
-    return error.status, fields, f"{error.status} {text}\n".encode()
+    return error.status, fields, f"{text}\n".encode()
 
 
 def _encoded(fields: Fields) -> list[tuple[bytes, bytes]]:
@@ -526,4 +525,4 @@ def _response(
         fields.append((b"Content-Length", b"%d" % length))
     if close:
         fields.append((b"Connection", b"close"))
-    return h11.Response(status_code=status, headers=fields, reason=_REASONS.get(status, b""))
+    return h11.Response(status_code=status, headers=fields, reason=reason_phrase(status).encode())

@@ -11,11 +11,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from http import HTTPStatus
 from typing import Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from .errors import HTTPError
+from .errors import HTTPError, reason_phrase
 from .head import target_authority
 from .limits import Limits
 from .pacemaker import Pacemaker
@@ -247,7 +246,7 @@ class Request:
         `content_type` a body is `text/plain; charset=utf-8`. An error status without a body gets
         one line that names it."""
         if not body and status >= 400:
-            body = f"{status} {HTTPStatus(status).phrase}\n"
+            body = f"{status} {reason_phrase(status)}\n"
         if isinstance(body, str):
             body = body.encode()
         if content_type is None and body:

@@ -168,7 +168,7 @@ async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
         status, _ = await curl("--fail", "--data-binary", "@-", f"{url}/echo", input=blob)
         assert status == 22  # 413
         _, answer = await curl("--data-binary", "@-", f"{url}/echo", input=blob)
-        assert answer == b"413 Request Entity Too Large: request body larger than 1048576 bytes\n"
+        assert answer == b"413 Content Too Large: request body larger than 1048576 bytes\n"
 
         file = tmp_path / "download"
         pattern = bytes(range(256)) * 4000
