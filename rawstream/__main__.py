@@ -122,8 +122,6 @@ def _limits(settings: Sequence[str]) -> Limits:
             changes[name] = number(text)
         except ValueError:
             raise ValueError(f"--limit {setting}: not a number") from None
-        if not changes[name] > 0:
-            raise ValueError(f"--limit {setting}: must be more than 0")
     return Limits(**changes)  # type: ignore[arg-type]
 
 

@@ -9,15 +9,21 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from wsproto.extensions import PerMessageDeflate
+from wsproto.frame_protocol import CloseReason, Opcode, RsvBits
 
 from .errors import HTTPError
 from .head import split_authority
+from .limits import KIB
 from .request import Request
 
 VERSION = "13"
+
+FRUITLESS_BYTES = 64 * KIB
+"""Compressed bytes that may inflate to nothing; the head of a block is a few hundred."""
 
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]")
 
@@ -85,11 +91,38 @@ def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
     for offer in ",".join(request.headers.get_all("sec-websocket-extensions")).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
         if name == PerMessageDeflate.name and _is_valid_offer(parameters):
-            deflate = PerMessageDeflate()
+            deflate = _BoundedDeflate()
             answer = deflate.accept(offer)
             if isinstance(answer, str):
                 return deflate, f"{name}; {answer}" if answer else name
     return None
+
+
+class _BoundedDeflate(PerMessageDeflate):
+    """permessage-deflate for which input that inflates to nothing comes to an end.
+
+    zlib keeps, and copies each time, what follows the last block of a stream; nothing of that
+    counts as message, so no limit on messages would ever stop it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fruitless = 0
+        self._is_control = False
+
+    def frame_inbound_header(
+        self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        self._is_control = opcode.iscontrol()
+        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+
+    def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
+        inflated = super().frame_inbound_payload_data(proto, data)
+        if not self._is_control:
+            self._fruitless = 0 if inflated else self._fruitless + len(data)
+            if self._fruitless > FRUITLESS_BYTES:
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        return inflated
 
 
 def _is_valid_offer(parameters: Sequence[str]) -> bool:

@@ -64,18 +64,27 @@ def check_head(head: bytes, limits: Limits) -> None:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
     if major != b"1":
         raise HTTPError(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
-    lines = head.count(b"\r\n")
-    if lines - 2 > limits.header_count:
+    if head.count(b"\n") - 2 > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
-    # Without its text a head is its line ends, each CR before its LF, and nothing else.
-    if head.translate(None, _TEXT) != b"\r\n" * lines:
+    if has_stray_line_ends(head):
         raise HTTPError(400, "control character, bare CR or bare LF in the head")
-    if b"\n " in head or b"\n\t" in head:
-        raise HTTPError(400, "folded line in the head")  # RFC 9112 section 5.2
+    if is_folded(head):
+        raise HTTPError(400, "folded line in the head")
     lowered = head.lower()
     _check_target(method, target)
     _check_host(lowered, minor)
     _check_framing(lowered, minor)
+
+
+def has_stray_line_ends(lines: bytes) -> bool:
+    """Whether a CR stands without its LF or an LF without its CR, or another control character
+    among them: without its text there must be nothing left but CRLFs."""
+    return lines.translate(None, _TEXT) != b"\r\n" * lines.count(b"\r\n")
+
+
+def is_folded(lines: bytes) -> bool:
+    """Whether a line starts with white space (RFC 9112 section 5.2)."""
+    return b"\n " in lines or b"\n\t" in lines
 
 
 def _check_target(method: bytes, target: bytes) -> None:

@@ -6,7 +6,7 @@ server waits, buffers or counts without one of these above it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -106,3 +106,9 @@ class Limits:
     drain_seconds: float = 10
     """From the stop to the hard end: what is finite may finish until then. Docker kills after
     10, Kubernetes after 30."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a limit that is not more than 0."""
+        for name in fields(self):
+            if not getattr(self, name.name) > 0:
+                raise ValueError(f"{name.name} must be more than 0")

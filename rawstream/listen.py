@@ -64,7 +64,7 @@ def _listen_on_path(path: str) -> trio.SocketListener:
         sock.listen(0xFFFF)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, error.strerror, path) from None
+        raise OSError(error.errno or errno.EINVAL, error.strerror or str(error), path) from None
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
 
@@ -140,7 +140,10 @@ def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certfile, keyfile)
     except ssl.SSLError as error:
-        raise ValueError(f"{certfile}: no usable certificate and key ({error.reason})") from None
+        why = error.reason or "not PEM"
+        raise ValueError(f"{certfile}: no usable certificate and key ({why})") from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, certfile) from None
     return context
 
 
@@ -155,10 +158,10 @@ def tune(stream: trio.SocketStream, limits: Limits) -> None:
     with suppress(OSError):  # the peer may be gone already
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = int(limits.user_timeout_seconds * 1000)
+            milliseconds = int(min(limits.user_timeout_seconds * 1000, 2**31 - 1))
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         if hasattr(socket, "TCP_KEEPIDLE"):
-            seconds = max(1, int(limits.user_timeout_seconds))
+            seconds = int(min(max(1, limits.user_timeout_seconds), 2**15 - 1))
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
 
 
@@ -211,12 +214,13 @@ def fitted_to_open_files(limits: Limits) -> Limits:
     except ImportError:  # Windows
         return limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = SPARE_FILES + limits.refusals
-    needed = limits.connections + spare
+    needed = limits.connections + limits.refusals + SPARE_FILES
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return limits
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    return replace(limits, connections=min(limits.connections, max(1, soft - spare)))
+    room = max(2, soft - SPARE_FILES)
+    refusals = max(1, min(limits.refusals, room // 5))
+    return replace(limits, connections=min(limits.connections, room - refusals), refusals=refusals)

@@ -57,6 +57,7 @@ class Poll:
     def __init__(self, request: Request, cursor: str) -> None:
         asked = request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
         sent = request.query.get("after") or asked or request.last_event_id or ""
+        _etag(cursor)  # must be fit to be sent before there is anything to send
         self.cursor = sent if _CURSOR.fullmatch(sent) else cursor
         """Where this client is: its own cursor, or the one `open_poll` was given."""
         self.is_new = not sent

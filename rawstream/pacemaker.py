@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
+from math import inf
 from typing import Protocol
 from weakref import ref
 
@@ -19,7 +20,7 @@ class Beating(Protocol):
     """What has a pulse."""
 
     interval: float
-    """Seconds of silence until the next beat is due."""
+    """Seconds of silence until the next beat is due, more than 0; infinite for never."""
     last_sent: float
     """When it was last not silent, by `trio.current_time()`; moved on by its owner."""
     beating: bool
@@ -56,11 +57,13 @@ class Pacemaker:
                         nursery.start_soon(stream.beat)
                         due = now + stream.interval
                     self._push(due, stream)
-                with trio.move_on_at(self._due[0][0] if self._due else float("inf")):
+                with trio.move_on_at(self._due[0][0] if self._due else inf):
                     await self._earlier.wait()
                     self._earlier = trio.Event()
 
     def _push(self, due: float, stream: Beating) -> None:
+        if due == inf:
+            return
         if not self._due or due < self._due[0][0]:
             self._earlier.set()
         heapq.heappush(self._due, (due, next(self._tie), ref(stream)))

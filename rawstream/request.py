@@ -14,6 +14,7 @@ from collections.abc import (
 from typing import Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
+from .access import masked
 from .errors import HTTPError, reason_phrase
 from .head import target_authority
 from .limits import Limits
@@ -36,6 +37,11 @@ class Exchange(Protocol):
     pacemaker: Pacemaker
     label: str
     """How the response travels ("plain", "sse", ...), for the access log."""
+
+    @property
+    def sending(self) -> bool:
+        """Whether a send is under way, its bytes perhaps half on the wire."""
+
     input_over: bool
     """Set to True when the client has said its last: closing need not wait for more."""
 
@@ -189,7 +195,7 @@ class Request:
         self._query: Query | None = None
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.target}>"
+        return f"<Request {self.method} {masked(self.target)}>"
 
     @property
     def query(self) -> Query:

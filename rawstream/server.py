@@ -18,7 +18,8 @@ import trio
 
 from .departure import departures
 from .errors import HTTPError
-from .http1 import Connection, Service
+from .exchange import Service
+from .http1 import Connection
 from .limits import Limits
 from .listen import (
     Caps,
@@ -89,7 +90,8 @@ async def serve(
         local_names=frozenset(allowed_hosts) if local else None,
         access_log=access_log,
     )
-    welcome = partial(_welcome, handler, service, Caps(fitted), tls)
+    live: set[Connection] = set()
+    welcome = partial(_welcome, handler, service, Caps(fitted), tls, live)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
             background.start_soon(service.departures.run)
@@ -100,7 +102,7 @@ async def serve(
                 await (trio.Event() if stop is None else stop).wait()
                 service.draining = True
                 accepting.cancel()
-                for connection in list(service.connections):
+                for connection in list(live):
                     connection.drain()
                 connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
             background.cancel_scope.cancel()
@@ -123,6 +125,7 @@ async def _welcome(
     service: Service,
     caps: Caps,
     tls: ssl.SSLContext | None,
+    live: set[Connection],
     stream: trio.SocketStream,
 ) -> None:
     """Serve one accepted connection, or tell it that there are too many, or just drop it."""
@@ -133,13 +136,16 @@ async def _welcome(
         return
     carrier: trio.abc.Stream = stream
     if tls is not None:
-        carrier = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        carrier = trio.SSLStream(stream, tls, server_side=True)
     transport = Transport(carrier, service.limits)
+    serving = _turn_away if excess else handler
+    connection = Connection(transport, service, serving, address, last=excess > 0)
     caps.add(address)
+    live.add(connection)
     try:
-        serving = _turn_away if excess else handler
-        await Connection(transport, service, serving, address, last=excess > 0).run()
+        await connection.run()
     finally:
+        live.discard(connection)
         caps.remove(address)
 
 

@@ -102,11 +102,15 @@ class EventDecoder:
         What has not been ended by a blank line is never dispatched. Raises `ValueError` when
         one event grows over `max_bytes`.
         """
+        if not data:
+            return []
+        searched = len(self._pending)
         self._pending += data
         if self._at_start:
             if len(self._pending) < len(_BOM) and _BOM.startswith(self._pending):
                 return []
             self._at_start = False
+            searched = 0
             if self._pending.startswith(_BOM):
                 del self._pending[: len(_BOM)]
         if self._after_cr and self._pending:
@@ -115,7 +119,7 @@ class EventDecoder:
                 del self._pending[0]
         events = []
         start = 0
-        for end in _LINE_END_BYTES.finditer(self._pending):
+        for end in _LINE_END_BYTES.finditer(self._pending, searched):
             line = self._pending[start : end.start()].decode("utf-8", "replace")
             start = end.end()
             if line:
@@ -139,7 +143,7 @@ class EventDecoder:
         elif name == "id":
             if "\0" not in value:
                 self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 19:
             self.retry = int(value)
 
     def _dispatch(self) -> Event | None:
@@ -168,6 +172,8 @@ def open_events(
     many milliseconds the client shall wait before it comes back when the stream has ended.
     """
     seconds = request.exchange.limits.heartbeat_seconds if heartbeat is None else heartbeat
+    if not seconds > 0:
+        raise ValueError("a heartbeat comes every so many seconds, more than 0; inf is never")
     return EventStream(request, seconds, retry, headers)
 
 
@@ -236,7 +242,7 @@ class EventStream:
     async def beat(self) -> None:
         """A comment of nothing, so that proxies and the client see that the stream is alive."""
         with suppress(ClientGone, BrokenStream):
-            if self.beating:
+            if self.beating and not self._exchange.sending:
                 await self._exchange.send(b":\n\n")
 
     async def _farewell(self) -> None:

@@ -33,6 +33,8 @@ def open_stream(
     `endless` says that the body has no end of its own: when the server stops, the handler is
     cancelled and the stream ended at once, where others may finish until the drain's deadline.
     """
+    if endless and length is not None:
+        raise ValueError("a stream of known length is not endless")
     return Stream(request, content_type, status, headers, length, endless)
 
 

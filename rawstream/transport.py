@@ -150,7 +150,7 @@ class Transport:
     async def close(self) -> None:
         """Close after all that was sent; over TLS with its close_notify, within `linger_seconds`.
         Cancelled, it has closed all the same."""
-        if self.torn:
+        if self.torn or self.sending:
             await trio.aclose_forcefully(self.stream)
         else:
             with trio.move_on_after(self._limits.linger_seconds):
@@ -178,7 +178,7 @@ class Transport:
                     left = self._limits.linger_bytes
                     while left > 0 and (data := await stream.receive_some(READ_SIZE)):
                         left -= len(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass  # Busy: a send is stuck below TLS, and there is nothing to be read behind it
         finally:
             await trio.aclose_forcefully(self.stream)

@@ -259,13 +259,15 @@ class WebSocket:
         """Ping; a ping that the last interval has left unanswered ends the connection."""
         if not self.beating or self._wsproto.state is not ConnectionState.OPEN:
             return
+        if self._exchange.sending:
+            return  # a ping would wait behind that; if it is stuck it has a deadline of its own
         if self._awaiting_pong and self._is_reading():
             self.close_code, self.close_reason = ABNORMAL, "no pong"
             self._exchange.cancel("client vanished")
         else:
-            self._awaiting_pong = True
             with suppress(WebSocketClosed, BrokenStream):
                 await self._send(Ping())
+                self._awaiting_pong = True
 
     def _is_reading(self) -> bool:
         """Whether a pong would be seen: not while the handler lets messages pile up."""
@@ -365,17 +367,21 @@ class MessageStream:
     def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
         self._send = send
         self._last: str | bytes = ""
+        self._is_over = False
 
     async def send(self, piece: str | bytes) -> None:
         """Send the next piece, in a frame of its own; it is on the wire when this returns."""
+        if self._is_over:
+            raise RuntimeError("this message has ended")
         await self._send(_message(piece, finished=False))
         self._last = piece[:0]
 
     async def _end(self) -> None:
+        self._is_over = True
         await self._send(_message(self._last, finished=True))
 
 
 def _message(data: str | bytes, *, finished: bool) -> TextMessage | BytesMessage:
     if isinstance(data, str):
         return TextMessage(data, message_finished=finished)
-    return BytesMessage(bytes(data), message_finished=finished)
+    return BytesMessage(bytes(memoryview(data)), message_finished=finished)

@@ -19,10 +19,11 @@ import trio
 import trio.testing
 import trustme
 
-import rawstream.http1
+import rawstream.exchange
 from rawstream import Limits, Request, serve
 from rawstream.departure import PeekingDepartures
-from rawstream.http1 import Connection, Service
+from rawstream.exchange import Service
+from rawstream.http1 import Connection
 from rawstream.pacemaker import Pacemaker
 from rawstream.transport import Transport
 
@@ -49,7 +50,7 @@ def _shortcuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every response is sent at the moment of the RFCs' examples."""
-    monkeypatch.setattr(rawstream.http1.time, "time", lambda: NOW)
+    monkeypatch.setattr(rawstream.exchange.time, "time", lambda: NOW)
 
 
 def program(name: str) -> str:
@@ -117,9 +118,9 @@ class Peer:
                 self.received += data
         return self._taken()
 
-    async def to_end(self) -> bytes:
+    async def to_end(self, patience: float = PATIENCE) -> bytes:
         """All that comes until the server closes."""
-        with trio.fail_after(PATIENCE * 20):
+        with trio.fail_after(patience):
             while data := await self.stream.receive_some():
                 self.received += data
         return self._taken()

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rawstream"
 FLOORS = [
     {"limits", "errors"},
     {"listen", "departure", "pacemaker", "transport", "access"},
-    {"head", "request", "http1", "server"},
+    {"head", "request", "exchange", "http1", "server"},
     {"stream", "sse", "longpoll", "handshake", "websocket"},
     {"__init__"},
     {"__main__", "demo"},

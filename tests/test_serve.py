@@ -204,7 +204,7 @@ def test_open_files_bound_the_connections() -> None:
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(500 - 64 - 100), "500"]
+    assert done.stdout.split() == [str(500 - 64 - 87), "500"]
     small = Limits(connections=10, refusals=1)
     assert fitted_to_open_files(small) is small
 

@@ -98,12 +98,25 @@ def test_network_reads_are_not_messages() -> None:
 
 @pytest.mark.parametrize(
     ("field", "retry"),
-    [(b"1000", 1000), (b"1e3", None), (b"-1", None), (b"", None), (b"\xd9\xa1", None)],
+    [
+        (b"1000", 1000),
+        (b"1e3", None),
+        (b"-1", None),
+        (b"", None),
+        (b"\xd9\xa1", None),
+        (b"9" * 5000, None),
+    ],
 )
 def test_retry_is_digits(field: bytes, retry: int | None) -> None:
     decoder = EventDecoder()
     decoder.feed(b"retry: " + field + b"\n")
     assert decoder.retry == retry
+
+
+def test_an_empty_read_between_cr_and_lf_changes_nothing() -> None:
+    decoder = EventDecoder()
+    reads = (b"data: a\r", b"", b"\ndata: b\r\n\r\n")
+    assert [event for read in reads for event in decoder.feed(read)] == [Event("a\nb")]
 
 
 def test_last_event_id_counts_from_the_blank_line_on() -> None:

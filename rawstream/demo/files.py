@@ -17,7 +17,7 @@ PATTERN = bytes(range(256)) * 256
 
 MAX_SIZE = 1 << 40
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 async def download(request: Request) -> None:

@@ -130,7 +130,8 @@ class Board:
         """The entries behind `cursor`, waiting until there are any; and whether some may be
         missing between, because they are gone or the cursor is none of ours."""
         epoch, _, position = cursor.rpartition("-")
-        start = int(position) if position.isdecimal() and epoch == self._epoch else -1
+        known = epoch == self._epoch and position.isdecimal() and len(position) < 19
+        start = int(position) if known else -1
         first = self._end - len(self._entries)
         if not first <= start <= self._end:
             return list(self._entries), True

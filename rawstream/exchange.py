@@ -1,0 +1,348 @@
+"""One request and its response over HTTP/1.x: what `Exchange` in request.py promises, through h11.
+
+Heads, Content-Length and the ends of messages go through h11, which knows what may follow what;
+chunks are framed by hand. h11 believes that what it was given is sent. So a cancellation is let
+through before h11 is told, and what is cancelled after that tears the connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from math import inf
+
+import h11
+import trio
+
+from .departure import Departures
+from .errors import ClientGone, HTTPError, reason_phrase
+from .head import BARE_LF, has_stray_line_ends, is_folded
+from .limits import Limits
+from .pacemaker import Pacemaker
+from .request import Fields
+from .transport import Transport
+
+_END = h11.EndOfMessage()
+
+
+@dataclass(kw_only=True, slots=True)
+class Service:
+    """What all connections of one server share."""
+
+    limits: Limits
+    departures: Departures
+    pacemaker: Pacemaker
+    local_names: frozenset[str] | None = None
+    """Names Host may have besides the local ones; None: Host is not checked."""
+    access_log: bool = True
+    draining: bool = False
+
+
+class Phase:
+    """What a connection is in: one cancel scope for all of its life, whose deadline is moved when
+    a phase begins, and the word for why it ended."""
+
+    __slots__ = ("client_left", "ended", "scope")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.ended = ""  # for the access log; set before the scope is cancelled or may expire
+        self.client_left = False  # it has at least half-closed
+
+    def bound(self, seconds: float, ended: str) -> None:
+        """Give the present phase this long; `ended` is why, should it take longer."""
+        self.ended = ended
+        self.scope.deadline = trio.current_time() + seconds
+
+    def unbound(self, leave_seconds: float) -> None:
+        """The handler takes as long as it likes, unless its client has already half-closed."""
+        self.ended = ""
+        if self.client_left:
+            self.bound(leave_seconds, "client left")
+        elif self.scope.deadline != inf:
+            self.scope.deadline = inf
+
+    def cancel(self, ended: str, grace: float = 0) -> None:
+        """End it, after `grace` seconds at the latest."""
+        self.ended = ended
+        if grace:
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + grace)
+        else:
+            self.scope.cancel()
+
+
+class Http1Exchange:
+    """The exchange under way on a connection."""
+
+    __slots__ = (
+        "_chunk_lines", "_h11", "_phase", "_received", "_service", "_until_close",
+        "body_is_chunked", "chunked", "farewell", "has_ended", "head_only", "input_over",
+        "is_malformed", "is_over", "is_refusal", "label", "last", "limits", "listening",
+        "pacemaker", "status", "transport", "upgraded",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: Service,
+        transport: Transport,
+        h11_connection: h11.Connection,
+        phase: Phase,
+        received: bytearray,
+        *,
+        last: bool,
+    ) -> None:
+        """`received` is what came behind the request and is no body of its; `last`: the
+        connection closes behind this exchange."""
+        self.limits = service.limits
+        self.pacemaker = service.pacemaker
+        self.transport = transport
+        self.label = "plain"
+        self.last = last
+        self._service = service
+        self._h11 = h11_connection
+        self._phase = phase
+        self._received = received
+        self.head_only = False
+        self.is_refusal = True  # until the head has been found good
+        self.is_over = False  # the next one has begun; whoever still holds this one is late
+        # The request:
+        self.listening = False  # the handler is reading it
+        self.input_over = False
+        self.body_is_chunked = False
+        self.is_malformed = False
+        self._chunk_lines = b""  # what h11 has taken since the last event
+        # The response:
+        self.status = 0  # once its head is out
+        self.has_ended = False  # its end is out, too
+        self.chunked = False
+        self._until_close = False  # ended by the end of the connection, as in HTTP/1.0
+        self.upgraded = False  # the bytes are another protocol's now
+        self.farewell: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def sending(self) -> bool:
+        return self.transport.sending
+
+    @property
+    def looks_whole(self) -> bool:
+        """Whether a client could take the body so far for all of it, though it is not."""
+        return self._until_close and not self.has_ended
+
+    def endless(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
+        self.farewell = farewell
+        if farewell and self._service.draining:
+            self.cancel("drained")
+
+    def cancel(self, ended: str, grace: float = 0) -> None:
+        self._phase.cancel(ended, grace)
+
+    # -- The request body -----------------------------------------------------------------------
+
+    async def receive(self) -> bytes:
+        self._check_not_over()
+        if self.upgraded:
+            return await self._receive_raw()
+        self.listening = True
+        while (event := self._next_body_event()) is not None:
+            if type(event) is h11.Data:
+                return bytes(event.data)
+            if self._h11.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                await self._write(self._h11.send(go_on))
+            self._phase.bound(self.limits.body_seconds, "body too slow")
+            try:
+                data = await self.transport.receive()
+            finally:
+                if not self._phase.scope.cancel_called:
+                    self._phase.unbound(self.limits.leave_seconds)
+            if not data:
+                self.cancel("client left")
+                await trio.lowlevel.checkpoint()
+                raise ClientGone
+            self._h11.receive_data(data)
+        self.listening = False
+        return b""
+
+    async def _receive_raw(self) -> bytes:
+        if self._received:
+            data = bytes(self._received)
+            self._received.clear()
+            return data
+        return await self.transport.receive()
+
+    def skip_received_body(self) -> bool:
+        """Throw away what has come of a body that nobody is going to ask for; whether that was
+        all of it."""
+        with suppress(HTTPError):
+            while (event := self._next_body_event()) is not None:
+                if event is h11.NEED_DATA:
+                    return False
+            return True
+        return False
+
+    def _next_body_event(self) -> h11.Data | type[h11.NEED_DATA] | None:
+        """A piece of the body; `NEED_DATA`; or None at its end. Raises `HTTPError`."""
+        if self.is_malformed:
+            raise HTTPError(400, "malformed request body")
+        if self._h11.their_state is not h11.SEND_BODY:
+            return None
+        before = self._h11.trailing_data[0] if self.body_is_chunked else b""
+        try:
+            event = self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            self.is_malformed = True
+            raise HTTPError(error.error_status_hint, f"request body: {error}") from None
+        if self.body_is_chunked:
+            self._check_chunk_lines(before, event)
+        if type(event) is h11.Data:
+            return event
+        return h11.NEED_DATA if event is h11.NEED_DATA else None
+
+    def _check_chunk_lines(self, before: bytes, event: object) -> None:
+        """Refuse between chunks and in trailers what is refused in heads, and h11 lets through.
+        `before` is what h11 had when it was asked for this event. Raises `HTTPError`."""
+        behind, _ = self._h11.trailing_data
+        lines = self._chunk_lines + before[: len(before) - len(behind)]
+        self._chunk_lines = b""
+        if event is h11.NEED_DATA:
+            self._chunk_lines = lines
+            # h11 waits for ever for the CRLF of a line that ends with a bare LF.
+            malformed = BARE_LF.search(lines + behind) is not None
+        else:
+            if type(event) is h11.Data:
+                lines = lines[: -len(event.data)]
+            malformed = has_stray_line_ends(lines) or is_folded(lines)
+        if malformed:
+            self.is_malformed = True
+            raise HTTPError(400, "request body: malformed line end between chunks")
+
+    # -- The response ---------------------------------------------------------------------------
+
+    async def respond(self, status: int, headers: Fields, body: bytes) -> None:
+        await self._check_ready()
+        # What is left of the body would have to be read before the next request could be.
+        unread = not self.skip_received_body()
+        if status in (204, 205, 304):
+            body = b""  # RFC 9110 sections 15.3.5, 15.3.6, 15.4.5
+        length = None if status in (204, 304) else len(body)
+        parts = [self._head(status, headers, length, close=unread)]
+        if body and not self.head_only:
+            parts += self._h11.send_with_data_passthrough(h11.Data(data=body)) or ()
+        self._h11.send(_END)
+        await self._commit(*parts)
+        self.has_ended = True
+
+    async def start(self, status: int, headers: Fields, length: int | None = None) -> None:
+        await self._check_ready()
+        head = self._head(status, headers, length, close=self.head_only)
+        if self.head_only:
+            # Nothing more will be sent and the handler does not know: it is cancelled here.
+            await self._commit(head + self._h11.send(_END))
+            self.has_ended = True
+            self.cancel("done")
+            await trio.lowlevel.checkpoint()
+        else:
+            self.chunked = b"\r\nTransfer-Encoding: chunked\r\n" in head
+            framed = self.chunked or b"\r\ncontent-length:" in head.lower()
+            self._until_close = not framed and status not in (204, 304)
+            await self._commit(head)
+
+    async def send(self, data: bytes) -> None:
+        await self._check_ready()
+        if type(data) is not bytes:
+            data = memoryview(data).cast("B")  # type: ignore[assignment]
+        if not data:
+            await trio.lowlevel.checkpoint()  # an empty chunk would be the last chunk
+        elif self.upgraded:
+            await self._write(data)
+        elif self.chunked and self._h11.our_state is h11.SEND_BODY:
+            # By hand, since h11 would pass through its state machine what has no state: a chunk
+            # is its size in hexadecimal, CRLF, the data, CRLF (RFC 9112 section 7.1).
+            await self._write(b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            await self._commit(*self._h11.send_with_data_passthrough(h11.Data(data=data)) or ())
+
+    async def end(self, trailers: Fields = ()) -> None:
+        await self._check_ready()
+        fields = encoded(trailers) if self.chunked else []
+        await self._commit(self._h11.send(h11.EndOfMessage(headers=fields)))
+        self.has_ended = True
+
+    async def take_over(self, headers: Fields) -> None:
+        await self._check_ready()
+        head = h11.InformationalResponse(
+            status_code=101, headers=encoded(headers), reason=b"Switching Protocols"
+        )
+        await self._commit(self._h11.send(head))
+        self.status = 101
+        self.upgraded = self.listening = True
+
+    def _check_not_over(self) -> None:
+        if self.is_over:
+            raise RuntimeError("this exchange is over; its connection carries another one now")
+
+    async def _check_ready(self) -> None:
+        """Stop here if cancelled: a moment later h11 would take it for sent."""
+        self._check_not_over()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _head(self, status: int, headers: Fields, length: int | None, *, close: bool) -> bytes:
+        """The bytes of a response head. Raises `h11.LocalProtocolError` for what may not stand
+        in one, a line break in a value above all."""
+        close = (
+            close
+            or self.last
+            or self.is_refusal
+            or self._service.draining
+            or self._h11.they_are_waiting_for_100_continue
+        )
+        event = _response(status, tuple(headers), length, close, int(time.time()))
+        head = self._h11.send(event)
+        self.status = status
+        return head
+
+    async def _write(self, *parts: bytes) -> None:
+        """Send, and turn a client that has gone into the handler's cancellation."""
+        try:
+            await self.transport.send(*parts)
+        except ClientGone as error:
+            self.cancel(str(error), self.limits.leave_seconds if self.listening else 0)
+            await trio.lowlevel.checkpoint()
+            raise
+        if self.farewell and self._service.draining:
+            self.cancel("drained")  # this was the send that the drain waited for
+
+    async def _commit(self, *parts: bytes) -> None:
+        """`_write` for bytes that h11 takes for sent: cancelled even before the first of them,
+        nothing but closing may follow."""
+        sent = False
+        try:
+            await self._write(*parts)
+            sent = True
+        finally:
+            if not sent:
+                self.transport.torn = True
+
+
+def encoded(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """Fields as bytes."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+
+
+@lru_cache(maxsize=128)
+def _response(
+    status: int, headers: Fields, length: int | None, close: bool, second: int
+) -> h11.Response:
+    """The head of a response in this `second`. A server says the same few again and again, and
+    validating their fields is a tenth of what a small response costs."""
+    # IMF-fixdate, RFC 9110 section 5.6.7.
+    fields = [(b"Date", formatdate(second, usegmt=True).encode()), *encoded(headers)]
+    if length is not None:
+        fields.append((b"Content-Length", b"%d" % length))
+    if close:
+        fields.append((b"Connection", b"close"))
+    return h11.Response(status_code=status, headers=fields, reason=reason_phrase(status).encode())
