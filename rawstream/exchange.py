@@ -78,12 +78,25 @@ class Phase:
 class Http1Exchange:
     """The exchange under way on a connection."""
 
-    __slots__ = (
-        "_chunk_lines", "_h11", "_phase", "_received", "_service", "_until_close",
-        "body_is_chunked", "chunked", "farewell", "has_ended", "head_only", "input_over",
-        "is_malformed", "is_over", "is_refusal", "label", "last", "limits", "listening",
-        "pacemaker", "status", "transport", "upgraded",
-    )  # fmt: skip
+    label = "plain"
+    head_only = False
+    is_refusal = True  # until the head has been found good
+    is_over = False  # the next one has begun; whoever still holds this one is late
+
+    # The request:
+    listening = False  # the handler is reading it
+    input_over = False
+    body_is_chunked = False
+    is_malformed = False
+    _chunk_lines = b""  # what h11 has taken since the last event
+
+    # The response:
+    status = 0  # once its head is out
+    has_ended = False  # its end is out, too
+    chunked = False
+    _until_close = False  # ended by the end of the connection, as in HTTP/1.0
+    upgraded = False  # the bytes are another protocol's now
+    farewell: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
         self,
@@ -100,28 +113,11 @@ class Http1Exchange:
         self.limits = service.limits
         self.pacemaker = service.pacemaker
         self.transport = transport
-        self.label = "plain"
         self.last = last
         self._service = service
         self._h11 = h11_connection
         self._phase = phase
         self._received = received
-        self.head_only = False
-        self.is_refusal = True  # until the head has been found good
-        self.is_over = False  # the next one has begun; whoever still holds this one is late
-        # The request:
-        self.listening = False  # the handler is reading it
-        self.input_over = False
-        self.body_is_chunked = False
-        self.is_malformed = False
-        self._chunk_lines = b""  # what h11 has taken since the last event
-        # The response:
-        self.status = 0  # once its head is out
-        self.has_ended = False  # its end is out, too
-        self.chunked = False
-        self._until_close = False  # ended by the end of the connection, as in HTTP/1.0
-        self.upgraded = False  # the bytes are another protocol's now
-        self.farewell: Callable[[], Awaitable[None]] | None = None
 
     @property
     def sending(self) -> bool:
@@ -152,7 +148,7 @@ class Http1Exchange:
                 return bytes(event.data)
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-                await self._write(self._h11.send(go_on))
+                await self.transport.send(self._h11.send(go_on))
             self._phase.bound(self.limits.body_seconds, "body too slow")
             try:
                 data = await self.transport.receive()
@@ -177,6 +173,8 @@ class Http1Exchange:
     def skip_received_body(self) -> bool:
         """Throw away what has come of a body that nobody is going to ask for; whether that was
         all of it."""
+        if self._h11.their_state is not h11.SEND_BODY:
+            return not self.is_malformed
         with suppress(HTTPError):
             while (event := self._next_body_event()) is not None:
                 if event is h11.NEED_DATA:
@@ -252,17 +250,20 @@ class Http1Exchange:
             await self._commit(head)
 
     async def send(self, data: bytes) -> None:
-        await self._check_ready()
+        if self.is_over:
+            self._check_not_over()
+        # As in `_check_ready`; but this is called for every piece, and a coroutine is not free.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if type(data) is not bytes:
             data = memoryview(data).cast("B")  # type: ignore[assignment]
         if not data:
             await trio.lowlevel.checkpoint()  # an empty chunk would be the last chunk
         elif self.upgraded:
-            await self._write(data)
-        elif self.chunked and self._h11.our_state is h11.SEND_BODY:
+            await self.transport.send(data)
+        elif self.chunked and not self.has_ended:
             # By hand, since h11 would pass through its state machine what has no state: a chunk
             # is its size in hexadecimal, CRLF, the data, CRLF (RFC 9112 section 7.1).
-            await self._write(b"%x\r\n" % len(data), data, b"\r\n")
+            await self.transport.send(b"%x\r\n" % len(data), data, b"\r\n")
         else:
             await self._commit(*self._h11.send_with_data_passthrough(h11.Data(data=data)) or ())
 
@@ -305,23 +306,12 @@ class Http1Exchange:
         self.status = status
         return head
 
-    async def _write(self, *parts: bytes) -> None:
-        """Send, and turn a client that has gone into the handler's cancellation."""
-        try:
-            await self.transport.send(*parts)
-        except ClientGone as error:
-            self.cancel(str(error), self.limits.leave_seconds if self.listening else 0)
-            await trio.lowlevel.checkpoint()
-            raise
-        if self.farewell and self._service.draining:
-            self.cancel("drained")  # this was the send that the drain waited for
-
     async def _commit(self, *parts: bytes) -> None:
-        """`_write` for bytes that h11 takes for sent: cancelled even before the first of them,
-        nothing but closing may follow."""
+        """Send what h11 takes for sent: cancelled even before its first byte is out, nothing but
+        closing may follow."""
         sent = False
         try:
-            await self._write(*parts)
+            await self.transport.send(*parts)
             sent = True
         finally:
             if not sent:

@@ -17,6 +17,7 @@ from .errors import HTTPError
 from .limits import Limits
 
 END_OF_HEAD = b"\r\n\r\n"
+FAMILIAR_BYTES = 2048
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
 _REQUEST_LINE = re.compile(
@@ -74,6 +75,11 @@ def check_head(head: bytes, limits: Limits) -> None:
     _check_target(method, target)
     _check_host(lowered, minor)
     _check_framing(lowered, minor)
+
+
+check_head_again = lru_cache(maxsize=64)(check_head)
+"""`check_head` for heads of no more than `FAMILIAR_BYTES`: on a kept-alive connection most are
+the same to the byte, and those that passed once need not be looked at again."""
 
 
 def has_stray_line_ends(lines: bytes) -> bool:

@@ -19,7 +19,14 @@ import trio
 from .access import log_exchange
 from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
 from .exchange import Http1Exchange, Phase, Service
-from .head import END_OF_HEAD, check_head, check_unfinished_head, is_local_host
+from .head import (
+    END_OF_HEAD,
+    FAMILIAR_BYTES,
+    check_head,
+    check_head_again,
+    check_unfinished_head,
+    is_local_host,
+)
 from .request import Fields, Handler, Headers, Request
 from .transport import Transport
 
@@ -43,6 +50,8 @@ class Connection:
     ) -> None:
         """`last`: close after the first exchange."""
         self._transport = transport
+        transport.lost = self._lost
+        transport.drained = self._send_finished
         self._service = service
         self._handler = handler
         self._client = client
@@ -75,7 +84,20 @@ class Connection:
         try:
             if sock is not None:
                 self._service.departures.watch(sock, self._left)
-            await self._serve()
+            try:
+                with self._phase.scope:
+                    self._phase.bound(self._service.limits.head_seconds, "idle")
+                    if self._service.draining:
+                        self._phase.cancel("drained")  # accepted in the last moment
+                    while await self._serve_one():
+                        pass
+            except Exception as error:
+                # The one place where a handler's failure ends: said aloud, never passed on.
+                if all(isinstance(leaf, EXPECTED) for leaf in _leaves(error)):
+                    self._phase.ended = self._phase.ended or "client left"
+                else:
+                    self._phase.ended = "handler failed"
+                    logger.exception("%s: the handler failed", self._request)
             await self._say_last_words()
             finished = True
         finally:
@@ -87,23 +109,6 @@ class Connection:
                 self._service.departures.forget(sock)
             await self._close()
 
-    async def _serve(self) -> None:
-        """Exchange after exchange, until there can be no more or the phase is cancelled. The one
-        place where a handler's failure ends: said aloud, never passed on."""
-        self._phase.bound(self._service.limits.head_seconds, "idle")
-        try:
-            with self._phase.scope:
-                if self._service.draining:
-                    self._phase.cancel("drained")  # accepted in the last moment
-                while await self._serve_one():
-                    pass
-        except Exception as error:
-            if all(isinstance(leaf, EXPECTED) for leaf in _leaves(error)):
-                self._phase.ended = self._phase.ended or "client left"
-            else:
-                self._phase.ended = "handler failed"
-                logger.exception("%s: the handler failed", self._request)
-
     async def _serve_one(self) -> bool:
         """One request and its response; whether another may follow."""
         exchange = self._exchange
@@ -111,7 +116,10 @@ class Connection:
             request = await self._next_request()
             if request is None:
                 return False
-            self._service.departures.check()  # whoever leaves from here on leaves this handler
+            if not self.beating:
+                # The first request may have come with a half-close right behind it; whoever
+                # leaves from here on leaves this handler.
+                self._service.departures.check()
             self._handling = True
             self._phase.unbound(exchange.limits.leave_seconds)
             await self._handler(request)
@@ -214,11 +222,21 @@ class Connection:
     def drain(self) -> None:
         """The server stops: end what is idle or endless now, let the rest finish."""
         if self._handling:
-            # A send under way is finished first; it cancels when it is.
+            # A send under way is finished first; see `_send_finished`.
             if self._exchange.farewell and not self._transport.sending:
                 self._phase.cancel("drained")
         elif not self._received:
             self._phase.cancel("drained")
+
+    def _send_finished(self) -> None:
+        """A send that had to wait is done: `drain` may have waited for it."""
+        if self._service.draining and self._exchange.farewell:
+            self._phase.cancel("drained")
+
+    def _lost(self, how: str) -> None:
+        """A send has found that the client is gone, or reads no more."""
+        grace = self._service.limits.leave_seconds if self._exchange.listening else 0
+        self._phase.cancel(how, grace)
 
     async def beat(self) -> None:
         """End the connection if it has been idle for `idle_seconds`."""
@@ -231,8 +249,7 @@ class Connection:
         handler that is reading, everyone else is cancelled at once."""
         self._phase.client_left = True
         if self._handling:
-            grace = self._service.limits.leave_seconds if self._exchange.listening else 0
-            self._phase.cancel("client left", grace)
+            self._lost("client left")
 
     # -- Requests in ----------------------------------------------------------------------------
 
@@ -241,7 +258,8 @@ class Connection:
         head = await self._read_head()
         if head is None:
             return None
-        check_head(head, self._service.limits)
+        check = check_head_again if len(head) <= FAMILIAR_BYTES else check_head
+        check(head, self._service.limits)
         self._h11.receive_data(head)
         try:
             event = self._h11.next_event()

@@ -12,7 +12,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Limits:
     """The bounds of one server. Times are seconds, sizes bytes, the rest are counts."""
 

@@ -11,6 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from sys import intern
 from typing import Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -80,7 +81,8 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_pairs",)
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._pairs = [(n.lower().decode("latin-1"), v.decode("latin-1")) for n, v in pairs]
+        # All connections share the few names there are.
+        self._pairs = [(intern(n.lower().decode("latin-1")), v.decode("latin-1")) for n, v in pairs]
 
     def __getitem__(self, name: str) -> str:
         values = self.get_all(name)

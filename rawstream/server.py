@@ -78,7 +78,7 @@ async def serve(
     """
     limits = limits or Limits()
     fitted = fitted_to_open_files(limits)
-    if fitted != limits:
+    if fitted is not limits:
         logger.warning("open files allow %d connections at a time", fitted.connections)
     listeners = await open_listeners(host, port, unix, inherited)
     addresses = [address_of(listener) for listener in listeners]

@@ -13,6 +13,7 @@ left, and only then: a block left by an exception leaves a body that its client 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from types import TracebackType
 
 from .request import Fields, Request
@@ -81,11 +82,11 @@ class Stream:
             self._exchange.endless(None)
             await self._exchange.end(self.trailers)
 
-    async def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> Awaitable[None]:
         """Send a piece; it is on the wire when this returns. No data is nothing, not the end.
 
         Waits for a slow reader; a send that makes no progress for `Limits.send_seconds` closes
         the connection. Cancelled half way it leaves the stream torn: every later send raises
         `BrokenStream`.
         """
-        await self._exchange.send(data)
+        return self._exchange.send(data)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -27,7 +27,7 @@ READ_SIZE = 64 * KIB
 PIECE_SIZE = 256 * KIB
 """A long send is done in pieces of this size, each with the whole of `send_seconds`."""
 
-SENDS_A_PASS = 16
+SENDS_A_PASS = 64
 """Direct writes after which a sender lets the other tasks run, however willing the socket is."""
 
 DIRECT = os.name == "posix"
@@ -37,12 +37,21 @@ DIRECT = os.name == "posix"
 class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
-    __slots__ = ("_limits", "_socket", "_turn", "_unyielded", "bytes_sent", "stream", "torn")
+    __slots__ = (
+        "_limits", "_socket", "_turn", "_unyielded", "bytes_sent", "drained", "lost", "stream",
+        "torn",
+    )  # fmt: skip
+
+    lost: Callable[[str], None] | None
+    """Called when a send finds that the peer has gone, with how; before `ClientGone` is raised."""
+    drained: Callable[[], None] | None
+    """Called when a send that had to wait is done."""
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits) -> None:
         self.stream = stream
         self.bytes_sent = 0
         self.torn = False
+        self.lost = self.drained = None
         self._limits = limits
         self._turn: trio.Lock | None = None  # made when a send first has to wait
         self._unyielded = 0
@@ -74,24 +83,26 @@ class Transport:
         come into. When it returns they are with the kernel.
 
         Waits while the peer reads slowly. Raises `ClientGone` when the peer has gone, or has
-        read nothing for `send_seconds`; `BrokenStream` when the wire is torn. Cancelled before
-        its first byte is out it leaves nothing behind; cancelled later, a torn wire.
+        read nothing for `send_seconds`; `BrokenStream` when the wire is torn. Cancelled while it
+        waits for its first byte it leaves nothing behind; later, a torn wire. It is a checkpoint
+        only where it waits.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self.sending:
-            size = sum(map(len, parts))
+        try:
             written = self.write_now(parts)
-            if written == size:
-                self._unyielded += 1
-                if self._unyielded >= SENDS_A_PASS:
-                    self._unyielded = 0
-                    # Shielded: the bytes are out, so a cancellation here must not look like
-                    # a send that did not happen. It never waits.
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+            if written < sum(map(len, parts)):
+                await self._send_rest(parts, written)
                 return
-        else:
-            written = 0
-        await self._send_rest(parts, written)
+        except ClientGone as error:
+            if self.lost:
+                self.lost(str(error))
+                await trio.lowlevel.checkpoint()  # where that has cancelled this task
+            raise
+        self._unyielded += 1
+        if self._unyielded >= SENDS_A_PASS:
+            self._unyielded = 0
+            # Shielded: the bytes are out, so a cancellation here must not look like a send that
+            # did not happen. It never waits.
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def write_now(self, parts: Sequence[bytes]) -> int:
         """Write what the socket takes without waiting; the count of bytes, 0 if it takes none.
@@ -99,7 +110,7 @@ class Transport:
         The one direct write. Refuses, with 0, wherever bytes would be mixed or skip a layer.
         Raises as `send` does.
         """
-        if self._socket is None or not DIRECT or self.sending:
+        if self._socket is None or not DIRECT or (self._turn is not None and self._turn.locked()):
             return 0
         if self.torn:
             raise BrokenStream
@@ -142,6 +153,8 @@ class Transport:
                 self.torn = False
             if rest:
                 raise ClientGone("client stopped reading")
+            if self.drained:
+                self.drained()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone from None
         finally:
