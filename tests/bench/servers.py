@@ -26,6 +26,8 @@ def bare(port: int) -> None:
     import h11
     import trio
 
+    date = (b"Date", formatdate(usegmt=True).encode())  # made once: a floor does no more
+
     async def serve(stream: trio.SocketStream) -> None:
         connection = h11.Connection(h11.SERVER)
         while True:
@@ -39,7 +41,6 @@ def bare(port: int) -> None:
             while type(connection.next_event()) is not h11.EndOfMessage:
                 pass
             path, _, query = event.target.partition(b"?")
-            date = (b"Date", formatdate(usegmt=True).encode())
             if path == b"/":
                 head = [date, (b"Content-Type", b"text/plain"), (b"Content-Length", b"6")]
                 answer = connection.send(h11.Response(status_code=200, headers=head))
@@ -172,6 +173,7 @@ def hypercorn_trio(port: int) -> None:
     config.bind = [f"127.0.0.1:{port}"]
     config.errorlog = None
     config.backlog = 65535
+    config.keep_alive_max_requests = 10**9
     trio.run(lambda: serve(asgi, config))  # type: ignore[arg-type]
 
 
