@@ -89,7 +89,7 @@ class Transport:
         """
         try:
             written = self.write_now(parts)
-            if written < sum(map(len, parts)):
+            if written < sum(map(len, parts)) or self.torn:
                 await self._send_rest(parts, written)
                 return
         except ClientGone as error:
