@@ -48,8 +48,8 @@ class EpollDepartures:
 
     def watch(self, sock: trio.socket.SocketType, left: Callable[[], None]) -> None:
         fd = sock.fileno()
-        self._left[fd] = left
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+        self._left[fd] = left
 
     def forget(self, sock: trio.socket.SocketType) -> None:
         fd = sock.fileno()

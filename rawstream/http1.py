@@ -82,9 +82,9 @@ class Connection:
         sock = carrier.socket if isinstance(carrier, trio.SocketStream) else None
         finished = False
         try:
-            if sock is not None:
-                self._service.departures.watch(sock, self._left)
             try:
+                if sock is not None:
+                    self._service.departures.watch(sock, self._left)
                 with self._phase.scope:
                     self._phase.bound(self._service.limits.head_seconds, "idle")
                     if self._service.draining:
@@ -107,6 +107,7 @@ class Connection:
             self._log_exchange()
             if sock is not None:
                 self._service.departures.forget(sock)
+            self._transport.lost = self._transport.drained = None  # no cycle to be collected
             await self._close()
 
     async def _serve_one(self) -> bool:

@@ -347,6 +347,33 @@ async def test_a_beat_stuck_below_tls_is_no_end_of_the_server(
     assert (await other.until(b"ok\n")).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_a_handshake_that_never_comes_is_no_end_of_the_server(
+    serving: Serving, certificate: Certificate, first: bytes
+) -> None:
+    server = await serving(
+        or_ok(swallow),
+        tls=certificate.server_context,
+        client_context=certificate.client_context,
+        limits=Limits(head_seconds=0.3),
+    )
+    for leave_early in (True, False):
+        raw = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await raw.send_all(first or b"")
+        if not leave_early:
+            with trio.fail_after(3):
+                while await raw.receive_some():
+                    pass
+        await trio.aclose_forcefully(raw)
+    await trio.sleep(0.4)
+    peer = await server.connect()
+    await peer.send(OK)
+    assert (await peer.until(b"ok\n")).startswith(b"HTTP/1.1 200")
+    with trio.move_on_after(0.5):
+        server.stop.set()
+        await server.ended.wait()
+
+
 async def test_beats_do_not_pile_up_behind_a_send(serving: Serving) -> None:
     most = 0
 
