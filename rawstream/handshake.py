@@ -91,18 +91,20 @@ def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
     for offer in ",".join(request.headers.get_all("sec-websocket-extensions")).split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
         if name == PerMessageDeflate.name and _is_valid_offer(parameters):
-            deflate = _BoundedDeflate()
+            deflate = _Deflate()
             answer = deflate.accept(offer)
             if isinstance(answer, str):
                 return deflate, f"{name}; {answer}" if answer else name
     return None
 
 
-class _BoundedDeflate(PerMessageDeflate):
-    """permessage-deflate for which input that inflates to nothing comes to an end.
+class _Deflate(PerMessageDeflate):
+    """wsproto's permessage-deflate with two things mended.
 
-    zlib keeps, and copies each time, what follows the last block of a stream; nothing of that
-    counts as message, so no limit on messages would ever stop it.
+    It lets go of a compressed message when a control frame comes between its fragments: so control
+    frames, which are never compressed, are kept from it. And zlib keeps, and copies each time,
+    what follows the last block of a stream, none of which counts as message: so input that
+    inflates to nothing comes to an end.
     """
 
     def __init__(self) -> None:
@@ -114,15 +116,21 @@ class _BoundedDeflate(PerMessageDeflate):
         self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
         self._is_control = opcode.iscontrol()
-        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+        if not self._is_control:
+            return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+        return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else RsvBits(False, False, False)
 
     def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
+        if self._is_control:
+            return data
         inflated = super().frame_inbound_payload_data(proto, data)
-        if not self._is_control:
-            self._fruitless = 0 if inflated else self._fruitless + len(data)
-            if self._fruitless > FRUITLESS_BYTES:
-                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        self._fruitless = 0 if inflated else self._fruitless + len(data)
+        if self._fruitless > FRUITLESS_BYTES:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         return inflated
+
+    def frame_inbound_complete(self, proto: Any, fin: bool) -> bytes | CloseReason | None:
+        return None if self._is_control else super().frame_inbound_complete(proto, fin)
 
 
 def _is_valid_offer(parameters: Sequence[str]) -> bool:

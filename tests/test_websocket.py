@@ -496,6 +496,14 @@ async def test_compressed_messages_to_the_byte(connect: Connect) -> None:
         frame(TEXT, b"\xf2\x48\xcd", fin=0, rsv=4) + frame(CONTINUATION, b"\xc9\xc9\x07\x00")
     )
     assert await peer.exactly(9) == b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"
+    # Control frames come between, and are not compressed.
+    await peer.send(
+        frame(PING, b"p")
+        + frame(TEXT, b"\xf2\x48\xcd", fin=0, rsv=4)
+        + frame(PING, b"q")
+        + frame(CONTINUATION, b"\xc9\xc9\x07\x00")
+    )
+    assert await peer.exactly(15) == b"\x8a\x01p\x8a\x01q\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"
     # Uncompressed messages may still come.
     await peer.send(frame(TEXT, b"Hello"))
     assert await peer.exactly(9) == b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"
