@@ -83,8 +83,8 @@ class Limits:
     proxies that drop what is silent for 30 or 60."""
 
     poll_seconds: float = 60
-    """The longest a long-poll is held, whatever its client asks for; under the 60 seconds after
-    which nginx gives up on an upstream only if the client asks for less."""
+    """The longest a long-poll is held, whatever its client asks for. nginx gives up on an upstream
+    after as long: behind it, ask for less, as the default wait of 25 seconds does."""
 
     # -- WebSocket --------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ async def open_websocket(
     The first of `subprotocols` that the client offers is chosen. `origins` are the browser
     origins let in, by default only our own. `max_message_size` is in bytes after inflating, by
     default `Limits.message_bytes`; a larger message closes with 1009. `compression` accepts
-    permessage-deflate if it is offered, at the price of some 300 KiB a connection.
+    permessage-deflate if it is offered; zlib's windows then make a connection much larger.
 
     Leaving the block closes with 1000, or 1011 if by an exception, and waits
     `Limits.close_seconds` for the client's Close. A client that leaves cancels the handler;
