@@ -1,4 +1,4 @@
-"""The access log: one line at the end of each exchange, without the secrets in its target."""
+"""The access log, and what keeps secrets out of it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,9 @@ import logging
 import re
 from urllib.parse import unquote_plus
 
-logger = logging.getLogger("rawstream.access")
+access_log = logging.getLogger("rawstream.access")
 
 _SECRET = re.compile(r"token|secret|passw|pwd|key|auth|sig|session|credential|jwt", re.IGNORECASE)
-
-
-def log_exchange(
-    client: str,
-    method: str,
-    target: str,
-    status: int,
-    label: str,
-    bytes_out: int,
-    seconds: float,
-    ended: str,
-) -> None:
-    """Log one exchange; a client on a unix socket has no address, a refused head no method."""
-    logger.info(
-        '%s "%s %s" %s %s %dB %.3fs %s',
-        client or "-",
-        method,
-        masked(target),
-        status or "-",
-        label,
-        bytes_out,
-        seconds,
-        ended,
-    )
 
 
 def masked(target: str) -> str:

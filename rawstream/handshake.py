@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,11 @@ VERSION = "13"
 FRUITLESS_BYTES = 64 * KIB
 """Compressed bytes that may inflate to nothing; the head of a block is a few hundred."""
 
-_WINDOW_BITS = re.compile(r"[89]|1[0-5]")
+_OFFER = re.compile(  # RFC 7692 section 7.1
+    r"permessage-deflate(\s*;\s*(server_no_context_takeover|client_no_context_takeover"
+    r"|server_max_window_bits\s*=\s*([89]|1[0-5])"
+    r"|client_max_window_bits(\s*=\s*([89]|1[0-5]))?))*"
+)
 
 
 def check_handshake(request: Request, origins: Collection[str] | None) -> None:
@@ -89,12 +93,12 @@ def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
     """The first acceptable offer of permessage-deflate and the answer to it (RFC 7692 section
     7.1). wsproto would take invalid offers as well."""
     for offer in ",".join(request.headers.get_all("sec-websocket-extensions")).split(","):
-        name, *parameters = (part.strip() for part in offer.split(";"))
-        if name == PerMessageDeflate.name and _is_valid_offer(parameters):
+        names = [part.partition("=")[0].strip() for part in offer.split(";")]
+        if _OFFER.fullmatch(offer.strip()) and len(set(names)) == len(names):
             deflate = _Deflate()
             answer = deflate.accept(offer)
             if isinstance(answer, str):
-                return deflate, f"{name}; {answer}" if answer else name
+                return deflate, f"{deflate.name}; {answer}" if answer else deflate.name
     return None
 
 
@@ -131,22 +135,3 @@ class _Deflate(PerMessageDeflate):
 
     def frame_inbound_complete(self, proto: Any, fin: bool) -> bytes | CloseReason | None:
         return None if self._is_control else super().frame_inbound_complete(proto, fin)
-
-
-def _is_valid_offer(parameters: Sequence[str]) -> bool:
-    seen = set()
-    for parameter in parameters:
-        name, equals, value = (part.strip() for part in parameter.partition("="))
-        if name in seen:
-            return False
-        seen.add(name)
-        if name in ("server_no_context_takeover", "client_no_context_takeover"):
-            valid = not equals
-        elif name in ("server_max_window_bits", "client_max_window_bits"):
-            optional = name.startswith("client")
-            valid = bool(_WINDOW_BITS.fullmatch(value)) if equals else optional
-        else:
-            valid = False
-        if not valid:
-            return False
-    return True

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import h11
 import trio
 
-from .access import log_exchange
+from .access import access_log, masked
 from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
 from .exchange import Http1Exchange, Phase, Service
 from .head import (
@@ -204,19 +204,24 @@ class Connection:
         """The access line of the exchange under way, if there is one."""
         if self._began is None:
             return
-        began, self._began = self._began, None
-        if self._service.access_log:
-            request = self._request
-            log_exchange(
-                self._client,
-                ("HEAD" if request.head_only else request.method) if request else "-",
-                request.target if request else "-",
-                self._exchange.status,
-                self._exchange.label,
-                self._transport.bytes_sent - self._sent_before,
-                trio.current_time() - began,
-                self._phase.ended,
-            )
+        seconds = trio.current_time() - self._began
+        self._began = None
+        if not self._service.access_log:
+            return
+        request, exchange = self._request, self._exchange
+        access_log.info(
+            '%s "%s %s" %s %s %dB %.3fs %s',
+            self._client or "-",  # none on a unix socket
+            ("HEAD" if request.head_only else request.method)
+            if request
+            else "-",  # none where the head was refused
+            masked(request.target) if request else "-",
+            exchange.status or "-",
+            exchange.label,
+            self._transport.bytes_sent - self._sent_before,
+            seconds,
+            self._phase.ended,
+        )
 
     # -- What ends it early ---------------------------------------------------------------------
 

@@ -38,12 +38,10 @@ async def open_listeners(
     on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The backlog is
     all the kernel allows: one of 128 lets 2,000 clients wait for seconds."""
     if inherited:
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
-    elif unix is not None:
-        listeners = [_listen_on_path(unix)]
-    else:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    return listeners
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
+    if unix is not None:
+        return [_listen_on_path(unix)]
+    return await trio.open_tcp_listeners(port, host=host)
 
 
 def _listen_on_path(path: str) -> trio.SocketListener:
@@ -124,10 +122,7 @@ def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
 
 def is_loopback(address: tuple[str, int] | str) -> bool:
     """Whether only programs on this machine reach a TCP address."""
-    return (
-        not isinstance(address, str)
-        and ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
-    )
+    return not isinstance(address, str) and _is_loopback_ip(address[0])
 
 
 def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
@@ -185,7 +180,7 @@ class Caps:
     def excess(self, address: str) -> int:
         """By how many one more from this address would be too many; 0 if it fits."""
         over = self._total - self._limits.connections
-        if _is_counted(address):
+        if address and not _is_loopback_ip(address):  # "": a unix socket
             over = max(over, self._from[address] - self._limits.connections_per_address)
         return max(0, over + 1)
 
@@ -202,8 +197,8 @@ class Caps:
             del self._from[address]
 
 
-def _is_counted(address: str) -> bool:
-    return address != "" and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+def _is_loopback_ip(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def fitted_to_open_files(limits: Limits) -> Limits:

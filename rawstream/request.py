@@ -74,72 +74,64 @@ class Exchange(Protocol):
         """Cancel the handler after `grace` seconds; the access log says `ended`."""
 
 
-class Headers(Mapping[str, str]):
+class Pairs(Mapping[str, str]):
+    """Names and values in the order they came; a name may come more than once."""
+
+    __slots__ = ("_pairs",)
+    _pairs: list[tuple[str, str]]
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of this name, in the order they came."""
+        return [value for found, value in self._pairs if found == name]
+
+    def __getitem__(self, name: str) -> str:
+        if values := self.get_all(name):
+            return self._one(values)
+        raise KeyError(name)
+
+    def _one(self, values: list[str]) -> str:
+        return values[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._pairs))
+
+    def __len__(self) -> int:
+        return len(dict(self._pairs))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._pairs!r})"
+
+
+class Query(Pairs):
+    """The query as `application/x-www-form-urlencoded`: the first value of each name, or all of
+    them by `get_all`."""
+
+    __slots__ = ()
+
+    def __init__(self, query_string: str) -> None:
+        self._pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace")
+
+
+class Headers(Pairs):
     """Header fields, found by name in any case. Repeated fields are joined with ", "
     (RFC 9110 section 5.3); `get_all` has them one by one."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ()
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         # All connections share the few names there are.
         self._pairs = [(intern(n.lower().decode("latin-1")), v.decode("latin-1")) for n, v in pairs]
 
-    def __getitem__(self, name: str) -> str:
-        values = self.get_all(name)
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.get_all(name))
-
     def get_all(self, name: str) -> list[str]:
-        """The values of every field of this name, in the order they came."""
-        name = name.lower()
-        return [value for found, value in self._pairs if found == name]
+        return super().get_all(name.lower())
+
+    def _one(self, values: list[str]) -> str:
+        return ", ".join(values)
 
     def tokens(self, name: str) -> list[str]:
         """The elements of a comma-separated list, in lower case."""
         parts = ",".join(self.get_all(name)).lower().split(",")
         return [token for part in parts if (token := part.strip())]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._pairs))
-
-    def __len__(self) -> int:
-        return len(dict(self._pairs))
-
-    def __repr__(self) -> str:
-        return f"Headers({dict(self)!r})"
-
-
-class Query(Mapping[str, str]):
-    """The query as `application/x-www-form-urlencoded`: the first value of each name, or all of
-    them by `get_all`."""
-
-    __slots__ = ("_pairs",)
-
-    def __init__(self, query_string: str) -> None:
-        self._pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace")
-
-    def __getitem__(self, name: str) -> str:
-        for found, value in self._pairs:
-            if found == name:
-                return value
-        raise KeyError(name)
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of this name, in the order they came."""
-        return [value for found, value in self._pairs if found == name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._pairs))
-
-    def __len__(self) -> int:
-        return len(dict(self._pairs))
-
-    def __repr__(self) -> str:
-        return f"Query({self._pairs!r})"
 
 
 class Request:

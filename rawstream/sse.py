@@ -17,13 +17,13 @@ import random
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 
 import trio
 
 from .errors import BrokenStream, ClientGone
 from .limits import MIB
 from .request import Fields, Request
+from .stream import Body
 
 DEFAULT_RETRY = 3000
 """Milliseconds an EventSource waits before it comes back when nothing else was said; browsers
@@ -174,53 +174,39 @@ def open_events(
     seconds = request.exchange.limits.heartbeat_seconds if heartbeat is None else heartbeat
     if not seconds > 0:
         raise ValueError("a heartbeat comes every so many seconds, more than 0; inf is never")
-    return EventStream(request, seconds, retry, headers)
+    fields = [
+        ("Content-Type", "text/event-stream"),
+        ("Cache-Control", "no-cache, no-transform"),
+        ("X-Accel-Buffering", "no"),
+        *headers,
+    ]
+    return EventStream(request, fields, seconds, retry)
 
 
-class EventStream:
+class EventStream(Body):
     """An event stream under way. Made by `open_events`."""
 
-    __slots__ = (
-        "__weakref__", "_exchange", "_headers", "_retry", "beating", "interval", "last_sent",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_retry", "beating", "interval", "last_sent")
 
     def __init__(
-        self, request: Request, heartbeat: float, retry: int | None, headers: Fields
+        self, request: Request, fields: Fields, heartbeat: float, retry: int | None
     ) -> None:
-        self._exchange = request.exchange
+        super().__init__(request, "sse", 200, fields, endless=True)
         self._retry = retry
-        self._headers = headers
         self.beating = True
         self.interval = heartbeat
-        self.last_sent = 0.0
 
     async def __aenter__(self) -> EventStream:
-        exchange = self._exchange
-        exchange.label = "sse"
-        fields = [
-            ("Content-Type", "text/event-stream"),
-            ("Cache-Control", "no-cache, no-transform"),
-            ("X-Accel-Buffering", "no"),
-            *self._headers,
-        ]
-        await exchange.start(200, fields)
+        await super().__aenter__()
         if self._retry is not None:
             await self.send(retry=self._retry)
         self.last_sent = trio.current_time()
-        exchange.endless(self._farewell)
-        exchange.pacemaker.pace(self)
+        self._exchange.pacemaker.pace(self)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         self.beating = False
-        if exc_type is None:
-            self._exchange.endless(None)
-            await self._exchange.end()
+        await super().__aexit__(exc_type, exc, traceback)
 
     async def send(
         self,

@@ -14,9 +14,11 @@ left, and only then: a block left by an exception leaves a body that its client 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from types import TracebackType
+from typing import TypeVar
 
 from .request import Fields, Request
+
+Self = TypeVar("Self", bound="Body")
 
 
 def open_stream(
@@ -36,11 +38,14 @@ def open_stream(
     """
     if endless and length is not None:
         raise ValueError("a stream of known length is not endless")
-    return Stream(request, content_type, status, headers, length, endless)
+    fields = [("Content-Type", content_type), *headers]
+    if length is None:
+        fields.append(("X-Accel-Buffering", "no"))  # nginx would collect a bufferful first
+    return Stream(request, "stream", status, fields, length, endless=endless)
 
 
-class Stream:
-    """A response under way. Made by `open_stream`."""
+class Body:
+    """A response body under way: its head when the block is entered, its end when it is left."""
 
     __slots__ = ("_endless", "_exchange", "_head", "trailers")
 
@@ -51,36 +56,39 @@ class Stream:
     def __init__(
         self,
         request: Request,
-        content_type: str,
+        label: str,
         status: int,
-        headers: Fields,
-        length: int | None,
+        fields: Fields,
+        length: int | None = None,
+        *,
         endless: bool,
     ) -> None:
-        fields = [("Content-Type", content_type), *headers]
-        if length is None:
-            fields.append(("X-Accel-Buffering", "no"))  # nginx would collect a bufferful first
         self.trailers = ()
         self._exchange = request.exchange
+        self._exchange.label = label
         self._head = (status, fields, length)
         self._endless = endless
 
-    async def __aenter__(self) -> Stream:
-        self._exchange.label = "stream"
+    async def __aenter__(self: Self) -> Self:
         await self._exchange.start(*self._head)
         if self._endless:
-            self._exchange.endless(self._exchange.end)
+            self._exchange.endless(self._farewell)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         if exc_type is None:
             self._exchange.endless(None)
             await self._exchange.end(self.trailers)
+
+    async def _farewell(self) -> None:
+        """The server stops, and the handler has been cancelled."""
+        await self._exchange.end()
+
+
+class Stream(Body):
+    """A stream of bytes. Made by `open_stream`."""
+
+    __slots__ = ()
 
     def send(self, data: bytes) -> Awaitable[None]:
         """Send a piece; it is on the wire when this returns. No data is nothing, not the end.

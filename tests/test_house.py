@@ -56,6 +56,22 @@ def test_floors_import_from_below(path: Path) -> None:
     assert ours <= set().union(*FLOORS[: number + 1]) | own
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank nor comment nor docstring."""
+    source = path.read_text()
+    prose = set[int]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            prose |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    lines = enumerate(source.splitlines(), 1)
+    return sum(1 for n, line in lines if n not in prose and line.strip()[:1] not in ("", "#"))
+
+
+def test_floors_0_to_3_stay_small_enough_to_be_read_in_one_sitting() -> None:
+    rooms = set().union(*FLOORS[:4])
+    assert sum(lines_of_code(path) for path in files() if path.stem in rooms) < 2_100
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_private_is_imported(path: Path) -> None:
     names = {name for name in imports(path) if not name.startswith(("rawstream", "__future__"))}
