@@ -1,0 +1,77 @@
+r"""Chapter 1: TCP carries a stream of bytes, not messages.
+
+A TCP connection is two streams of bytes, one each way. The kernel keeps the bytes in order and
+sends them again if the network loses them; it does not keep what was written together apart from
+the rest. This server sends back whatever it reads, and prints each read.
+
+    $ python examples/01_tcp_echo.py
+    listening on 127.0.0.1 port 8000
+
+Type into another terminal (`nc` connects, sends what it is given, prints what comes back; with
+`-w 1` it leaves after one silent second):
+
+    $ printf 'hello' | nc -w 1 127.0.0.1 8000
+    hello
+
+and look at the first one:
+
+    read b'hello'
+    the client has closed
+
+One write, one read: that is how it often goes, and how one comes to believe in messages. Now
+three writes in quick succession, and then one that is longer than what the server asks for:
+
+    $ (printf 'one'; printf 'two'; printf 'three') | nc -w 1 127.0.0.1 8000
+    onetwothree
+    $ printf 'abcdefghijklmnopqrstuvwxyz' | nc -w 1 127.0.0.1 8000
+    abcdefghijklmnopqrstuvwxyz
+
+This is what the server saw:
+
+    read b'onetwothree'
+    the client has closed
+    read b'abcdefghijklmnop'
+    read b'qrstuvwxyz'
+    the client has closed
+
+Coalesced, and split. The server did its part to make it show (it is slow, and asks for 16 bytes),
+but the network does the same to everybody, and on every read. So whoever wants messages must say
+within the bytes where one ends. There are three ways, and all later chapters use one of them: an
+end marker (the empty line of HTTP and SSE), a length before the data (Content-Length, chunks,
+WebSocket frames), or the end of the connection (HTTP/1.0).
+"""
+
+import signal
+import sys
+
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    """One client. Trio runs this function once for each, all of them at the same time: wherever
+    an `await` has to wait, the others go on. Returning closes the connection."""
+    try:
+        while True:
+            await trio.sleep(0.2)  # busy with something else; what arrives is kept by the kernel
+            data = await stream.receive_some(16)  # at least 1 byte, at most 16
+            if not data:  # b"" is how the end of the stream is told: no more will come
+                print("the client has closed")
+                return
+            print("read", data)
+            await stream.send_all(data)  # waits while the client does not read
+    except trio.BrokenResourceError:
+        # The client's machine refused a byte of ours or reset the connection. An exception that
+        # left this function would end the whole program, and with it every other client.
+        print("the client has gone")
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print("listening on 127.0.0.1 port", PORT)
+    await trio.serve_listeners(echo, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

@@ -1,0 +1,128 @@
+r"""Chapter 3: the same with h11, which knows all of HTTP/1.1 and does no I/O.
+
+h11 is a state machine: bytes go in, events come out (`Request`, `Data`, `EndOfMessage`), and for
+events that go in, bytes come out. Reading and writing the socket stays with us. It understands
+both framings of a body, a length and chunks, and says `NEED_DATA` when it needs more bytes.
+
+    $ python examples/03_http_with_h11.py
+    listening on http://127.0.0.1:8000
+
+The request that was two in chapter 2 is one now, and its chunk comes back as its body (RFC 9112
+section 6.3: chunks count, the length does not, and the connection should be closed):
+
+    $ printf '%b' 'POST /echo HTTP/1.1\r\nHost: a\r\n' \
+        'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
+        '2a\r\nGET /admin HTTP/1.1\r\nConnection: close\r\n\r\n\r\n0\r\n\r\n' \
+      | nc -w 1 127.0.0.1 8000
+    HTTP/1.1 200 OK
+    Date: Sat, 21 Nov 2026 09:00:00 GMT
+    Content-Length: 42
+
+    GET /admin HTTP/1.1
+    Connection: close
+
+An upload whose size curl does not know goes in chunks; nonsense gets an error status:
+
+    $ echo 'some text' | curl -s -X POST -T - http://127.0.0.1:8000/echo
+    some text
+    $ curl -s -w '%{http_code}\n' -H 'Content-Length: 5x' http://127.0.0.1:8000/hello
+    bad Content-Length
+    400
+
+It guards our own side, too. /broken announces 5 bytes and then means to send 6, which a client
+would take for the start of the next response. h11 refuses, so the client sees a body cut short:
+
+    $ curl -sS http://127.0.0.1:8000/broken
+    curl: (18) transfer closed with 5 bytes remaining to read
+
+The server's terminal:
+
+    POST /echo
+    POST /echo
+    their mistake: bad Content-Length
+    GET /broken
+    our mistake: Too much data for declared Content-Length
+
+What it leaves to us: deadlines, sizes, and how strict to be. It accepts folded lines, any Host,
+and both framings at once, which a server on the open internet should refuse; rawstream/head.py
+shows how.
+"""
+
+import signal
+import sys
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+
+import h11
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+
+
+async def serve(stream: trio.SocketStream) -> None:
+    connection = h11.Connection(h11.SERVER)
+    with suppress(trio.TooSlowError, trio.BrokenResourceError):
+        try:
+            while connection.our_state is h11.IDLE:
+                with trio.fail_after(10):
+                    request = await next_event(connection, stream)
+                    if type(request) is not h11.Request:
+                        return  # the client has closed
+                    body = b""
+                    while type(event := await next_event(connection, stream)) is h11.Data:
+                        body += event.data
+                        if len(body) > 1048576:
+                            return
+                route = f"{request.method.decode()} {request.target.decode()}"
+                print(route)
+                status, text = answer(route, body)
+                await respond(connection, stream, status, text, broken=route == "GET /broken")
+                if connection.our_state is h11.DONE:
+                    connection.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            print("their mistake:", error)
+            if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                await respond(connection, stream, error.error_status_hint, f"{error}\n".encode())
+        except h11.LocalProtocolError as error:
+            print("our mistake:", error)
+
+
+def answer(route: str, body: bytes) -> tuple[int, bytes]:
+    match route:
+        case "GET /hello" | "GET /broken":
+            return 200, b"hello\n"
+        case "POST /echo":
+            return 200, body
+    return 404, b"there is /hello and /echo\n"
+
+
+async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h11.Event:
+    while (event := connection.next_event()) is h11.NEED_DATA:
+        if connection.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            await stream.send_all(connection.send(go_on))
+        connection.receive_data(await stream.receive_some(4096))
+    return event
+
+
+async def respond(
+    connection: h11.Connection, stream: trio.SocketStream, status: int, body: bytes, broken=False
+) -> None:
+    length = len(body) - 1 if broken else len(body)
+    headers = [("Date", formatdate(usegmt=True)), ("Content-Length", str(length))]
+    head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
+    await stream.send_all(connection.send(head))
+    await stream.send_all(
+        connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage())
+    )
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print(f"listening on http://127.0.0.1:{PORT}")
+    await trio.serve_listeners(serve, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

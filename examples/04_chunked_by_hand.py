@@ -1,0 +1,120 @@
+r"""Chapter 4: a body whose length nobody knows yet, in chunks.
+
+A language model does not know how long its answer will be, so it cannot send Content-Length.
+`Transfer-Encoding: chunked` (RFC 9112 section 7.1) puts a length before each piece instead, in
+hexadecimal, on a line of its own; a chunk of size 0 is the end.
+
+    $ python examples/04_chunked_by_hand.py
+    listening on http://127.0.0.1:8000
+    $ curl -sN --raw http://127.0.0.1:8000/tokens | cat -e
+    f^M$
+    {"token":"The"}^M$
+    10^M$
+    {"token":" sky"}^M$
+    f^M$
+    {"token":" is"}^M$
+    11^M$
+    {"token":" blue"}^M$
+    0^M$
+    ^M$
+
+Count: {"token":"The"} has 15 bytes, f in hexadecimal; {"token":" sky"} has 16, which is 10. Many
+an article prints 12 or 13 there; a client would cut its tokens in the wrong places, or hang.
+Without `--raw` curl takes the chunks apart. `-N` makes it print at once, and you see the tokens
+arrive one by one:
+
+    $ curl -sN http://127.0.0.1:8000/tokens; echo
+    {"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}
+    $ curl -sN --raw http://127.0.0.1:8000/ping | cat -e
+    4^M$
+    ping^M$
+    6^M$
+    :pong!^M$
+    0^M$
+    ^M$
+
+Since the end can be seen, the connection stays good for another request. And an end that did not
+come can be seen, too: /torn stops in the middle, and curl says so (exit status 18).
+
+    $ curl -sN http://127.0.0.1:8000/ping http://127.0.0.1:8000/ping; echo
+    ping:pong!ping:pong!
+    $ curl -sSN http://127.0.0.1:8000/torn
+    half an answer
+    curl: (18) transfer closed with outstanding read data remaining
+
+A chunk is no message, though: a proxy may join or split chunks as it likes, and a client reads
+them as one stream. Here the braces of the JSON keep tokens apart; chapter 5 has a better way.
+What is not shown: `Transfer-Encoding` is unknown to HTTP/1.0, where the end of the connection is
+the end of the body, and to HTTP/2, which has frames.
+"""
+
+import json
+import signal
+import sys
+from contextlib import suppress
+
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+
+
+def chunk(data: bytes) -> bytes:
+    """Size in hexadecimal, CRLF, the data, CRLF. Of no data it would be the last chunk: never
+    call it with an empty piece in the middle of a body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+async def tokens(stream: trio.SocketStream) -> None:
+    await stream.send_all(HEAD)
+    for token in ("The", " sky", " is", " blue"):
+        text = json.dumps({"token": token}, separators=(",", ":"))
+        await stream.send_all(chunk(text.encode()))  # a length counts bytes, not characters
+        await trio.sleep(0.2)
+    await stream.send_all(LAST_CHUNK)
+
+
+async def serve(stream: trio.SocketStream) -> None:
+    received = bytearray()
+    with suppress(trio.BrokenResourceError):
+        while target := await read_target(stream, received):
+            if target == "/tokens":
+                await tokens(stream)
+            elif target == "/ping":
+                await stream.send_all(HEAD + chunk(b"ping") + chunk(b":pong!") + LAST_CHUNK)
+            elif target == "/torn":
+                await stream.send_all(HEAD + b"1b\r\n" + b"half an answer\n")
+                return
+            else:
+                await stream.send_all(NOT_FOUND)
+
+
+# -- As in chapter 2, for GET only ----------------------------------------------------------------
+
+
+async def read_target(stream: trio.SocketStream, received: bytearray) -> str:
+    """The target of the next request; "" for anything but a GET of HTTP/1.1 within 10 seconds."""
+    with trio.move_on_after(10):
+        while (end := received.find(b"\r\n\r\n")) < 0 and len(received) < 16384:
+            if not (data := await stream.receive_some(4096)):
+                return ""
+            received += data
+        words = received[:end].partition(b"\r\n")[0].decode("latin-1").split(" ")
+        del received[: end + 4]
+        if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
+            return words[1]
+    return ""
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print(f"listening on http://127.0.0.1:{PORT}")
+    await trio.serve_listeners(serve, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

@@ -1,0 +1,138 @@
+r"""Chapter 5: Server-Sent Events, messages in a stream of text.
+
+An event stream is a body of type `text/event-stream`: lines of `field: value`, and an empty line
+where an event ends (WHATWG HTML, section 9.2). Any framing carries it: chunks, HTTP/2, or, as
+here, the plainest, until the connection closes.
+
+    $ python examples/05_sse_by_hand.py
+    listening on http://127.0.0.1:8000
+    $ curl -sN http://127.0.0.1:8000/example
+    data: only data, for onmessage
+
+    id: 2
+    event: update
+    data: {"for": "addEventListener('update', ...)"}
+
+    data: two lines of data,
+    data: one event
+
+Ten ticks, one a second. Each has an id, and a client that was cut off brings back the last one it
+saw. The stream goes on behind it, even if the server was killed and started in between:
+
+    $ curl -sN -H 'Last-Event-ID: 8' http://127.0.0.1:8000/ticks
+    retry: 1000
+
+    id: 9
+    event: tick
+    data: 09:00:08
+
+    id: 10
+    event: tick
+    data: 09:00:09
+
+    data: [DONE]
+
+`retry` is how many milliseconds a browser waits before it comes back. `[DONE]` is nothing in the
+protocol, only what this server and its page agree on: to a browser the end of a stream is an
+accident, and it connects again unless the page closes its EventSource.
+
+A stream ends at once when its client leaves. And while nothing happens a comment, a line that
+starts with a colon, shows everybody on the way that the connection lives:
+
+    $ curl -sN -m 1.5 http://127.0.0.1:8000/ticks | grep data
+    data: 09:00:00
+    data: 09:00:01
+    $ curl -sN http://127.0.0.1:8000/quiet
+    : still here
+
+    : still here
+
+    data: at last
+
+On the server's terminal, when curl left:
+
+    the client has left
+
+What a browser makes of it stands in chapter 10.
+"""
+
+import signal
+import sys
+import time
+from contextlib import suppress
+
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    b"Cache-Control: no-cache\r\nConnection: close\r\n\r\n"
+)
+
+
+def event(data: str, **fields: str | int) -> bytes:
+    """Data of several lines is several fields. In the other fields, a line end that came from a
+    user would forge fields and events: they are the server's own here."""
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    lines += [f"data: {line}" for line in data.splitlines() or [""]]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+async def ticks(stream: trio.SocketStream, last_event_id: str) -> None:
+    await stream.send_all(b"retry: 1000\n\n")
+    last = int(last_event_id) if last_event_id in map(str, range(11)) else 0
+    for n in range(last + 1, 11):
+        await stream.send_all(event(time.strftime("%H:%M:%S"), id=n, event="tick"))
+        await trio.sleep(1)
+    await stream.send_all(event("[DONE]"))
+
+
+async def cancel_when_client_leaves(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    """It has asked, and has nothing more to say: whatever can be read now is its leaving."""
+    with suppress(trio.BrokenResourceError):
+        await stream.receive_some(1)
+    print("the client has left")
+    scope.cancel()
+
+
+async def answer(stream: trio.SocketStream, target: str, last_event_id: str) -> None:
+    await stream.send_all(HEAD)
+    match target:
+        case "/example":
+            await stream.send_all(event("only data, for onmessage"))
+            data = """{"for": "addEventListener('update', ...)"}"""
+            await stream.send_all(event(data, id=2, event="update"))
+            await stream.send_all(event("two lines of data,\none event"))
+        case "/ticks":
+            await ticks(stream, last_event_id)
+        case "/quiet":
+            for _ in range(2):
+                await trio.sleep(0.5)  # 15 seconds are more usual
+                await stream.send_all(b": still here\n\n")
+            await stream.send_all(event("at last"))
+
+
+async def serve(stream: trio.SocketStream) -> None:
+    head = b""
+    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
+        while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
+            head = (head + data)[:16384]
+    request_line, *lines = head.decode("latin-1").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    if not request_line.startswith("GET /"):
+        return
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_when_client_leaves, stream, nursery.cancel_scope)
+        with suppress(trio.BrokenResourceError):
+            await answer(stream, request_line.split(" ")[1], fields.get("last-event-id", ""))
+        nursery.cancel_scope.cancel()
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print(f"listening on http://127.0.0.1:{PORT}")
+    await trio.serve_listeners(serve, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

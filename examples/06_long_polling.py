@@ -1,0 +1,135 @@
+r"""Chapter 6: long-polling, a request that is answered when there is something to say.
+
+The oldest way to push needs nothing but HTTP: the client asks, the server keeps the request open
+until there is news, answers, and the client asks again. It passes every proxy.
+
+    $ python examples/06_long_polling.py
+    listening on http://127.0.0.1:8000
+
+A poll that finds something is answered at once. One that does not is held: below, the first curl
+waits in the background (`&`) until the second one brings something.
+
+    $ curl -s -d 'one' http://127.0.0.1:8000/publish
+    $ curl -s 'http://127.0.0.1:8000/poll?after=0'
+    {"entries": ["one"], "next": 1}
+    $ curl -s 'http://127.0.0.1:8000/poll?after=1' & \
+      curl -s -d 'two' http://127.0.0.1:8000/publish; wait
+    {"entries": ["two"], "next": 2}
+
+`after` is a cursor: it tells what this client already has. Leave it out, and things get lost,
+because a client that is between two polls is not there. Ask for just the next entry, one moment
+too late (-w prints the status: 204, No Content):
+
+    $ curl -s -d 'three' http://127.0.0.1:8000/publish
+    $ curl -s -w '%{http_code}\n' 'http://127.0.0.1:8000/next?wait=0.5'
+    204
+
+With its cursor, nothing is lost, however long the client was away; and when the wait is over
+without news it is told so, and asks again with the cursor it had:
+
+    $ curl -s 'http://127.0.0.1:8000/poll?after=2'
+    {"entries": ["three"], "next": 3}
+    $ curl -s -w '%{http_code}\n' 'http://127.0.0.1:8000/poll?after=3&wait=0.5'
+    204
+
+Two things can still go wrong, and must be said to the client instead of being passed over. The
+server keeps only so many entries (here 4), and after a restart it counts from 0 again, so that a
+cursor may be of a past the server no longer has, or of a future it has not seen. Both times the
+answer holds what there is, and says that there is a gap:
+
+    $ for text in four five six; do curl -s -d $text http://127.0.0.1:8000/publish; done
+    $ curl -s 'http://127.0.0.1:8000/poll?after=1'
+    {"entries": ["three", "four", "five", "six"], "next": 6, "gap": true}
+    $ curl -s 'http://127.0.0.1:8000/poll?after=77'
+    {"entries": ["three", "four", "five", "six"], "next": 6, "gap": true}
+
+(A cursor of the restarted server that happens to be small enough would not be noticed. That is
+why real ones carry an epoch, a number that each life of the server draws anew: chapter 9.)
+"""
+
+import json
+import signal
+import sys
+from collections import deque
+from contextlib import suppress
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+HEADERS = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+
+entries = deque[str](maxlen=4)
+end = 0  # how many there have been; the cursor of a client that has them all
+news = trio.Event()
+
+
+def publish(text: str) -> None:
+    global end, news
+    entries.append(text)
+    end += 1
+    news.set()  # wakes every poll that waits
+    news = trio.Event()
+
+
+async def poll(after: int) -> dict[str, object]:
+    """What came behind this cursor, as soon as there is any."""
+    while after == end:
+        await news.wait()
+    first = end - len(entries)
+    if first <= after < end:
+        return {"entries": list(entries)[after - first :], "next": end}
+    return {"entries": list(entries), "next": end, "gap": True}
+
+
+async def answer(method: str, target: str, body: bytes) -> tuple[int, bytes]:
+    query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+    try:
+        wait, after = float(query.get("wait", 25)), int(query.get("after", end))
+    except ValueError:
+        return 400, b""
+    match method, urlsplit(target).path:
+        case "POST", "/publish":
+            publish(body.decode("utf-8", "replace"))
+        case "GET", "/poll" | "/next" as path:
+            with trio.move_on_after(min(max(0, wait), 60)):  # NaN becomes 0
+                found = await poll(after if path == "/poll" else end)
+                return 200, json.dumps(found).encode() + b"\n"
+        case _:
+            return 404, b""
+    return 204, b""
+
+
+async def serve(stream: trio.SocketStream) -> None:
+    """One request a connection, read as in chapter 3."""
+    connection = h11.Connection(h11.SERVER)
+    with suppress(trio.TooSlowError, trio.BrokenResourceError, h11.RemoteProtocolError):
+        body, request = b"", None
+        with trio.fail_after(10):
+            while connection.their_state in (h11.IDLE, h11.SEND_BODY) and len(body) < 65536:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(await stream.receive_some(4096))
+                elif type(event) is h11.Request:
+                    request = event
+                elif type(event) is h11.Data:
+                    body += event.data
+        if request is None or connection.their_state is not h11.DONE:
+            return
+        status, text = await answer(request.method.decode(), request.target.decode(), body)
+        headers = [*HEADERS, ("Connection", "close")]
+        if status != 204:
+            headers.append(("Content-Length", str(len(text))))
+        head = h11.Response(status_code=status, headers=headers)
+        await stream.send_all(connection.send(head) + text)
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print(f"listening on http://127.0.0.1:{PORT}")
+    await trio.serve_listeners(serve, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

@@ -1,0 +1,150 @@
+r"""Chapter 7: WebSocket, frames both ways on one connection.
+
+A WebSocket (RFC 6455) starts as an HTTP request to change the protocol. The answer is 101, and
+from there the connection carries frames: not "raw TCP", but messages with a length before each.
+
+    $ python examples/07_websocket_by_hand.py
+    listening on http://127.0.0.1:8000
+
+The handshake, kept in a file for the commands that follow. That the answer holds a hash of the
+key and of a GUID out of the RFC proves that the server knows what it agrees to:
+
+    $ printf '%b' 'GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n' \
+        'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
+        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' > /tmp/handshake
+    $ nc -w 1 127.0.0.1 8000 < /tmp/handshake
+    HTTP/1.1 101 Switching Protocols
+    Upgrade: websocket
+    Connection: Upgrade
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
+
+"Hello" as a client sends it. 81: the last (8) frame of a text (1). 85: masked (80), 5 bytes long.
+Then four bytes of mask and the text XORed with them, lest a page could write HTTP that a proxy
+would understand. The server answers without a mask; `od` shows its bytes:
+
+    $ (cat /tmp/handshake; printf '\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58') \
+      | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
+     81 05 48 65 6c 6c 6f
+
+A ping (89) and its pong (8a); a Close (88) with code 1000 (03 e8), answered alike; and a frame
+without a mask, for which the server closes with 1002 (03 ea), protocol error:
+
+    $ (cat /tmp/handshake; printf '\x89\x81\x00\x00\x00\x00!\x88\x82\x00\x00\x00\x00\x03\xe8') \
+      | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
+     8a 01 21 88 02 03 e8
+    $ (cat /tmp/handshake; printf '\x81\x02hi') \
+      | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
+     88 02 03 ea
+
+Left out: a message in several frames (it closes with 1003; chapter 8 puts them together), and
+pings of its own: a client that vanished without a word stays for ever.
+"""
+
+import base64
+import hashlib
+import signal
+import sys
+from contextlib import suppress
+
+import trio
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+MOST = 65536
+ACCEPTED = (
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Accept: {}\r\n\r\n"
+)
+
+
+class Closing(Exception):
+    """This is the end, for the reason that a close code gives."""
+
+
+class WebSocket:
+    def __init__(self, stream: trio.SocketStream, received: bytes) -> None:
+        self.stream, self.received = stream, received
+
+    async def send(self, opcode: int, payload: bytes) -> None:
+        """A frame of a server: FIN and opcode, the length in 1 or 3 bytes (or 9), no mask."""
+        length = bytes([len(payload)])
+        if len(payload) > 125:
+            length = bytes([126]) + len(payload).to_bytes(2, "big")
+        with suppress(trio.BrokenResourceError):  # gone: `receive` will find out
+            await self.stream.send_all(bytes([0x80 | opcode]) + length + payload)
+
+    async def exactly(self, count: int) -> bytes:
+        while len(self.received) < count:  # what one read gives need not be one frame
+            with suppress(trio.BrokenResourceError):
+                if data := await self.stream.receive_some(MOST):
+                    self.received += data
+                    continue
+            raise Closing(0)  # the client has left without a Close
+        taken, self.received = self.received[:count], self.received[count:]
+        return taken
+
+    async def receive(self) -> tuple[int, bytes]:
+        """The next frame of the client: its opcode and payload."""
+        first, second = await self.exactly(2)
+        opcode, size = first & 0x0F, second & 0x7F
+        if first & 0x70 or not second & 0x80 or opcode not in (0, TEXT, BINARY, CLOSE, PING, PONG):
+            raise Closing(1002)  # reserved bits, no mask, reserved opcode
+        if opcode >= CLOSE and (size > 125 or not first & 0x80):
+            raise Closing(1002)  # control frames are short, and whole
+        if not first & 0x80 or not opcode:
+            raise Closing(1003)  # one of several frames of a message
+        if size > 125:
+            size = int.from_bytes(await self.exactly(2 if size == 126 else 8), "big")
+        if size >= MOST:
+            raise Closing(1009)  # before any of it is read
+        mask = await self.exactly(4)
+        payload = await self.exactly(size)
+        return opcode, bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+
+
+async def echo(ws: WebSocket) -> int:
+    """Until the client closes, or must be closed; the close code to send, 0 for none."""
+    try:
+        while True:
+            opcode, payload = await ws.receive()
+            if opcode == TEXT:
+                payload.decode()
+            if opcode == CLOSE:
+                code = int.from_bytes(payload[:2] or b"\x03\xe8", "big")
+                return code if code in (1000, 1001) or 3000 <= code < 5000 else 1002
+            if opcode != PONG:
+                await ws.send(PONG if opcode == PING else opcode, payload)
+    except UnicodeDecodeError:
+        return 1007
+    except Closing as closing:
+        return int(closing.args[0])
+
+
+async def serve(stream: trio.SocketStream) -> None:
+    head = b""
+    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
+        while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
+            head = (head + data)[:16384]
+    head, _, behind = head.partition(b"\r\n\r\n")  # frames may have come right behind the head
+    lines = head.decode("latin-1").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    origin = fields.get("origin", "").partition("//")[2]  # any page of any site may try
+    if fields.get("upgrade", "").lower() != "websocket" or origin not in ("", fields.get("host")):
+        return
+    key = fields.get("sec-websocket-key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    digest = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+    ws = WebSocket(stream, behind)
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(ACCEPTED.format(digest).encode())
+    if code := await echo(ws):
+        await ws.send(CLOSE, code.to_bytes(2, "big"))
+
+
+async def main() -> None:
+    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    print(f"listening on http://127.0.0.1:{PORT}")
+    await trio.serve_listeners(serve, listeners)
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+trio.run(main)

@@ -1,0 +1,167 @@
+"""What stands in the documents as typed into a terminal, typed again, and its output compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from conftest import PATIENCE
+
+ROOT = Path(__file__).parent.parent
+PORT = "8000"
+"""The port that the documents speak of."""
+
+LISTENING = re.compile("(listening|serving) on ")
+
+Exchange = tuple[str, str]
+"""A command, "" for what the server prints meanwhile in its own terminal; and the output."""
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The code blocks of this language in a Markdown text."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def indented(text: str) -> list[str]:
+    """The blocks of a docstring that are indented by four: what stands in terminals."""
+    found = re.findall(r"(?:^ {4}.*\n(?:[ \t]*\n)*)+", text.rstrip() + "\n", re.M)
+    return [textwrap.dedent(block) for block in found]
+
+
+def exchanges(block: str) -> list[Exchange]:
+    """The commands of a terminal, each with what it prints."""
+    found = []
+    first, *commands = re.split(r"^\$ ", block, flags=re.M)
+    if first.strip():
+        found.append(("", first))
+    for part in commands:
+        # A command goes on behind a backslash at the end of its line.
+        command = re.match(r"(?:[^\n]*\\\n)*[^\n]*", part)
+        assert command
+        found.append((command[0], part[command.end() + 1 :]))
+    return found
+
+
+def settled(output: str) -> str:
+    """Output without what differs from run to run: dates, times, epochs, client ports."""
+    output = output.replace("\r\n", "\n")
+    output = re.sub(r"^(Date: ).*?(?=\^M\$$|$)", r"\1*", output, flags=re.M)
+    output = re.sub(r"\b\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d\d\d\b", "*", output)
+    output = re.sub(r"\b\d\d:\d\d:\d\d\b", "*", output)
+    output = re.sub(r"\b\d+\.\d\d\ds\b", "*s", output)
+    output = re.sub(r"\b[0-9a-f]{8}-(\d+)\b", r"*-\1", output)
+    return output.rstrip("\n")
+
+
+def environment() -> dict[str, str]:
+    """As in a shell where the project's environment is active."""
+    programs = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+class Terminals:
+    """A server's terminal and the reader's, on a port of their own."""
+
+    def __init__(self, nursery: trio.Nursery, port: int, folder: Path) -> None:
+        self._nursery = nursery
+        self._port = str(port)
+        self._folder = folder
+        self._process: trio.Process | None = None
+        self._printed = trio.Event()
+        self._expected = ""
+        self.output = ""
+
+    async def follow(self, shown: list[Exchange]) -> None:
+        """Do all of it in order. A program that says where it listens is the server; starting
+        one ends the one before with SIGKILL."""
+        for command, printed in shown:
+            if command and LISTENING.search(printed):
+                await self.end()
+                await self.start(command)
+                await self._server_prints(printed)
+            elif not command:
+                await self._server_prints(printed)
+            else:
+                output = await self._run(command)
+                assert settled(output) == settled(printed), f"{command}\nprinted:\n{output}"
+
+    async def end(self) -> None:
+        """End the server; it has printed what was shown and nothing else."""
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            assert settled(self.output) == settled(self._expected)
+        self._process = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server is."""
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self, command: str) -> None:
+        """Start the server, and wait until it says where it listens."""
+        self.output = self._expected = ""
+        words = [*self._here(command).split(), self._port]
+        self._process = await trio.lowlevel.open_process(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=environment()
+        )
+        self._nursery.start_soon(self._read, self._process)
+        with trio.fail_after(PATIENCE):
+            while not LISTENING.search(self.output):
+                await self._printed.wait()
+
+    async def _read(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        async for data in process.stdout:
+            self.output += data.decode().replace(self._port, PORT)
+            self._printed.set()
+            self._printed = trio.Event()
+
+    async def _server_prints(self, printed: str) -> None:
+        self._expected += printed.rstrip("\n") + "\n"
+        with trio.move_on_after(PATIENCE):
+            while len(settled(self.output)) < len(settled(self._expected)):
+                await self._printed.wait()
+        assert settled(self.output) == settled(self._expected)
+
+    async def _run(self, command: str) -> str:
+        with trio.fail_after(PATIENCE * 3):
+            done = await trio.run_process(
+                ["bash", "-c", self._here(command)],
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                check=False,
+                cwd=self._folder,
+                env=environment(),
+            )
+        return done.stdout.decode().replace(self._port, PORT)
+
+    def _here(self, text: str) -> str:
+        return re.sub(rf"\b{PORT}\b", self._port, text)
+
+
+@asynccontextmanager
+async def terminals(port: int, folder: Path) -> AsyncIterator[Terminals]:
+    """Terminals whose commands run in `folder`; what still runs at the end is killed."""
+    async with trio.open_nursery() as nursery:
+        both = Terminals(nursery, port, folder)
+        try:
+            yield both
+        finally:
+            with trio.CancelScope(shield=True):
+                if both._process is not None:
+                    both._process.kill()
+                    await both._process.wait()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,103 @@
+"""The examples are true: what their docstrings tell a reader to type prints what stands there."""
+
+from __future__ import annotations
+
+import ast
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+from conftest import PATIENCE, program
+from documents import ROOT, Exchange, exchanges, indented, terminals
+from test_browser import free_port
+
+CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
+MOST_LINES = 125
+
+
+def named(path: Path) -> str:
+    return path.stem
+
+
+def shown_in(chapter: Path) -> list[Exchange]:
+    text = ast.get_docstring(ast.parse(chapter.read_text()), clean=False)
+    assert text
+    return [exchange for block in indented(text) for exchange in exchanges(block)]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=named)
+async def test_chapter(chapter: Path, tmp_path: Path) -> None:
+    for name in ("curl", "nc"):
+        program(name)
+    shown = shown_in(chapter)
+    assert len(shown) > 1
+    async with terminals(free_port(), tmp_path) as both:
+        await both.follow(shown)
+        await both.end()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=named)
+def test_a_chapter_is_short(chapter: Path) -> None:
+    lines = [line for line in chapter.read_text().splitlines() if line.strip()]
+    assert len(lines) <= MOST_LINES
+
+
+# -- What hostile clients do to the servers by hand -----------------------------------------------
+
+HEADS = [
+    b"",
+    b"\r\n",
+    b"\0\xff" * 20,
+    b"GET\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+    b"GET /ticks HTTP/1.1\r\nHost: a\r\nLast-Event-ID: x\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
+    b"GET /poll?after=x&wait=nan HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /poll?after=-5&wait=nan HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"A" * 70_000,
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+]
+UPGRADE = (
+    b"GET /push HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+FRAMES = [
+    b"",
+    b"\xff" * 200,
+    b"\x81",
+    b"\x81\x00",
+    b"\x81\xff" + b"\xff" * 8,
+    b"\x81\x81\0\0\0\0\xff",
+    b"\x80\x81\0\0\0\0a",
+    b"\x88\x81\0\0\0\0a",
+    b"\x88\x82\0\0\0\0\0\0",
+    b"\x88\x82\0\0\0\0\x03\xed",
+    b"\x83\x80\0\0\0\0",
+    b"\x09\x80\0\0\0\0",
+    b"\x89\xfe\0\x7e\0\0\0\0" + bytes(126),
+]
+BY_HAND = [path for path in CHAPTERS if path.name < "09"]
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("chapter", BY_HAND, ids=named)
+async def test_no_byte_ends_a_server_by_hand(chapter: Path, reset: bool, tmp_path: Path) -> None:
+    port = free_port()
+    async with terminals(port, tmp_path) as both:
+        await both.start(f"python examples/{chapter.name}")
+        for data in [*HEADS, *(UPGRADE + frames for frames in FRAMES)]:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+                client.sendall(data)
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await trio.sleep(0.5)  # what is to go wrong goes wrong now
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
+            pass
+        assert "Traceback" not in both.output
+        assert both.is_running
