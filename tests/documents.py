@@ -30,9 +30,10 @@ def fenced(text: str, language: str) -> list[str]:
 
 
 def indented(text: str) -> list[str]:
-    """The blocks of a docstring that are indented by four: what stands in terminals."""
+    """The blocks of a docstring that are indented by four: what stands in terminals. What is
+    seen elsewhere is indented by eight."""
     found = re.findall(r"(?:^ {4}.*\n(?:[ \t]*\n)*)+", text.rstrip() + "\n", re.M)
-    return [textwrap.dedent(block) for block in found]
+    return [textwrap.dedent(block) for block in found if not block.startswith(" " * 8)]
 
 
 def exchanges(block: str) -> list[Exchange]:
@@ -98,11 +99,11 @@ class Terminals:
                 assert settled(output) == settled(printed), f"{command}\nprinted:\n{output}"
 
     async def end(self) -> None:
-        """End the server; it has printed what was shown and nothing else."""
+        """End the server; besides access lines it has printed what was shown and nothing else."""
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
-            assert settled(self.output) == settled(self._expected)
+            assert _without_access(self.output) == _without_access(self._expected)
         self._process = None
 
     @property
@@ -113,7 +114,7 @@ class Terminals:
     async def start(self, command: str) -> None:
         """Start the server, and wait until it says where it listens."""
         self.output = self._expected = ""
-        words = [*self._here(command).split(), self._port]
+        words = self._here(command).split()
         self._process = await trio.lowlevel.open_process(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=environment()
         )
@@ -134,7 +135,7 @@ class Terminals:
         with trio.move_on_after(PATIENCE):
             while len(settled(self.output)) < len(settled(self._expected)):
                 await self._printed.wait()
-        assert settled(self.output) == settled(self._expected)
+        assert settled(self.output) == settled(self._expected), self.output
 
     async def _run(self, command: str) -> str:
         with trio.fail_after(PATIENCE * 3):
@@ -143,18 +144,24 @@ class Terminals:
                 capture_stdout=True,
                 stderr=subprocess.STDOUT,
                 check=False,
-                cwd=self._folder,
+                cwd=ROOT,
                 env=environment(),
             )
-        return done.stdout.decode().replace(self._port, PORT)
+        return done.stdout.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")
 
     def _here(self, text: str) -> str:
-        return re.sub(rf"\b{PORT}\b", self._port, text)
+        text = re.sub(rf"\b{PORT}\b", self._port, text)
+        text = re.sub(r"python examples/[^;|&]*", rf"\g<0> {self._port} ", text)
+        return text.replace("/tmp/", f"{self._folder}/").replace("/tmp ", f"{self._folder} ")
+
+
+def _without_access(output: str) -> list[str]:
+    return [line for line in settled(output).splitlines() if " rawstream.access " not in line]
 
 
 @asynccontextmanager
 async def terminals(port: int, folder: Path) -> AsyncIterator[Terminals]:
-    """Terminals whose commands run in `folder`; what still runs at the end is killed."""
+    """Terminals in which /tmp is `folder`; what still runs at the end is killed."""
     async with trio.open_nursery() as nursery:
         both = Terminals(nursery, port, folder)
         try:

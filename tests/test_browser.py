@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from conftest import COMMAND, Certificate, program
 from playwright.sync_api import Page, sync_playwright
@@ -48,21 +49,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def demo(port: int, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The demo in a process; killed at the end."""
+def served(*command: str, announced: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process, once its first line has said so; killed at the end."""
     process = subprocess.Popen(
-        [*COMMAND, "--port", str(port), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=Path(__file__).parent.parent
     )
     try:
         assert process.stdout is not None
-        assert b"rawstream on" in process.stdout.readline()
+        assert announced in process.stdout.readline()
         yield process
     finally:
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """The demo in a process; killed at the end."""
+    return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
 
 
 def lines(page: Page, card: str) -> list[str]:

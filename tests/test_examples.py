@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 import socket
 import struct
+import subprocess
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import trio
 from conftest import PATIENCE, program
 from documents import ROOT, Exchange, exchanges, indented, terminals
-from test_browser import free_port
+from playwright.sync_api import Page
+from test_browser import chromium, free_port, served
 
 CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 MOST_LINES = 125
@@ -101,3 +106,57 @@ async def test_no_byte_ends_a_server_by_hand(chapter: Path, reset: bool, tmp_pat
             pass
         assert "Traceback" not in both.output
         assert both.is_running
+
+
+# -- In a browser ---------------------------------------------------------------------------------
+
+
+def serving(chapter: str, port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return served(sys.executable, f"examples/{chapter}.py", str(port), announced=b"serving on")
+
+
+def side(page: Page, name: str) -> list[str]:
+    return page.locator(f"#{name}").inner_text().splitlines()
+
+
+def wait_for_line(page: Page, name: str, text: str) -> None:
+    page.wait_for_function(
+        "([name, text]) => document.getElementById(name).innerText.includes(text)",
+        arg=[name, text],
+    )
+
+
+def seen(chapter: str) -> list[str]:
+    """What a docstring says is seen elsewhere than in a terminal: its blocks indented by eight."""
+    text = (ROOT / f"examples/{chapter}.py").read_text()
+    return re.findall(r"^ {8}(\S.*)$", text.partition("import sys")[0], re.M)
+
+
+def test_one_stream_read_by_event_source_and_by_hand() -> None:
+    port = free_port()
+    with serving("10_in_the_browser", port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.click("text=pieces")
+        wait_for_line(page, "left", "[DONE]")
+        wait_for_line(page, "right", "event: [DONE]")
+        assert side(page, "left") == ["open", "event: Hello", "event: world", "event: [DONE]"]
+        assert side(page, "right")[:5] == seen("10_in_the_browser")
+        page.wait_for_timeout(4000)  # closed means that it does not come back
+        assert side(page, "left")[-1] == "event: [DONE]"
+
+
+def test_event_source_goes_on_where_it_was_when_the_server_was_killed() -> None:
+    port = free_port()
+    with chromium() as page:
+        with serving("10_in_the_browser", port) as process:
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.click("text=ticks")
+            wait_for_line(page, "left", "tick 3")
+            process.kill()
+            process.wait()
+            wait_for_line(page, "left", "comes back by itself")
+            wait_for_line(page, "right", "cut off")
+        with serving("10_in_the_browser", port):
+            wait_for_line(page, "left", "[DONE]")
+        ticks = [line for line in side(page, "left") if "tick" in line]
+        assert ticks == [f"event: tick {n}" for n in range(1, 11)]

@@ -1,0 +1,148 @@
+r"""Chapter 10: the other end. Three clients by hand: of a stream, of events, of a WebSocket.
+
+They speak to the server of chapter 9; start that one first.
+
+    $ python examples/09_on_rawstream.py
+    2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
+    $ python examples/10_clients_by_hand.py
+    stream: {"token":"The"}
+    stream: {"token":" sky"}
+    events: connected, Last-Event-ID is not set
+    events: tick 1
+    events: tick 2
+    events: tick 3
+    events: tick 4
+    events: tick 5
+    events: tick 6
+    events: the connection broke; again in about 1 s
+    events: connected, Last-Event-ID is 6
+    events: tick 7
+    events: tick 8
+    events: tick 9
+    events: tick 10
+    events: [DONE]
+    websocket: sent hello
+    websocket: received hello
+    websocket: closed with 1000
+
+The client of events pulls its own plug after the sixth tick, so that it has to come back, and
+still misses none and sees none twice: that is what ids are for. Its waiting time doubles as long
+as it cannot connect, and is spread at random, so that a thousand clients of a server that comes
+back do not all knock at once.
+"""
+
+import random
+import sys
+
+import h11
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Request, TextMessage
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+
+
+class Response:
+    """A GET, and the body of what comes back, as it comes."""
+
+    def __init__(self, connection: trio.SocketStream) -> None:
+        self.connection = connection
+        self.http = h11.Connection(h11.CLIENT)
+
+    async def ask(self, target: str, *headers: tuple[str, str]) -> None:
+        request = h11.Request(
+            method="GET", target=target, headers=[("Host", "localhost"), *headers]
+        )
+        await self.connection.send_all(self.http.send(request) + self.http.send(h11.EndOfMessage()))
+
+    async def piece(self) -> bytes:
+        """What the next read brings, be it half a line or ten; b"" at the end. A body that was
+        cut short raises `h11.RemoteProtocolError`."""
+        while (event := self.http.next_event()) is not h11.PAUSED:
+            if event is h11.NEED_DATA:
+                self.http.receive_data(await self.connection.receive_some(4096))
+            elif type(event) is h11.Data:
+                return bytes(event.data)
+            elif type(event) is h11.EndOfMessage:
+                break
+        return b""
+
+
+async def read_stream() -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", PORT) as connection:
+        response = Response(connection)
+        await response.ask("/tokens")
+        while piece := await response.piece():
+            print("stream:", piece.decode())
+
+
+class EventSource:
+    """What a browser's EventSource does: reads events, and comes back when it is cut off."""
+
+    def __init__(self) -> None:
+        self.retry = 3.0  # seconds, until the server says otherwise
+        self.last_event_id = ""
+
+    async def run(self) -> None:
+        wait = self.retry
+        while True:
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", PORT) as connection:
+                    if await self.read_events(connection) == "[DONE]":
+                        return
+                wait = self.retry
+            except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
+                wait = min(2 * wait, 60)
+            print(f"events: the connection broke; again in about {wait:g} s")
+            await trio.sleep(random.uniform(0.5 * wait, 1.5 * wait))
+
+    async def read_events(self, connection: trio.SocketStream) -> str:
+        """Until the stream ends, or, for the sake of the show, six ticks; the last data."""
+        print("events: connected, Last-Event-ID is", self.last_event_id or "not set")
+        response, ticks = Response(connection), 0
+        await response.ask("/ticks", ("Last-Event-ID", self.last_event_id))
+        received, fields = b"", dict[str, str]()
+        while ticks < 6 and (piece := await response.piece()):
+            *lines, received = (received + piece).split(b"\n")  # the last one is not whole yet
+            for line in lines:  # a server may also end lines with CR LF, or CR alone
+                name, _, value = line.decode().partition(":")
+                if name:
+                    fields[name] = value.removeprefix(" ")
+                    continue
+                self.last_event_id = fields.get("id", self.last_event_id)
+                self.retry = int(fields.get("retry", self.retry * 1000)) / 1000
+                if fields.get("event") == "tick":
+                    print("events: tick", self.last_event_id)
+                    ticks += 1
+                elif "data" in fields:
+                    print("events:", fields["data"])
+                    return fields["data"]
+                fields.clear()
+        return ""
+
+
+async def talk() -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", PORT) as connection:
+        websocket = WSConnection(ConnectionType.CLIENT)
+        await connection.send_all(websocket.send(Request(host="localhost", target="/echo")))
+        while True:
+            websocket.receive_data(await connection.receive_some(4096) or None)
+            for event in websocket.events():
+                if isinstance(event, AcceptConnection):
+                    print("websocket: sent hello")
+                    await connection.send_all(websocket.send(TextMessage("hello")))
+                elif isinstance(event, TextMessage):
+                    print("websocket: received", event.data)
+                    await connection.send_all(websocket.send(CloseConnection(1000)))
+                elif isinstance(event, CloseConnection):
+                    print("websocket: closed with", int(event.code))
+                    return
+
+
+async def main() -> None:
+    await read_stream()
+    await EventSource().run()
+    await talk()
+
+
+trio.run(main)

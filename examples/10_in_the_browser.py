@@ -1,0 +1,117 @@
+r"""Chapter 10, third part: in the browser, by EventSource and by hand.
+
+A page reads the same event stream twice. On the left an EventSource, which does everything: it
+finds the events, remembers the last id, comes back by itself. On the right `fetch`, a
+ReadableStream and a parser, for what EventSource cannot do: POST, headers of your own, a status
+to look at.
+
+    $ python examples/10_in_the_browser.py
+    2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
+
+Open http://127.0.0.1:8000/ in a browser. The server writes its events in pieces that end in the
+middle of a line, and on the right you see each network read as it came:
+
+        read: "data: Hel"
+        read: "lo\n\ndata: wor"
+        event: Hello
+        read: "ld\n\n"
+        event: world
+
+A network read is not a message. Code that parses each read by itself works on the developer's
+machine, where reads and events happen to be the same, and fails in the field.
+
+    $ curl -sN http://127.0.0.1:8000/pieces
+    data: Hello
+
+    data: world
+
+    data: [DONE]
+
+Stop the server in the middle of "ticks" and start it again: the left side goes on by itself where
+it was. The right side has ended; coming back would be its own business.
+"""
+
+import sys
+
+import trio
+
+import rawstream
+from rawstream import Event, HTTPError, Request, open_events, open_stream
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+PAGE = """<!doctype html><meta charset="utf-8"><title>Two readers</title>
+<style>main { display: flex; gap: 2rem } pre { min-width: 24rem }</style>
+<h1>One stream, two readers</h1>
+<button value="/pieces">pieces</button> <button value="/ticks">ticks</button>
+<main><pre id="left"></pre><pre id="right"></pre></main>
+<script>
+const show = (side, text) => document.getElementById(side).append(text + "\\n");
+
+function byEventSource(url) {
+  const source = new EventSource(url);
+  source.onopen = () => show("left", "open");
+  source.onmessage = event => {
+    show("left", `event: ${event.data}`);
+    if (event.data === "[DONE]") source.close();  // else it would come back, and get it all again
+  };
+  source.onerror = () => show("left", "cut off; it comes back by itself");
+}
+
+async function byHand(url) {
+  const response = await fetch(url);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";  // what has come of a line that has not ended
+  let data = [];
+  for (;;) {
+    const {value, done} = await reader.read();
+    if (done) break;
+    show("right", `read: ${JSON.stringify(value)}`);
+    const lines = (rest + value).split(/\\r\\n|\\n|\\r(?!$)/);  // CR at the end: LF may follow
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
+      if (line === "" && data.length) { show("right", `event: ${data.join("\\n")}`); data = []; }
+    }
+  }
+}
+
+for (const button of document.querySelectorAll("button"))
+  button.onclick = () => {
+    for (const side of document.querySelectorAll("pre")) side.textContent = "";
+    byEventSource(button.value);
+    byHand(button.value).catch(error => show("right", `cut off: ${error.message}`));
+  };
+</script>"""
+
+
+async def pieces(request: Request) -> None:
+    """Two events and an end, in pieces that do not respect them."""
+    async with open_stream(request, "text/event-stream") as stream:
+        for piece in (b"data: Hel", b"lo\n\ndata: wor", b"ld\n\n", Event("[DONE]").encode()):
+            await stream.send(piece)
+            await trio.sleep(0.3)
+
+
+async def ticks(request: Request) -> None:
+    last = request.last_event_id
+    start = int(last) if last in map(str, range(11)) else 0
+    async with open_events(request, retry=500) as events:
+        for n in range(start + 1, 11):
+            await events.send(f"tick {n}", id=str(n))
+            await trio.sleep(0.3)
+        await events.send("[DONE]")
+
+
+async def app(request: Request) -> None:
+    match request.method, request.path:
+        case "GET", "/":
+            await request.respond(200, PAGE, content_type="text/html; charset=utf-8")
+        case "GET", "/pieces":
+            await pieces(request)
+        case "GET", "/ticks":
+            await ticks(request)
+        case _:
+            raise HTTPError(404)
+
+
+rawstream.run(app, port=PORT)
