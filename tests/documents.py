@@ -119,14 +119,15 @@ class Terminals:
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=environment()
         )
         self._nursery.start_soon(self._read, self._process)
-        with trio.fail_after(PATIENCE):
+        with trio.move_on_after(PATIENCE):
             while not LISTENING.search(self.output):
                 await self._printed.wait()
+        assert LISTENING.search(self.output), self.output
 
     async def _read(self, process: trio.Process) -> None:
         assert process.stdout is not None
         async for data in process.stdout:
-            self.output += data.decode().replace(self._port, PORT)
+            self.output += self._there(data)
             self._printed.set()
             self._printed = trio.Event()
 
@@ -147,12 +148,15 @@ class Terminals:
                 cwd=ROOT,
                 env=environment(),
             )
-        return done.stdout.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")
+        return self._there(done.stdout)
 
     def _here(self, text: str) -> str:
         text = re.sub(rf"\b{PORT}\b", self._port, text)
         text = re.sub(r"python examples/[^;|&]*", rf"\g<0> {self._port} ", text)
-        return text.replace("/tmp/", f"{self._folder}/").replace("/tmp ", f"{self._folder} ")
+        return re.sub(r"/tmp\b", str(self._folder), text)
+
+    def _there(self, output: bytes) -> str:
+        return output.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")
 
 
 def _without_access(output: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import PATIENCE, program
+from conftest import PATIENCE, Curl, program
 from documents import ROOT, Exchange, exchanges, indented, terminals
 from playwright.sync_api import Page
 from test_browser import chromium, free_port, served
@@ -160,3 +160,28 @@ def test_event_source_goes_on_where_it_was_when_the_server_was_killed() -> None:
             wait_for_line(page, "left", "[DONE]")
         ticks = [line for line in side(page, "left") if "tick" in line]
         assert ticks == [f"event: tick {n}" for n in range(1, 11)]
+
+
+async def test_progress_ticker_and_notifications_on_one_page(curl: Curl) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def look() -> None:
+        with chromium() as page:
+            page.goto(url)
+            page.click("button")
+            page.wait_for_function("document.getElementById('price').innerText !== ''")
+            wait_for_line(page, "job", "50 %")
+            trio.from_thread.run(curl, "-d", "from Ada", f"{url}/notify/mail")
+            page.wait_for_function(
+                "document.querySelector('pre').innerText === 'mail: from Ada\\n'"
+            )
+            wait_for_line(page, "job", "100 %")
+
+    with served(
+        sys.executable,
+        "examples/12_progress_ticker_notifications.py",
+        str(port),
+        announced=b"listening on",
+    ):
+        await trio.to_thread.run_sync(look)

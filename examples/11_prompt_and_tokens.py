@@ -1,0 +1,117 @@
+r"""Chapter 11: the chat pattern. A prompt goes up, tokens come down.
+
+When only one direction is busy at a time, no WebSocket is needed: a POST carries the prompt, and
+the answer to that POST is a stream. What the client can read decides which one: lines of JSON
+(NDJSON), or events.
+
+    $ python examples/11_prompt_and_tokens.py
+    2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
+    $ curl -sN -d 'Why is the sky blue?' http://127.0.0.1:8000/generate
+    {"token": "The"}
+    {"token": " sky"}
+    {"token": " scatters"}
+    {"token": " blue."}
+    {"done": true}
+    $ curl -sN -H 'Accept: text/event-stream' -d 'Why?' http://127.0.0.1:8000/generate
+    data: {"token": "The"}
+
+    data: {"token": " sky"}
+
+    data: {"token": " scatters"}
+
+    data: {"token": " blue."}
+
+    data: [DONE]
+
+In NDJSON a newline is the end marker, and JSON escapes the newlines within: five lines of code
+read it in any language. Events cost a few bytes more, and browsers have tools to look at them;
+EventSource cannot POST, though, so pages read both with fetch (chapter 10).
+
+Once the head is out its 200 cannot be taken back. If the model fails half-way, the stream must
+say so itself, or its client takes half an answer for a whole one:
+
+    $ curl -sN -d 'please fail' http://127.0.0.1:8000/generate
+    {"token": "The"}
+    {"token": " sky"}
+    {"error": "the model has failed"}
+
+And when the user clicks Stop, the page aborts its fetch; the connection closes, the handler is
+cancelled, and the model, which costs money by the second, stops with it. Here curl leaves:
+
+    $ curl -sN -m 0.3 -d 'Why?' http://127.0.0.1:8000/generate
+    {"token": "The"}
+    {"token": " sky"}
+
+The server's terminal:
+
+    stopped after 2 tokens: nobody is listening
+"""
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+import rawstream
+from rawstream import HTTPError, Request, open_events, open_stream
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+
+
+async def model(prompt: str, emit: Callable[[str], Awaitable[None]]) -> None:
+    """Gives each token to `emit`, which returns when it is on its way: a model cannot run ahead of
+    a slow reader. (A callback rather than an async generator: a handler that is cancelled then
+    unwinds through its own calls, with nothing left suspended somewhere.)"""
+    count = 0
+    try:
+        for token in ("The", " sky", " scatters", " blue."):
+            if "fail" in prompt and count == 2:
+                raise RuntimeError("the model has failed")
+            await emit(token)
+            count += 1
+            await trio.sleep(0.2)
+    except trio.Cancelled:
+        print(f"stopped after {count} tokens: nobody is listening")
+        raise
+
+
+async def generate_lines(request: Request, prompt: str) -> None:
+    async with open_stream(request, "application/x-ndjson") as stream:
+
+        async def line(value: dict[str, object]) -> None:
+            await stream.send(json.dumps(value).encode() + b"\n")
+
+        try:
+            await model(prompt, lambda token: line({"token": token}))
+            await line({"done": True})
+        except RuntimeError as error:
+            await line({"error": str(error)})
+
+
+async def generate_events(request: Request, prompt: str) -> None:
+    async with open_events(request) as events:
+        try:
+            await model(prompt, lambda token: events.send(json.dumps({"token": token})))
+            await events.send("[DONE]")
+        except RuntimeError as error:
+            await events.send(json.dumps({"error": str(error)}), event="error")
+
+
+async def app(request: Request) -> None:
+    match request.method, request.path:
+        case "POST", "/generate":
+            prompt = (await request.body(limit=10_000)).decode("utf-8", "replace")
+            if not prompt.strip():
+                raise HTTPError(400, "POST a prompt")
+            if "text/event-stream" in request.headers.get("accept", ""):
+                await generate_events(request, prompt)
+            else:
+                await generate_lines(request, prompt)
+        case _, "/generate":
+            raise HTTPError(405, headers=[("Allow", "POST")])
+        case _:
+            raise HTTPError(404)
+
+
+rawstream.run(app, port=PORT, access_log=False)

@@ -1,0 +1,124 @@
+r"""Chapter 13: when the client goes away, when it is slow, when the server stops.
+
+    $ python examples/13_leaving_slow_stopping.py
+    listening on http://127.0.0.1:8000
+
+Going away. The handler below only sleeps when curl leaves it after 0.7 seconds, and it is still
+cancelled in the same moment: by Trio's own cancellation, which runs its `finally`.
+
+    $ curl -sN -m 0.7 http://127.0.0.1:8000/leave
+    data: 1
+
+    data: 2
+
+The server's terminal:
+
+    /leave: sent 2, cancelled while it slept
+
+Slow. `send` returns when the bytes are with the kernel, and waits while that has no room because
+the client does not read: that is backpressure, and why memory stays bounded. This client stops
+reading (curl cannot write into a pipe that nobody reads); the send waits, and after `send_seconds`
+(30, but 1 here) the connection is closed:
+
+    $ curl -sN http://127.0.0.1:8000/slow | sleep 2
+
+The server's terminal:
+
+    /slow: of 1000 MiB, fewer than 50 went out before a send was stuck
+
+Stopping. Three clients are connected when the server is told to stop, which is what SIGTERM and
+Ctrl-C do, too. An event stream has no end of its own and is ended at once, properly. A body that
+has an end may reach it. One that is not ready when `drain_seconds` (10, but 1 here) are over is
+cut, and its client can tell (18, partial file):
+
+    $ (curl -sN -o /tmp/a http://127.0.0.1:8000/leave; echo "/leave: exit status $?") & \
+      (curl -sN -o /tmp/b http://127.0.0.1:8000/half-a-second; echo "half: exit status $?") & \
+      (curl -sN -o /tmp/c http://127.0.0.1:8000/a-minute; echo "a minute: exit status $?") & \
+      sleep 0.3; curl -s -X POST http://127.0.0.1:8000/stop; wait
+    /leave: exit status 0
+    half: exit status 0
+    a minute: exit status 18
+
+The server's terminal:
+
+    /leave: sent 1, cancelled while it slept
+    stopped
+
+The last thing that the event stream has sent is when its client may come back, a little later
+for each, so that they do not all come at once:
+
+    $ grep -c '^retry: ' /tmp/a
+    1
+"""
+
+import sys
+from functools import partial
+
+import trio
+
+import rawstream
+from rawstream import HTTPError, Limits, Request, open_events, open_stream
+
+PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
+MIB = bytes(1024 * 1024)
+
+
+async def leave(request: Request) -> None:
+    count = 0
+    try:
+        async with open_events(request) as events:
+            while True:
+                count += 1
+                await events.send(str(count))
+                await trio.sleep(0.5)
+    finally:
+        print(f"/leave: sent {count}, cancelled while it slept")
+
+
+async def slow(request: Request) -> None:
+    sent = 0
+    try:
+        async with open_stream(request, "application/octet-stream") as stream:
+            while sent < 1000:
+                await stream.send(MIB)
+                sent += 1
+    finally:
+        few = "fewer than 50" if sent < 50 else "50 and more"
+        print(f"/slow: of 1000 MiB, {few} went out before a send was stuck")
+
+
+async def finite(request: Request, seconds: float) -> None:
+    async with open_stream(request, "text/plain") as stream:
+        await stream.send(b"wait\n")
+        await trio.sleep(seconds)
+        await stream.send(b"done\n")
+
+
+async def app(stop: trio.Event, request: Request) -> None:
+    match request.method, request.path:
+        case "GET", "/leave":
+            await leave(request)
+        case "GET", "/slow":
+            await slow(request)
+        case "GET", "/half-a-second":
+            await finite(request, 0.5)
+        case "GET", "/a-minute":
+            await finite(request, 60)
+        case "POST", "/stop":
+            stop.set()
+            await request.respond(204)
+        case _:
+            raise HTTPError(404)
+
+
+async def main() -> None:
+    stop = trio.Event()
+    limits = Limits(send_seconds=1, drain_seconds=1)
+    serving = partial(rawstream.serve, partial(app, stop), port=PORT, limits=limits, stop=stop)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serving)
+        print(f"listening on http://127.0.0.1:{PORT}")
+    print("stopped")
+
+
+trio.run(main)

@@ -1,0 +1,104 @@
+r"""Chapter 14: inside a Trio program of your own, with TLS and on a unix socket.
+
+`rawstream.serve` is one task among your others: it touches no signals, and it ends when the event
+`stop` is set and all exchanges have ended. Start it as often as you have addresses. Here one
+handler is served to the world over TLS, and an admin handler, which may stop the program, only to
+who may open a file.
+
+A certificate for trying it (trustme is a library for tests; /tmp/client.pem is what clients are
+to trust):
+
+    $ python -m trustme -q -d /tmp
+    $ python examples/14_embedded.py /tmp
+    listening on ['/tmp/admin.socket']
+    listening on [('127.0.0.1', 8000)]
+
+    $ curl -s --cacert /tmp/client.pem https://localhost:8000/
+    the work was done 0 times
+    $ curl -s --unix-socket /tmp/admin.socket -X POST http://admin/work
+    $ curl -s --cacert /tmp/client.pem https://localhost:8000/
+    the work was done 1 times
+
+Without TLS nobody gets in; and a stop through the admin's socket ends the whole program, streams
+first:
+
+    $ curl -s http://localhost:8000/; echo "exit status $?"
+    exit status 52
+    $ (curl -sN --cacert /tmp/client.pem https://localhost:8000/watch | grep data) & \
+      sleep 0.5; curl -s --unix-socket /tmp/admin.socket -X POST http://admin/stop; wait
+    data: 1
+
+The program's terminal:
+
+    stopping
+    stopped
+"""
+
+import signal
+import ssl
+import sys
+from functools import partial
+
+import trio
+
+from rawstream import HTTPError, Request, open_events, serve
+
+FOLDER = sys.argv[1]
+PORT = int(sys.argv[2]) if sys.argv[2:] else 8000
+
+
+class Program:
+    """Something that works, and can be watched and told to stop."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.stop = trio.Event()
+
+    async def world(self, request: Request) -> None:
+        match request.method, request.path:
+            case "GET", "/":
+                await request.respond(200, f"the work was done {self.done} times\n")
+            case "GET", "/watch":
+                async with open_events(request) as events:
+                    await events.send(str(self.done))
+                    await trio.sleep_forever()  # until the client leaves, or the server stops
+            case _:
+                raise HTTPError(404)
+
+    async def admin(self, request: Request) -> None:
+        match request.method, request.path:
+            case "POST", "/work":
+                self.done += 1
+                await request.respond(204)
+            case "POST", "/stop":
+                print("stopping")
+                self.stop.set()
+                await request.respond(204)
+            case _:
+                raise HTTPError(404)
+
+    async def run(self) -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(f"{FOLDER}/server.pem", f"{FOLDER}/server.key")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.watch_signals, nursery.cancel_scope)
+            async with trio.open_nursery() as servers:
+                path = f"{FOLDER}/admin.socket"
+                serving = partial(serve, self.admin, unix=path, stop=self.stop)
+                print("listening on", await servers.start(serving))
+                serving = partial(serve, self.world, port=PORT, tls=tls, stop=self.stop)
+                print("listening on", await servers.start(serving))
+            # Both have drained, and everything else may end.
+            nursery.cancel_scope.cancel()
+
+    async def watch_signals(self, everything: trio.CancelScope) -> None:
+        """The first Ctrl-C or SIGTERM drains, the second one ends at once."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if self.stop.is_set():
+                    everything.cancel()
+                self.stop.set()
+
+
+trio.run(Program().run)
+print("stopped")
