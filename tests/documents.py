@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PORT = "8000"
 """The port that the documents speak of."""
 
-LISTENING = re.compile("(listening|serving) on ")
+LISTENING = re.compile("(listening|serving|rawstream) on ")
 
 Exchange = tuple[str, str]
 """A command, "" for what the server prints meanwhile in its own terminal; and the output."""

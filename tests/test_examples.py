@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from conftest import PATIENCE, Curl, program
-from documents import ROOT, Exchange, exchanges, indented, terminals
+from documents import ROOT, Exchange, exchanges, fenced, indented, terminals
 from playwright.sync_api import Page
 from test_browser import chromium, free_port, served
 
@@ -185,3 +185,22 @@ async def test_progress_ticker_and_notifications_on_one_page(curl: Curl) -> None
         announced=b"listening on",
     ):
         await trio.to_thread.run_sync(look)
+
+
+# -- The pages that join them ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "mistakes.md"])
+async def test_console_blocks(page: str, tmp_path: Path) -> None:
+    text = (ROOT / "examples" / page).read_text()
+    shown = [exchange for block in fenced(text, "console") for exchange in exchanges(block)]
+    async with terminals(free_port(), tmp_path) as both:
+        await both.follow(shown)
+        await both.end()
+
+
+def test_the_reading_path_names_every_chapter_and_nothing_else() -> None:
+    text = (ROOT / "examples/README.md").read_text()
+    linked = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
+    assert [name for name in linked if name[0].isdigit()] == [path.name for path in CHAPTERS]
+    assert all((ROOT / "examples" / name).exists() for name in linked)
