@@ -1,8 +1,10 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
+from .channel import Channel
 from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
 from .limits import Limits
 from .longpoll import Poll, open_poll
+from .reading import serve_channel
 from .request import Fields, Handler, Headers, Query, Request
 from .server import run, serve
 from .sse import Event, EventDecoder, EventStream, open_events
@@ -11,6 +13,7 @@ from .websocket import MessageStream, WebSocket, open_websocket
 
 __all__ = [
     "BrokenStream",
+    "Channel",
     "ClientGone",
     "Event",
     "EventDecoder",
@@ -33,4 +36,5 @@ __all__ = [
     "open_websocket",
     "run",
     "serve",
+    "serve_channel",
 ]

@@ -256,8 +256,11 @@ class Http1Exchange:
         await trio.lowlevel.checkpoint_if_cancelled()
         if type(data) is not bytes:
             data = memoryview(data).cast("B")  # type: ignore[assignment]
-        if not data:
-            await trio.lowlevel.checkpoint()  # an empty chunk would be the last chunk
+        if not data:  # an empty chunk would be the last chunk
+            if self.transport.sending:
+                await self.transport.send()
+            else:
+                await trio.lowlevel.checkpoint()
         elif self.upgraded:
             await self.transport.send(data)
         elif self.chunked and not self.has_ended:
@@ -266,6 +269,22 @@ class Http1Exchange:
             await self.transport.send(b"%x\r\n" % len(data), data, b"\r\n")
         else:
             await self._commit(*self._h11.send_with_data_passthrough(h11.Data(data=data)) or ())
+
+    @property
+    def frame_key(self) -> str:
+        return "chunked" if self.chunked else ""
+
+    def frame(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+
+    def write_now(self, framed: bytes) -> int:
+        if (
+            self.has_ended
+            or self.is_over
+            or not (self.chunked or self.upgraded or self._until_close)
+        ):
+            return 0  # a length h11 has to count down; or the end is out
+        return self.transport.write_now(framed)
 
     async def end(self, trailers: Fields = ()) -> None:
         await self._check_ready()

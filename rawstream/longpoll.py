@@ -60,8 +60,8 @@ class Poll:
         _etag(cursor)  # must be fit to be sent before there is anything to send
         self.cursor = sent if _CURSOR.fullmatch(sent) else cursor
         """Where this client is: its own cursor, or the one `open_poll` was given."""
-        self.is_new = not sent
-        """Whether the client brought no cursor at all: it is new here."""
+        self.brought = sent
+        """The cursor as the client brought it, which may be anything; "" if it is new here."""
         self.answered = False
         self.waiting = trio.move_on_after(_seconds(request))
         self._request = request

@@ -52,6 +52,20 @@ class Exchange(Protocol):
     async def send(self, data: bytes) -> None:
         """Send a piece of the body; it is on the wire when this returns. Empty is nothing."""
 
+    def frame(self, data: bytes) -> bytes:
+        """The bytes that a piece of the body, not empty, is on this wire; the same for every
+        exchange whose `frame_key` is the same."""
+
+    @property
+    def frame_key(self) -> str:
+        """What `frame` depends on."""
+
+    def write_now(self, framed: bytes) -> int:
+        """Take what `frame` has made, or bytes of an upgraded protocol, without waiting: the
+        count of bytes that are out. 0: none were taken, for whatever reason; send them in the
+        task of the handler, which can wait. Less than all: the rest is taken as well, and goes
+        out with the next `send`, be it of nothing, which somebody has to call."""
+
     async def end(self, trailers: Fields = ()) -> None:
         """Send the end of the body, with trailer fields where the framing has a place for them."""
 

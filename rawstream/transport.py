@@ -6,8 +6,10 @@ and a send that was cancelled half way marks the wire as torn, once and for all.
 
 A send first writes directly, without waiting: when the socket has room, which is nearly always,
 nothing else is needed. Measured on 64 KiB chunks that halves the CPU a byte costs against
-`send_all`, which passes through the scheduler each time. `write_now` is that short-cut and the
-only one; where it takes nothing (TLS, other streams, a full socket) `send_all` does it all.
+`send_all`, which passes through the scheduler each time. `_write` is that short-cut and the only
+one; where it takes nothing (TLS, other streams, a full socket) `send_all` does it all. `write_now`
+is the same short-cut for who cannot wait at all: what the socket did not take stays here as the
+tail, and goes out before anything else does.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
-        "_limits", "_socket", "_turn", "_unyielded", "bytes_sent", "drained", "lost", "stream",
-        "torn",
+        "_limits", "_socket", "_tail", "_turn", "_unyielded", "bytes_sent", "drained", "lost",
+        "stream", "torn",
     )  # fmt: skip
 
     lost: Callable[[str], None] | None
@@ -54,13 +56,14 @@ class Transport:
         self.lost = self.drained = None
         self._limits = limits
         self._turn: trio.Lock | None = None  # made when a send first has to wait
+        self._tail: memoryview | None = None  # what `write_now` took and the socket did not
         self._unyielded = 0
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
 
     @property
     def sending(self) -> bool:
         """Whether a send is under way, its bytes perhaps half on the wire."""
-        return self._turn is not None and self._turn.locked()
+        return self._tail is not None or (self._turn is not None and self._turn.locked())
 
     async def receive(self) -> bytes:
         """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
@@ -88,8 +91,8 @@ class Transport:
         only where it waits.
         """
         try:
-            written = self.write_now(parts)
-            if written < sum(map(len, parts)) or self.torn:
+            written = self._write(parts)
+            if written < sum(map(len, parts)) or self.torn or self._tail is not None:
                 await self._send_rest(parts, written)
                 return
         except ClientGone as error:
@@ -104,13 +107,25 @@ class Transport:
             # did not happen. It never waits.
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def write_now(self, parts: Sequence[bytes]) -> int:
+    def write_now(self, data: bytes) -> int:
+        """Take `data` without waiting, if that can be done; the count of bytes that are with the
+        kernel, 0 if none were taken. If it is less than all, the rest is taken too, by reference,
+        but somebody has to `send`, even nothing, for it to go out. Never raises."""
+        try:
+            written = self._write((data,))
+        except (ClientGone, BrokenStream):
+            return 0  # whoever sends next is told
+        if 0 < written < len(data):
+            self._tail = memoryview(data)[written:]
+        return written
+
+    def _write(self, parts: Sequence[bytes]) -> int:
         """Write what the socket takes without waiting; the count of bytes, 0 if it takes none.
 
         The one direct write. Refuses, with 0, wherever bytes would be mixed or skip a layer.
         Raises as `send` does.
         """
-        if self._socket is None or not DIRECT or (self._turn is not None and self._turn.locked()):
+        if self._socket is None or not DIRECT or self.sending:
             return 0
         if self.torn:
             raise BrokenStream
@@ -124,7 +139,7 @@ class Transport:
         self.bytes_sent += written
         return written
 
-    async def _send_rest(self, parts: Sequence[bytes], written: int) -> None:
+    async def _send_rest(self, parts: Sequence[bytes | memoryview], written: int) -> None:
         """All that is left of `parts` after `written` bytes, in turn with other senders."""
         self._unyielded = 0
         if self._turn is None:
@@ -137,11 +152,14 @@ class Transport:
         try:
             if self.torn:
                 raise BrokenStream
+            tail, self._tail = self._tail, None
+            if tail is not None:
+                parts, written = (tail, *parts), 0
             rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[written:]
             with trio.move_on_after(self._limits.send_seconds) as stuck:
                 while rest:
                     # How much of a piece a cancelled `send_all` has sent, nobody can tell.
-                    self.torn = written > 0 or self._socket is None
+                    self.torn = written > 0 or tail is not None or self._socket is None
                     if self._socket is None:
                         written = len(rest[:PIECE_SIZE])
                         await self.stream.send_all(rest[:PIECE_SIZE])

@@ -37,8 +37,8 @@ from .handshake import accept_deflate, check_handshake
 from .limits import KIB
 from .request import Request
 
-NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR = (
-    1000, 1001, 1005, 1006, 1009, 1011,
+NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = (
+    1000, 1001, 1005, 1006, 1009, 1011, 1013,
 )  # fmt: skip
 """Close codes, RFC 6455 section 7.4.1."""
 
@@ -142,6 +142,7 @@ class WebSocket:
         self._max_size = max_message_size
         self._wsproto = Connection(ConnectionType.SERVER, [deflate] if deflate else [])
         self._deflating = deflate is not None
+        self.shared_frames = not self._deflating
         self._torn = False  # wsproto and the wire no longer agree about what was sent
         self._sending_message = trio.Lock()  # fragments of two messages must not mix
         self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes](
@@ -190,14 +191,40 @@ class WebSocket:
             finally:
                 self._torn = self._torn or not finished
 
-    async def _send(self, event: Event) -> None:
-        """Have wsproto make a frame, and send it."""
-        if self._wsproto.state is not ConnectionState.OPEN and isinstance(event, Message):
+    shared_frames: bool
+    """Whether the frames of `frames.data_frame` may be sent here: not if they are compressed."""
+
+    async def send_frames(self, frames: bytes) -> None:
+        """Send whole messages that are frames already, as `send` does; only `shared_frames`."""
+        async with self._sending_message:
+            await self._send(frames)
+
+    frame_key = "websocket"
+
+    def frame(self, data: bytes) -> bytes:
+        """Frames are frames."""
+        return data
+
+    def write_now(self, framed: bytes) -> int:
+        """Take frames without waiting, as `Exchange.write_now` does."""
+        if (
+            not self.shared_frames
+            or self._torn
+            or self._sending_message.locked()
+            or self._wsproto.state is not ConnectionState.OPEN
+        ):
+            return 0
+        return self._exchange.write_now(framed)
+
+    async def _send(self, event: Event | bytes) -> None:
+        """Have wsproto make a frame, unless it is one, and send it."""
+        is_data = isinstance(event, bytes | Message)
+        if self._wsproto.state is not ConnectionState.OPEN and is_data:
             raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
         if self._torn and not isinstance(event, CloseConnection):
             raise BrokenStream
         await trio.lowlevel.checkpoint_if_cancelled()
-        frame = bytes(self._wsproto.send(event))
+        frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
         sent = False
         try:
             await self._exchange.send(frame)

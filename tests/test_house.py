@@ -17,8 +17,9 @@ PACKAGE = ROOT / "rawstream"
 FLOORS = [
     {"limits", "errors"},
     {"listen", "departure", "pacemaker", "transport", "access"},
-    {"head", "request", "exchange", "http1", "server"},
-    {"stream", "sse", "longpoll", "handshake", "websocket"},
+    {"head", "request", "negotiation", "exchange", "http1", "server"},
+    {"stream", "sse", "longpoll", "handshake", "frames", "websocket"},
+    {"channel", "reading"},
     {"__init__"},
     {"__main__", "demo"},
 ]

@@ -1,0 +1,255 @@
+"""A channel: one bounded log, any number of readers, each at a place of its own in it.
+
+    publish("hello") --> [ entry | entry | entry ]      bounded by count and bytes
+                             ^               ^
+                        a late reader   readers that are caught up
+
+Publishing appends to the log and never waits. Readers have a position each and nothing else, so
+memory is the log's, however many there are and however slowly they read. Who falls behind its
+beginning is told so (a gap), never left to guess.
+
+Readers that are caught up are written to directly, without waking their tasks: once in a pass of
+the scheduler one `write_now` each, of bytes made once for all of them, with all that was published
+since. A reader for whom that does not work is woken and goes on from its position by itself.
+Nothing here knows what a reader is written to through, only that it has `write_now`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+import trio
+
+from .limits import KIB, MIB
+
+HISTORY_ENTRIES = 1000
+HISTORY_BYTES = MIB
+"""What a channel keeps for readers that come back: 20 seconds of 50 entries a second."""
+
+BATCH_BYTES = 64 * KIB
+"""What a reader that is behind is sent at a time, and the most that is written directly."""
+
+READERS_A_PASS = 500
+"""Direct writes after which the other tasks have their turn: about 3 milliseconds."""
+
+_LINE_END = re.compile("\r\n|\r")
+_POSITION = re.compile("[0-9]{1,18}")
+
+
+class Format(Protocol):
+    """How entries look to one kind of reader. Its methods are pure."""
+
+    def entry(self, id: str, entry: Entry) -> bytes:
+        """The bytes of an entry, whose id is the cursor behind it."""
+
+    def gap(self, start: str, end: str) -> bytes:
+        """What tells that entries behind the cursor `start` are lost, up to the cursor `end`."""
+
+
+class Sink(Protocol):
+    """Where a reader's bytes go."""
+
+    @property
+    def frame_key(self) -> str:
+        """What `frame` depends on."""
+
+    def frame(self, data: bytes) -> bytes:
+        """The bytes that `data` is on the wire."""
+
+    def write_now(self, framed: bytes) -> int:
+        """Take framed bytes without waiting, as `Exchange.write_now` does."""
+
+
+class Entry:
+    """One thing that was published."""
+
+    __slots__ = ("data", "encoded", "event", "position", "size")
+
+    def __init__(self, position: int, data: str, event: str | None) -> None:
+        self.position = position
+        self.data = data
+        self.event = event
+        self.size = len(data.encode()) + len((event or "").encode())
+        self.encoded: dict[Format, bytes] = {}
+
+
+class Reader:
+    """A reader's place in a channel."""
+
+    __slots__ = ("__weakref__", "format", "last_sent", "position", "sink", "woken")
+
+    def __init__(self, sink: Sink, format: Format, position: int) -> None:
+        self.sink = sink
+        self.format = format
+        self.position = position  # of the last entry it has been sent
+        self.last_sent = 0.0
+        self.woken = trio.Event()
+
+
+class Channel:
+    """A bounded log of what was published, and those who are waiting for more.
+
+    It keeps the last `entries` entries, or fewer when their text is more than `size` bytes. Ids
+    are `EPOCH-POSITION`: the epoch tells this log from any other, the position only grows.
+    """
+
+    def __init__(self, *, entries: int = HISTORY_ENTRIES, size: int = HISTORY_BYTES) -> None:
+        self.epoch = secrets.token_hex(4)
+        self.end = 0
+        """The position of the last entry; 0 before the first."""
+        self._most_entries = entries
+        self._most_bytes = size
+        self._entries = deque[Entry]()
+        self._bytes = 0
+        self._batches: dict[tuple[Format, int], tuple[bytes, int]] = {}
+        self._caught_up: dict[tuple[Format, str], dict[Reader, None]] = {}
+        self._news = trio.Event()
+        self._flushing: Iterator[None] | None = None
+
+    # -- Writing ------------------------------------------------------------------------------
+
+    def publish(self, data: str, event: str | None = None) -> str:
+        """Append an entry and return its id. It never waits; call it in the Trio thread.
+
+        Line ends in `data` become LF, the only one that every transport carries. Raises
+        `ValueError` for CR, LF or NUL in `event`, for text that is no Unicode (lone surrogates)
+        and for an entry larger than the channel.
+        """
+        if event is not None and any(forbidden in event for forbidden in "\r\n\0"):
+            raise ValueError(f"CR, LF or NUL in the event type {event!r}")
+        entry = Entry(self.end + 1, _LINE_END.sub("\n", data), event)
+        if entry.size > self._most_bytes:
+            raise ValueError(
+                f"an entry of {entry.size} bytes; the channel holds {self._most_bytes}"
+            )
+        self.end = entry.position
+        self._entries.append(entry)
+        self._bytes += entry.size
+        while len(self._entries) > self._most_entries or self._bytes > self._most_bytes:
+            self._bytes -= self._entries.popleft().size
+        self._batches.clear()
+        self._news.set()
+        self._news = trio.Event()
+        if self._caught_up and self._flushing is None:
+            self._flushing = self._flush()
+            trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
+        return self.id_of(entry.position)
+
+    # -- Cursors ------------------------------------------------------------------------------
+
+    def id_of(self, position: int) -> str:
+        """The cursor behind the entry at this position."""
+        return f"{self.epoch}-{position}"
+
+    @property
+    def start(self) -> int:
+        """The position before the first entry there is."""
+        return self.end - len(self._entries)
+
+    def place_of(self, cursor: str | None) -> tuple[int, bool]:
+        """The position that a cursor means, and whether entries behind it are lost. Without a
+        cursor: behind the last entry. One that this log does not know, or no longer, or not yet,
+        means all there is, and a gap."""
+        if cursor is None:
+            return self.end, False
+        epoch, _, position = cursor.rpartition("-")
+        known = epoch == self.epoch and _POSITION.fullmatch(position)
+        if known and self.start <= int(position) <= self.end:
+            return int(position), False
+        return self.start, True
+
+    # -- Reading ------------------------------------------------------------------------------
+
+    def entries_after(self, position: int) -> Iterator[Entry]:
+        """The entries behind a position that is not before `start`."""
+        return islice(self._entries, position - self.start, None)
+
+    def batch_after(self, position: int, format: Format) -> tuple[bytes, int]:
+        """Entries behind a position, not before `start`, as bytes, and the position behind them;
+        as many as fit in `BATCH_BYTES`, but one at least. b"" if there are none."""
+        batch = self._batches.get((format, position))
+        if batch is None:
+            parts = list[bytes]()
+            size, end = 0, position
+            for entry in self.entries_after(position):
+                encoded = entry.encoded.get(format)
+                if encoded is None:
+                    encoded = format.entry(self.id_of(entry.position), entry)
+                    entry.encoded[format] = encoded
+                if parts and size + len(encoded) > BATCH_BYTES:
+                    break
+                parts.append(encoded)
+                size += len(encoded)
+                end = entry.position
+            batch = self._batches[format, position] = b"".join(parts), end
+        return batch
+
+    async def news(self) -> None:
+        """Wait for the next entry."""
+        await self._news.wait()
+
+    async def written_to(self, reader: Reader) -> None:
+        """Have a reader that is caught up written to directly, for as long as that works."""
+        key = reader.format, reader.sink.frame_key
+        group = self._caught_up.setdefault(key, {})
+        group[reader] = None
+        reader.woken = trio.Event()
+        try:
+            await reader.woken.wait()
+        finally:
+            group.pop(reader, None)
+            if not group and self._caught_up.get(key) is group:
+                del self._caught_up[key]
+
+    # -- The flush ----------------------------------------------------------------------------
+
+    def _flush_on(self) -> None:
+        """Go on with the flush, and give way to the other tasks now and then."""
+        assert self._flushing is not None
+        for _ in self._flushing:
+            trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
+            return
+        self._flushing = None
+
+    def _flush(self) -> Iterator[None]:
+        """Write to all that are caught up, until there is nothing new for anybody; yields when
+        others should have their turn."""
+        written = 0
+        behind = True
+        while behind:
+            end, behind = self.end, False
+            for (format, _), group in list(self._caught_up.items()):
+                framed: dict[int, tuple[bytes, int]] = {}
+                for reader in list(group):
+                    if reader.position == self.end or reader not in group:
+                        continue  # it has come, or left, in the meantime
+                    if reader.position < self.start:
+                        self._wake(reader, group)
+                        continue
+                    if reader.position not in framed:
+                        data, position = self.batch_after(reader.position, format)
+                        framed[reader.position] = reader.sink.frame(data), position
+                    self._write(reader, group, *framed[reader.position])
+                    written += 1
+                    if written % READERS_A_PASS == 0:
+                        yield
+                    behind = behind or reader.position != end
+            behind = behind or self.end != end
+
+    def _write(self, reader: Reader, group: dict[Reader, None], data: bytes, position: int) -> None:
+        """Write to a reader; wake it if that did not work, or not for all of it."""
+        written = reader.sink.write_now(data)
+        if written:
+            reader.position = position
+            reader.last_sent = trio.current_time()
+        if written < len(data):
+            self._wake(reader, group)
+
+    def _wake(self, reader: Reader, group: dict[Reader, None]) -> None:
+        del group[reader]
+        reader.woken.set()
