@@ -42,10 +42,14 @@ async def open_poll(request: Request, *, cursor: str) -> AsyncIterator[Poll]:
     with an error, for a client in a loop cannot do anything about it. A `wait` that is no number
     of seconds raises `HTTPError` 400.
     """
+    seconds = _seconds(request)
     poll = Poll(request, cursor)
     request.exchange.label = "poll"
     request.exchange.endless(poll.answer_nothing)
     with poll.waiting:
+        # Set here, not before: a scope that is entered behind its deadline is cancelled at once,
+        # and `?wait=0` asks for what there is without waiting.
+        poll.waiting.deadline = trio.current_time() + seconds
         yield poll
     if not poll.answered:
         await poll.answer_nothing()
@@ -63,7 +67,7 @@ class Poll:
         self.brought = sent
         """The cursor as the client brought it, which may be anything; "" if it is new here."""
         self.answered = False
-        self.waiting = trio.move_on_after(_seconds(request))
+        self.waiting = trio.CancelScope()
         self._request = request
         self._conditional = self.cursor == asked
 

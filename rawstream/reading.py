@@ -127,6 +127,18 @@ async def serve_channel(request: Request, channel: Channel, *, lag: Lag = "skip"
 VARY = [("Vary", "Accept")]
 
 
+class _Start:
+    """Where a client goes on from. To be asked before it is answered: whatever is published after
+    it has seen the head of its answer must reach it."""
+
+    def __init__(self, request: Request, channel: Channel) -> None:
+        # An EventSource that comes back adds its Last-Event-ID to the URL it was given at first.
+        cursor = request.last_event_id or request.query.get("after") or None
+        self.position, lost = channel.place_of(cursor)
+        self.lost = cursor if lost else None
+        """The cursor with which nothing could be done, if so."""
+
+
 class _PacedReader(Reader):
     """A reader of events, with the pulse of its stream: what is written directly counts."""
 
@@ -148,12 +160,11 @@ async def read_as_events(
 ) -> None:
     """Read a channel as Server-Sent Events; the parameters are those of `open_events` and
     `serve_channel`. An entry of no type of its own is a "message", a gap an event "gap"."""
+    start = _Start(request, channel)
     async with open_events(request, heartbeat=inf, retry=retry, headers=VARY) as events:
-        cursor = request.last_event_id or request.query.get("after")
-        position, lost = channel.place_of(cursor or None)
-        reader = _PacedReader(request, events, position)
+        reader = _PacedReader(request, events, start.position)
         request.exchange.pacemaker.pace(reader)
-        await _follow(channel, reader, events.send_encoded, cursor if lost else None, lag)
+        await _follow(channel, reader, events.send_encoded, start.lost, lag)
 
 
 async def read_as_lines(request: Request, channel: Channel, *, lag: Lag = "skip") -> None:
@@ -170,11 +181,10 @@ async def read_as_text(request: Request, channel: Channel, *, lag: Lag = "skip")
 async def _read_as(
     format: Format, content_type: str, request: Request, channel: Channel, lag: Lag
 ) -> None:
+    start = _Start(request, channel)
     async with open_stream(request, content_type, headers=VARY, endless=True) as stream:
-        cursor = request.last_event_id or request.query.get("after")
-        position, lost = channel.place_of(cursor or None)
-        reader = Reader(request.exchange, format, position)
-        await _follow(channel, reader, stream.send, cursor if lost else None, lag)
+        reader = Reader(request.exchange, format, start.position)
+        await _follow(channel, reader, stream.send, start.lost, lag)
 
 
 async def read_by_websocket(
@@ -187,17 +197,16 @@ async def read_by_websocket(
 ) -> None:
     """Read a channel as WebSocket messages; `origins` and `compression` are `open_websocket`'s.
     What the client sends is ignored."""
+    start = _Start(request, channel)
     async with open_websocket(request, origins=origins, compression=compression) as ws:
-        cursor = request.query.get("after")
-        position, lost = channel.place_of(cursor or None)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_ignore_messages, ws, nursery.cancel_scope)
             with suppress(WebSocketClosed, BrokenStream):
                 if ws.shared_frames:
-                    reader, send = Reader(ws, FRAMES, position), ws.send_frames
+                    reader, send = Reader(ws, FRAMES, start.position), ws.send_frames
                 else:
-                    reader, send = Reader(ws, LINES, position), partial(_send_lines, ws)
-                await _follow(channel, reader, send, cursor if lost else None, lag)
+                    reader, send = Reader(ws, LINES, start.position), partial(_send_lines, ws)
+                await _follow(channel, reader, send, start.lost, lag)
                 await ws.close(TRY_AGAIN_LATER, "too slow")
             nursery.cancel_scope.cancel()
 
@@ -220,8 +229,8 @@ async def _follow(
     lost: str | None,
     lag: Lag,
 ) -> None:
-    """Send what the channel holds and will hold behind the reader's position; `lost` is the cursor
-    with which nothing could be done. Returns if the reader is too slow and `lag` ends it."""
+    """Send what the channel holds and will hold behind the reader's position, `lost` being as in
+    `_Start`. Returns if the reader is too slow and `lag` ends it."""
     format = reader.format
     if lost is not None:
         await send(format.gap(lost[:MOST_CURSOR], channel.id_of(reader.position)))

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from conftest import Connect, Peer, Serving
-from test_websocket import handshake
+from conftest import Connect, Handler, Peer, Serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_websocket import PING, close, frame, handshake
 
-from rawstream import Channel, Request, serve_channel
+from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
+from rawstream.departure import PeekingDepartures
+from rawstream.exchange import Service
+from rawstream.http1 import Connection
+from rawstream.pacemaker import Pacemaker
 from rawstream.reading import EVENTS, FRAMES, LINES, TEXT
+from rawstream.transport import Transport
 
 EPOCH = "5eed5eed"
 
@@ -202,6 +213,14 @@ async def test_cursors_on_a_long_poll(reader_of: Callable[..., Awaitable[Peer]],
     assert json.loads(body) == answer
 
 
+async def test_a_long_poll_that_does_not_wait(
+    reader_of: Callable[..., Awaitable[Peer]],
+) -> None:
+    peer = await reader_of(channel_of("text 1"))
+    await peer.send(get(f"{EPOCH}-0", b"", extra="wait=0"))
+    assert (await peer.until(b"}\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_a_long_poll_in_vain(reader_of: Callable[..., Awaitable[Peer]]) -> None:
     peer = await reader_of(channel_of("a"))
     await peer.send(get(f"{EPOCH}-1", b"", extra="wait=0"))
@@ -210,3 +229,257 @@ async def test_a_long_poll_in_vain(reader_of: Callable[..., Awaitable[Peer]]) ->
     assert f'\r\nETag: "{EPOCH}-1"\r\n'.encode() in head
     await peer.send(get(None, b'If-None-Match: "%b-1"\r\n' % EPOCH.encode(), extra="wait=0"))
     assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 304 Not Modified\r\n")
+
+
+# -- What one client gets over any mix of transports ----------------------------------------------
+
+
+def objects_in_events(body: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for event in EventDecoder().feed(body):
+        if event.event == "gap":
+            found.append({"gap": json.loads(event.data or "")})
+        else:
+            found.append({"id": event.id, "data": event.data})
+    return found
+
+
+def objects_in_lines(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in body.split(b"\n")[:-1]]
+
+
+def objects_in_frames(data: bytes) -> list[dict[str, Any]]:
+    """Of a server's frames; a last one that is cut off does not count."""
+    found = []
+    while len(data) > 4:
+        assert data[0] in (0x81, 0x88, 0x89, 0x8A)
+        size, start = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4], "big"), 4)
+        if len(data) < start + size:
+            break
+        if data[0] == 0x81:
+            found.append(json.loads(data[start : start + size]))
+        data = data[start + size :]
+    return found
+
+
+def unchunked_so_far(data: bytes) -> bytes:
+    """The body in chunks that may be cut off anywhere."""
+    body = b""
+    while match := re.match(rb"([0-9a-f]+)\r\n", data):
+        size = int(match[1], 16)
+        body, data = body + data[match.end() :][:size], data[match.end() + size + 2 :]
+    return body
+
+
+DECODE = {
+    "events": lambda data: objects_in_events(unchunked_so_far(data)),
+    "lines": lambda data: objects_in_lines(unchunked_so_far(data)),
+    "websocket": objects_in_frames,
+}
+
+
+class Client:
+    """Somebody who reads a channel, over one connection after another, and keeps the books."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.cursor = channel.id_of(0)
+        self.seen = 0
+        self.missed = 0
+
+    def take(self, objects: list[dict[str, Any]]) -> None:
+        for found in objects:
+            if "gap" in found:
+                assert found["gap"]["from"] == self.cursor
+                after = int(found["gap"]["to"].partition("-")[2])
+                assert after > self.position
+                self.missed += after - self.position
+                self.cursor = found["gap"]["to"]
+            else:
+                assert found["id"] == self.channel.id_of(self.position + 1)
+                assert found["data"].startswith(f"text {self.position + 1} ")
+                self.seen += 1
+                self.cursor = found["id"]
+
+    @property
+    def position(self) -> int:
+        return int(self.cursor.partition("-")[2])
+
+
+@asynccontextmanager
+async def connected(
+    handler: Handler, *, dribble: bool = False, limits: Limits | None = None
+) -> AsyncIterator[tuple[Peer, Connection]]:
+    """A connection over a pair of sockets with small buffers. With `dribble` its server's socket
+    takes a byte at a time, and every other time none at all."""
+    ours, theirs = trio.socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+    limits = limits or Limits()
+    departures, pacemaker = PeekingDepartures(), Pacemaker()
+    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, access_log=False)
+    transport = Transport(trio.SocketStream(theirs), limits)
+    if dribble:
+        transport._socket = Dribbling(theirs)  # type: ignore[assignment]
+    connection = Connection(transport, service, handler, "", last=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pacemaker.run)
+        nursery.start_soon(connection.run)
+        async with trio.SocketStream(ours) as stream:
+            yield Peer(stream), connection
+        nursery.cancel_scope.cancel()
+
+
+async def visit(
+    channel: Channel, client: Client, transport: str, during: list[int], most: int
+) -> None:
+    """One connection: it comes with its cursor, so many entries are published, it reads at most so
+    many bytes, and is gone."""
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    async with connected(handler) as (peer, _):
+        if transport == "poll":
+            await peer.send(get(client.cursor, b"", extra="wait=0"))
+            head = await peer.has(b"\r\n\r\n")
+            if head.startswith(b"HTTP/1.1 200"):
+                head, _, body = head.partition(b"\r\n\r\n")
+                match = re.search(rb"Content-Length: (\d+)", head)
+                assert match
+                if len(body) < int(match[1]):
+                    body += await peer.exactly(int(match[1]) - len(body))
+                answer = json.loads(body)
+                gap = [{"gap": answer["gap"]}] if "gap" in answer else []
+                client.take(gap + answer["entries"])
+                assert client.cursor == answer["next"]
+        else:
+            fields, _ = STREAMS[transport]
+            await peer.send(get(client.cursor, fields))
+            _, _, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+            for size in during:
+                channel.publish(f"text {channel.end + 1} " + "x" * size)
+                await trio.lowlevel.checkpoint()
+            with trio.move_on_after(0.02):
+                while len(received) < most:
+                    received += await peer.stream.receive_some(most - len(received))
+            client.take(DECODE[transport](received))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    visits=st.lists(
+        st.tuples(
+            st.sampled_from(["events", "lines", "websocket", "poll"]),
+            st.lists(st.integers(0, 9000), max_size=12),  # published while it is here
+            st.integers(0, 20_000),  # bytes it reads
+            st.integers(0, 6),  # published while it is away
+        ),
+        max_size=8,
+    )
+)
+async def test_every_reader_sees_one_sequence_without_silent_gaps(
+    visits: list[tuple[str, list[int], int, int]],
+) -> None:
+    channel = Channel(entries=8)
+    client = Client(channel)
+    for transport, during, most, away in visits:
+        await visit(channel, client, transport, during, most)
+        for _ in range(away):
+            channel.publish(f"text {channel.end + 1} ")
+    for _ in range(10):  # and now in peace
+        await visit(channel, client, "poll", [], 0)
+    assert client.seen + client.missed == channel.end == client.position
+
+
+# -- Bytes never mix ------------------------------------------------------------------------------
+
+
+class Dribbling:
+    """A socket that takes one byte at a time, and none every other time."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        self._turn = 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    async def send(self, data: memoryview) -> int:
+        await trio.lowlevel.checkpoint()
+        return await self._sock.send(data[:1])
+
+
+@pytest.fixture
+def _dribbling_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = iter(range(10**9))
+
+    def writev(fd: int, parts: list[bytes]) -> int:
+        if next(turns) % 2:
+            raise BlockingIOError
+        return os.write(fd, b"".join(parts)[:1])
+
+    monkeypatch.setattr("rawstream.transport.os.writev", writev)
+
+
+@pytest.mark.usefixtures("_dribbling_writes")
+@pytest.mark.parametrize("ending", ["drain", "leave", "close"])
+@pytest.mark.parametrize("stream", ["events", "websocket"])
+async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str) -> None:
+    channel = channel_of(entries=1000)
+    limits = Limits(heartbeat_seconds=0.001, ping_seconds=0.001)
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    async with connected(handler, dribble=True, limits=limits) as (peer, connection):
+        fields, _ = STREAMS[stream]
+        await peer.send(get(None, fields))
+        _, _, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+        for n in range(1, 31):
+            channel.publish(f"text {n}")
+            if stream == "websocket" and n % 5 == 0:
+                await peer.send(frame(PING, b"ping %d" % n))
+            for _ in range(n % 7):
+                await trio.lowlevel.checkpoint()
+            if ending == "leave" and n == 20:
+                return  # nothing to see but that nothing is raised
+        if ending == "drain":
+            connection._service.draining = True
+            connection.drain()
+        elif ending == "close" and stream == "websocket":
+            await peer.send(close(1000))
+        last = b"0\r\n\r\n" if stream == "events" else b"\x88"
+        with trio.fail_after(10):
+            while not (last in received and (ending == "drain" or b"text 30" in received)):
+                if ending == "close" and stream == "events" and b"text 30\n\n" in received:
+                    break
+                data = await peer.stream.receive_some()
+                if not data:
+                    break
+                received += data
+        if stream == "events":
+            body = unchunked_so_far(received)
+            for event in body.split(b"\n\n")[:-1]:
+                assert re.fullmatch(rb":|retry: \d+|id: 5eed5eed-\d+\ndata: text \d+", event)
+        else:
+            assert_whole_frames(received)
+        got = [o["data"] for o in DECODE[stream](received)]
+        assert got == [f"text {n}" for n in range(1, len(got) + 1)]
+        assert got
+
+
+def assert_whole_frames(data: bytes) -> None:
+    while len(data) > 1:
+        first, size, start = data[0], data[1], 2
+        payload = data[start : start + size]
+        assert size < 126
+        if len(payload) < size:
+            return
+        if first == 0x81:
+            assert set(json.loads(payload)) == {"id", "data"}
+        elif first == 0x8A:
+            assert re.fullmatch(rb"ping \d+", payload)
+        else:
+            assert first in (0x89, 0x88)
+        data = data[start + size :]
