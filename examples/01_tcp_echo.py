@@ -1,8 +1,10 @@
 r"""Chapter 1: TCP carries a stream of bytes, not messages.
 
-A TCP connection is two streams of bytes, one each way. The kernel keeps the bytes in order and
-sends them again if the network loses them; it does not keep what was written together apart from
-the rest. This server sends back whatever it reads, and prints each read.
+A server waits at a port, a number from 1 to 65535 on a machine's address; 127.0.0.1 is the address
+at which a machine finds itself. Who connects has a connection: two streams of bytes, one each way.
+The kernel keeps the bytes in order and sends them again if the network loses them; it does not
+keep what was written together apart from the rest. This server sends back whatever it reads, and
+prints each read.
 
     $ python examples/01_tcp_echo.py
     listening on 127.0.0.1 port 8000
@@ -10,7 +12,7 @@ the rest. This server sends back whatever it reads, and prints each read.
 Type into another terminal (`nc` connects, sends what it is given, prints what comes back; with
 `-w 1` it leaves after one silent second):
 
-    $ printf 'hello' | nc -w 1 127.0.0.1 8000
+    $ printf 'hello' | nc -w 1 127.0.0.1 8000; echo
     hello
 
 and look at the first one:
@@ -21,9 +23,10 @@ and look at the first one:
 One write, one read: that is how it often goes, and how one comes to believe in messages. Now
 three writes in quick succession, and then one that is longer than what the server asks for:
 
-    $ (printf 'one'; printf 'two'; printf 'three') | nc -w 1 127.0.0.1 8000
+    $ (printf 'one'; sleep 0.05; printf 'two'; sleep 0.05; printf 'three') \
+      | nc -w 1 127.0.0.1 8000; echo
     onetwothree
-    $ printf 'abcdefghijklmnopqrstuvwxyz' | nc -w 1 127.0.0.1 8000
+    $ printf 'abcdefghijklmnopqrstuvwxyz' | nc -w 1 127.0.0.1 8000; echo
     abcdefghijklmnopqrstuvwxyz
 
 This is what the server saw:
@@ -35,8 +38,8 @@ This is what the server saw:
     the client has closed
 
 Coalesced, and split. The server did its part to make it show (it is slow, and asks for 16 bytes),
-but the network does the same to everybody, and on every read. So whoever wants messages must say
-within the bytes where one ends. There are three ways, and all later chapters use one of them: an
+but the network may do the same to any read. So whoever wants messages must say within the bytes
+where one ends. There are three ways, and all later chapters use one of them: an
 end marker (the empty line of HTTP and SSE), a length before the data (Content-Length, chunks,
 WebSocket frames), or the end of the connection (HTTP/1.0).
 """
@@ -54,7 +57,7 @@ async def echo(stream: trio.SocketStream) -> None:
     an `await` has to wait, the others go on. Returning closes the connection."""
     try:
         while True:
-            await trio.sleep(0.2)  # busy with something else; what arrives is kept by the kernel
+            await trio.sleep(0.3)  # busy with something else; what arrives is kept by the kernel
             data = await stream.receive_some(16)  # at least 1 byte, at most 16
             if not data:  # b"" is how the end of the stream is told: no more will come
                 print("the client has closed")
@@ -70,6 +73,7 @@ async def echo(stream: trio.SocketStream) -> None:
 async def main() -> None:
     listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
     print("listening on 127.0.0.1 port", PORT)
+    # Accepts connections for ever, and starts `echo` for each of them.
     await trio.serve_listeners(echo, listeners)
 
 

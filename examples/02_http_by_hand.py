@@ -1,7 +1,8 @@
 r"""Chapter 2: HTTP/1.1 is text on that stream.
 
-A request is a head (request line, fields, an empty line) and perhaps a body. The empty line is an
-end marker, Content-Length a length: with these, messages are found in the stream (RFC 9112).
+A request is a head (a request line of method, target and version; fields, `Name: value`; an empty
+line) and perhaps a body. The empty line is an end marker, Content-Length a length: with these,
+messages are found in the stream (RFC 9112).
 
     $ python examples/02_http_by_hand.py
     listening on http://127.0.0.1:8000
@@ -17,12 +18,12 @@ A request typed by hand; `cat -e` shows CR as ^M and LF as $:
     ^M$
     hello$
 
-curl, given two URLs, asks twice on one connection, which HTTP/1.1 keeps open (HTTP/1.0 does not):
+curl (`-s`: no progress meter; `-d`: POST this), given two URLs, asks twice on one connection, which HTTP/1.1 keeps open (HTTP/1.0 does not):
 
     $ curl -s http://127.0.0.1:8000/hello http://127.0.0.1:8000/hello
     hello
     hello
-    $ curl -s -d 'some text' http://127.0.0.1:8000/echo
+    $ curl -s -d 'some text' http://127.0.0.1:8000/echo; echo
     some text
 
 The server's terminal tells the connections apart:
@@ -32,9 +33,10 @@ The server's terminal tells the connections apart:
     connection 2: GET /hello
     connection 3: POST /echo
 
-It has limits (16 KiB of head, 1 MiB of body, 10 seconds), answers nonsense with 400, and still
-nobody should use it. It knows no chunks, so this one request, whose body is a chunk of 2a (42)
-bytes, is two to it. A proxy that reads chunks has let one through unseen:
+It has limits (16 KiB of head, 1 MiB of body, 10 seconds for an exchange), answers some nonsense with
+400, and still nobody should use it: it is easy to mislead in many ways. Here is one. It knows no
+chunks, so this one request, whose body is a chunk of 2a (42) bytes, is two to it. A proxy that
+reads chunks has let one through unseen. (`%b` has printf put its arguments together.)
 
     $ printf '%b' 'POST /echo HTTP/1.1\r\nHost: a\r\n' \
         'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
@@ -43,7 +45,8 @@ bytes, is two to it. A proxy that reads chunks has let one through unseen:
     HTTP/1.1 200 OK
     HTTP/1.1 404 Not Found
 
-That is request smuggling (RFC 9112 section 11.2), and the server has seen:
+That is request smuggling (RFC 9112 section 11.2). Two Content-Lengths, or white space before a
+colon, do as well. The server has seen:
 
     connection 4: POST /echo
     connection 4: GET /admin
@@ -65,24 +68,24 @@ async def serve(stream: trio.SocketStream) -> None:
     number = next(connections)
     received = bytearray()  # what has come and was not yet looked at: perhaps the next request
     close = False
-    with suppress(trio.TooSlowError, trio.BrokenResourceError):
+    with suppress(trio.TooSlowError, trio.BrokenResourceError):  # the end, and no harm done
         while not close:
-            try:
-                with trio.fail_after(10):
+            with trio.fail_after(10):  # else TooSlowError
+                try:
                     request = await read_request(stream, received)
-            except ValueError as error:
-                await stream.send_all(response("400 Bad Request", f"{error}\n".encode(), True))
-                return
-            if request is None:
-                return
-            route, body, close = request
-            print(f"connection {number}: {route}")
-            if route == "GET /hello":
-                await stream.send_all(response("200 OK", b"hello\n", close))
-            elif route == "POST /echo":
-                await stream.send_all(response("200 OK", body, close))
-            else:
-                await stream.send_all(response("404 Not Found", b"/hello, /echo\n", close))
+                except ValueError as error:
+                    await stream.send_all(response("400 Bad Request", f"{error}\n".encode(), True))
+                    return
+                if request is None:
+                    return
+                route, body, close = request
+                print(f"connection {number}: {ascii(route)[1:-1]}")  # no control characters
+                if route == "GET /hello":
+                    await stream.send_all(response("200 OK", b"hello\n", close))
+                elif route == "POST /echo":
+                    await stream.send_all(response("200 OK", body, close))
+                else:
+                    await stream.send_all(response("404 Not Found", b"/hello, /echo\n", close))
 
 
 async def read_request(
@@ -97,7 +100,10 @@ async def read_request(
         received += data
     request_line, *lines = received[:end].decode("latin-1").split("\r\n")
     del received[: end + 4]
-    method, target, version = request_line.split(" ")  # ValueError if these are not three
+    words = request_line.split(" ")
+    if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1") or words[0] == "HEAD":
+        raise ValueError("not a request that is understood here")
+    method, target, version = words
     fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     length = fields.get("content-length", "0")
     if not length.isdecimal() or len(length) > 7 or int(length) > 1048576:

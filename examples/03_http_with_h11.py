@@ -7,8 +7,9 @@ both framings of a body, a length and chunks, and says `NEED_DATA` when it needs
     $ python examples/03_http_with_h11.py
     listening on http://127.0.0.1:8000
 
-The request that was two in chapter 2 is one now, and its chunk comes back as its body (RFC 9112
-section 6.3: chunks count, the length does not, and the connection should be closed):
+The request that was two in chapter 2 is one now, and its chunk comes back as its body. (Chunks
+count, the length does not; and the connection must be closed then, RFC 9112 section 6.1, which h11
+leaves to its user, and we to you.)
 
     $ printf '%b' 'POST /echo HTTP/1.1\r\nHost: a\r\n' \
         'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
@@ -21,7 +22,8 @@ section 6.3: chunks count, the length does not, and the connection should be clo
     GET /admin HTTP/1.1
     Connection: close
 
-An upload whose size curl does not know goes in chunks; nonsense gets an error status:
+An upload (`-T`, here of standard input) whose size curl does not know goes in chunks; nonsense gets
+an error status, which `-w` prints:
 
     $ echo 'some text' | curl -s -X POST -T - http://127.0.0.1:8000/echo
     some text
@@ -29,7 +31,7 @@ An upload whose size curl does not know goes in chunks; nonsense gets an error s
     bad Content-Length
     400
 
-It guards our own side, too. /broken announces 5 bytes and then means to send 6, which a client
+/broken announces 5 bytes and then means to send 6, which a client
 would take for the start of the next response. h11 refuses, so the client sees a body cut short:
 
     $ curl -sS http://127.0.0.1:8000/broken
@@ -73,11 +75,14 @@ async def serve(stream: trio.SocketStream) -> None:
                     while type(event := await next_event(connection, stream)) is h11.Data:
                         body += event.data
                         if len(body) > 1048576:
+                            await respond(connection, stream, 413, b"1 MiB at most\n")
                             return
                 route = f"{request.method.decode()} {request.target.decode()}"
-                print(route)
+                print(ascii(route)[1:-1])  # no control characters
                 status, text = answer(route, body)
-                await respond(connection, stream, status, text, broken=route == "GET /broken")
+                length = len(text) - (route == "GET /broken")
+                text = b"" if request.method == b"HEAD" else text
+                await respond(connection, stream, status, text, length)
                 if connection.our_state is h11.DONE:
                     connection.start_next_cycle()
         except h11.RemoteProtocolError as error:
@@ -90,7 +95,7 @@ async def serve(stream: trio.SocketStream) -> None:
 
 def answer(route: str, body: bytes) -> tuple[int, bytes]:
     match route:
-        case "GET /hello" | "GET /broken":
+        case "GET /hello" | "HEAD /hello" | "GET /broken":
             return 200, b"hello\n"
         case "POST /echo":
             return 200, body
@@ -99,7 +104,7 @@ def answer(route: str, body: bytes) -> tuple[int, bytes]:
 
 async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h11.Event:
     while (event := connection.next_event()) is h11.NEED_DATA:
-        if connection.they_are_waiting_for_100_continue:
+        if connection.they_are_waiting_for_100_continue:  # before they send a large body
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             await stream.send_all(connection.send(go_on))
         connection.receive_data(await stream.receive_some(4096))
@@ -107,15 +112,14 @@ async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h
 
 
 async def respond(
-    connection: h11.Connection, stream: trio.SocketStream, status: int, body: bytes, broken=False
+    connection: h11.Connection, stream: trio.SocketStream, status: int, body: bytes, length=None
 ) -> None:
-    length = len(body) - 1 if broken else len(body)
+    length = len(body) if length is None else length
     headers = [("Date", formatdate(usegmt=True)), ("Content-Length", str(length))]
     head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
     await stream.send_all(connection.send(head))
-    await stream.send_all(
-        connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage())
-    )
+    data = connection.send(h11.Data(data=body)) + connection.send(h11.EndOfMessage())
+    await stream.send_all(data)
 
 
 async def main() -> None:
