@@ -18,7 +18,8 @@ A request typed by hand; `cat -e` shows CR as ^M and LF as $:
     ^M$
     hello$
 
-curl (`-s`: no progress meter; `-d`: POST this), given two URLs, asks twice on one connection, which HTTP/1.1 keeps open (HTTP/1.0 does not):
+curl (`-s`: no progress meter; `-d`: POST this), given two URLs, asks twice on one connection, which
+HTTP/1.1 keeps open (HTTP/1.0 does not):
 
     $ curl -s http://127.0.0.1:8000/hello http://127.0.0.1:8000/hello
     hello
@@ -33,8 +34,8 @@ The server's terminal tells the connections apart:
     connection 2: GET /hello
     connection 3: POST /echo
 
-It has limits (16 KiB of head, 1 MiB of body, 10 seconds for an exchange), answers some nonsense with
-400, and still nobody should use it: it is easy to mislead in many ways. Here is one. It knows no
+It has limits (16 KiB of head, 1 MiB of body, 10 seconds for an exchange), answers some nonsense
+with 400, and still nobody should use it: it is easy to mislead. Here is one way. It knows no
 chunks, so this one request, whose body is a chunk of 2a (42) bytes, is two to it. A proxy that
 reads chunks has let one through unseen. (`%b` has printf put its arguments together.)
 

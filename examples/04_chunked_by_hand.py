@@ -2,11 +2,15 @@ r"""Chapter 4: a body whose length nobody knows yet, in chunks.
 
 A language model does not know how long its answer will be, so it cannot send Content-Length.
 `Transfer-Encoding: chunked` (RFC 9112 section 7.1) puts a length before each piece instead, in
-hexadecimal, on a line of its own; a chunk of size 0 is the end.
+hexadecimal, on a line of its own; a chunk of size 0 is the end. (`-i` shows the head as well,
+`--raw` leaves the chunks as they are, and `-N` has curl print at once.)
 
     $ python examples/04_chunked_by_hand.py
     listening on http://127.0.0.1:8000
-    $ curl -sN --raw http://127.0.0.1:8000/tokens | cat -e
+    $ curl -siN --raw http://127.0.0.1:8000/tokens | cat -e
+    HTTP/1.1 200 OK^M$
+    Transfer-Encoding: chunked^M$
+    ^M$
     f^M$
     {"token":"The"}^M$
     10^M$
@@ -18,10 +22,9 @@ hexadecimal, on a line of its own; a chunk of size 0 is the end.
     0^M$
     ^M$
 
-Count: {"token":"The"} has 15 bytes, f in hexadecimal; {"token":" sky"} has 16, which is 10. Many
-an article prints 12 or 13 there; a client would cut its tokens in the wrong places, or hang.
-Without `--raw` curl takes the chunks apart. `-N` makes it print at once, and you see the tokens
-arrive one by one:
+Count: {"token":"The"} has 15 bytes, f in hexadecimal; {"token":" sky"} has 16, which is 10. With a
+wrong size a client would cut its tokens in the wrong places, or hang. Without `--raw` curl takes
+the chunks apart, and you see the tokens arrive one by one:
 
     $ curl -sN http://127.0.0.1:8000/tokens; echo
     {"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}
@@ -34,7 +37,7 @@ arrive one by one:
     ^M$
 
 Since the end can be seen, the connection stays good for another request. And an end that did not
-come can be seen, too: /torn stops in the middle, and curl says so (exit status 18).
+come can be seen, too: /torn stops in the middle, and curl says so (`-S` shows errors).
 
     $ curl -sN http://127.0.0.1:8000/ping http://127.0.0.1:8000/ping; echo
     ping:pong!ping:pong!
@@ -44,8 +47,9 @@ come can be seen, too: /torn stops in the middle, and curl says so (exit status 
 
 A chunk is no message, though: a proxy may join or split chunks as it likes, and a client reads
 them as one stream. Here the braces of the JSON keep tokens apart; chapter 5 has a better way.
-What is not shown: `Transfer-Encoding` is unknown to HTTP/1.0, where the end of the connection is
-the end of the body, and to HTTP/2, which has frames.
+`Transfer-Encoding` is unknown to HTTP/1.0, where a body without Content-Length ends with the
+connection, and to HTTP/2, which has frames. Left out here: `Date`, which a server with a clock
+must send, `Content-Type`, and requests with a body, which this server would misread.
 """
 
 import json
@@ -98,11 +102,13 @@ async def serve(stream: trio.SocketStream) -> None:
 
 async def read_target(stream: trio.SocketStream, received: bytearray) -> str:
     """The target of the next request; "" for anything but a GET of HTTP/1.1 within 10 seconds."""
-    with trio.move_on_after(10):
+    with trio.move_on_after(10):  # as `fail_after`, but without an exception
         while (end := received.find(b"\r\n\r\n")) < 0 and len(received) < 16384:
             if not (data := await stream.receive_some(4096)):
                 return ""
             received += data
+        if end < 0:
+            return ""
         words = received[:end].partition(b"\r\n")[0].decode("latin-1").split(" ")
         del received[: end + 4]
         if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":

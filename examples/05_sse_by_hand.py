@@ -56,6 +56,7 @@ On the server's terminal, when curl left:
 What a browser makes of it stands in chapter 10.
 """
 
+import re
 import signal
 import sys
 import time
@@ -74,7 +75,7 @@ def event(data: str, **fields: str | int) -> bytes:
     """Data of several lines is several fields. In the other fields, a line end that came from a
     user would forge fields and events: they are the server's own here."""
     lines = [f"{name}: {value}" for name, value in fields.items()]
-    lines += [f"data: {line}" for line in data.splitlines() or [""]]
+    lines += [f"data: {line}" for line in re.split("\r\n|\r|\n", data)]
     return ("\n".join(lines) + "\n\n").encode()
 
 
@@ -88,7 +89,8 @@ async def ticks(stream: trio.SocketStream, last_event_id: str) -> None:
 
 
 async def cancel_when_client_leaves(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-    """It has asked, and has nothing more to say: whatever can be read now is its leaving."""
+    """It has asked, and should have nothing more to say: whatever can be read now counts as its
+    leaving, be it the end of the stream or a stray byte."""
     with suppress(trio.BrokenResourceError):
         await stream.receive_some(1)
     print("the client has left")
@@ -96,6 +98,9 @@ async def cancel_when_client_leaves(stream: trio.SocketStream, scope: trio.Cance
 
 
 async def answer(stream: trio.SocketStream, target: str, last_event_id: str) -> None:
+    if target not in ("/example", "/ticks", "/quiet"):
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        return
     await stream.send_all(HEAD)
     match target:
         case "/example":
@@ -119,8 +124,10 @@ async def serve(stream: trio.SocketStream) -> None:
             head = (head + data)[:16384]
     request_line, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    if not request_line.startswith("GET /"):
+    if b"\r\n\r\n" not in head or not request_line.startswith("GET /"):
         return
+    # A nursery runs tasks side by side, and is left when all have ended. Two here: the answer,
+    # and the watch over the client. Whichever ends first cancels the scope, and so the other.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_when_client_leaves, stream, nursery.cancel_scope)
         with suppress(trio.BrokenResourceError):

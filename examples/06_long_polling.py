@@ -1,7 +1,8 @@
 r"""Chapter 6: long-polling, a request that is answered when there is something to say.
 
-The oldest way to push needs nothing but HTTP: the client asks, the server keeps the request open
-until there is news, answers, and the client asks again. It passes every proxy.
+An old way to push, which needs nothing but HTTP: the client asks, the server keeps the request open
+until there is news, answers, and the client asks again. It passes every proxy, if the wait is
+shorter than the proxy's patience. (If you repeat a command, start the server anew: it counts.)
 
     $ python examples/06_long_polling.py
     listening on http://127.0.0.1:8000
@@ -43,8 +44,9 @@ answer holds what there is, and says that there is a gap:
     $ curl -s 'http://127.0.0.1:8000/poll?after=77'
     {"entries": ["three", "four", "five", "six"], "next": 6, "gap": true}
 
-(A cursor of the restarted server that happens to be small enough would not be noticed. That is
-why real ones carry an epoch, a number that each life of the server draws anew: chapter 9.)
+A cursor of a server that was restarted may be small enough not to be noticed. That is why real ones
+carry an epoch, a number that each life of the server draws anew: chapter 9. Left out: a poll whose
+client has left is held to its end all the same; chapter 5 knows how to notice.
 """
 
 import json
@@ -52,6 +54,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -84,12 +87,13 @@ async def poll(after: int) -> dict[str, object]:
 
 
 async def answer(method: str, target: str, body: bytes) -> tuple[int, bytes]:
-    query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
     try:
+        url = urlsplit(target)  # ValueError for the likes of "//["
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
         wait, after = float(query.get("wait", 25)), int(query.get("after", end))
     except ValueError:
         return 400, b""
-    match method, urlsplit(target).path:
+    match method, url.path:
         case "POST", "/publish":
             publish(body.decode("utf-8", "replace"))
         case "GET", "/poll" | "/next" as path:
@@ -115,13 +119,13 @@ async def serve(stream: trio.SocketStream) -> None:
                     request = event
                 elif type(event) is h11.Data:
                     body += event.data
-        if request is None or connection.their_state is not h11.DONE:
+        if request is None or connection.their_state in (h11.SEND_BODY, h11.CLOSED):
             return
         status, text = await answer(request.method.decode(), request.target.decode(), body)
         headers = [*HEADERS, ("Connection", "close")]
         if status != 204:
             headers.append(("Content-Length", str(len(text))))
-        head = h11.Response(status_code=status, headers=headers)
+        head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
         await stream.send_all(connection.send(head) + text)
 
 

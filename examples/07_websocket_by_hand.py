@@ -19,8 +19,9 @@ key and of a GUID out of the RFC proves that the server knows what it agrees to:
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
 
 "Hello" as a client sends it. 81: the last (8) frame of a text (1). 85: masked (80), 5 bytes long.
-Then four bytes of mask and the text XORed with them, lest a page could write HTTP that a proxy
-would understand. The server answers without a mask; `od` shows its bytes:
+Then four bytes of mask and the text XORed with them, so that a page cannot choose the bytes on the
+wire and have a proxy take them for HTTP. The server answers without a mask; `od` shows the bytes
+of its frame, `tail` having left out the head:
 
     $ (cat /tmp/handshake; printf '\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
@@ -36,8 +37,15 @@ without a mask, for which the server closes with 1002 (03 ea), protocol error:
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      88 02 03 ea
 
-Left out: a message in several frames (it closes with 1003; chapter 8 puts them together), and
-pings of its own: a client that vanished without a word stays for ever.
+A frame of more than 125 bytes has its length in two bytes more, 126 standing where it was:
+
+    $ (cat /tmp/handshake; printf '\x82\xfe\x01\x2c\x00\x00\x00\x00'; head -c 300 /dev/zero) \
+      | nc -w 1 127.0.0.1 8000 | tail -n 1 | head -c 4 | od -An -t x1
+     82 7e 01 2c
+
+Left out: a message in several frames (closed with 1003; chapter 8 puts them together), and pings of
+its own: a client that vanished without a word stays for ever. A browser lets a page of any site
+open a WebSocket, with this site's cookies; so the server must look at `Origin`.
 """
 
 import base64
@@ -67,9 +75,8 @@ class WebSocket:
 
     async def send(self, opcode: int, payload: bytes) -> None:
         """A frame of a server: FIN and opcode, the length in 1 or 3 bytes (or 9), no mask."""
-        length = bytes([len(payload)])
-        if len(payload) > 125:
-            length = bytes([126]) + len(payload).to_bytes(2, "big")
+        size = len(payload)
+        length = bytes([size]) if size < 126 else bytes([126]) + size.to_bytes(2, "big")
         with suppress(trio.BrokenResourceError):  # gone: `receive` will find out
             await self.stream.send_all(bytes([0x80 | opcode]) + length + payload)
 
@@ -111,7 +118,8 @@ async def echo(ws: WebSocket) -> int:
                 payload.decode()
             if opcode == CLOSE:
                 code = int.from_bytes(payload[:2] or b"\x03\xe8", "big")
-                return code if code in (1000, 1001) or 3000 <= code < 5000 else 1002
+                unsendable = (1004, 1005, 1006, 1015)  # RFC 6455 section 7.4
+                return code if 1000 <= code < 5000 and code not in unsendable else 1002
             if opcode != PONG:
                 await ws.send(PONG if opcode == PING else opcode, payload)
     except UnicodeDecodeError:
@@ -125,11 +133,12 @@ async def serve(stream: trio.SocketStream) -> None:
     with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
         while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
             head = (head + data)[:16384]
-    head, _, behind = head.partition(b"\r\n\r\n")  # frames may have come right behind the head
+    head, end, behind = head.partition(b"\r\n\r\n")  # frames may have come right behind the head
     lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    origin = fields.get("origin", "").partition("//")[2]  # any page of any site may try
-    if fields.get("upgrade", "").lower() != "websocket" or origin not in ("", fields.get("host")):
+    asked = [fields.get(name, "").lower() for name in ("upgrade", "sec-websocket-version")]
+    foreign = fields.get("origin", "//" + fields.get("host", "")).partition("//")[2]
+    if not end or asked != ["websocket", "13"] or foreign != fields.get("host"):
         return
     key = fields.get("sec-websocket-key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     digest = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()

@@ -1,8 +1,9 @@
 r"""Chapter 8: the same with wsproto, which knows all of WebSocket and does no I/O.
 
 As h11 for HTTP, wsproto is a state machine for WebSocket: bytes in, events out (`TextMessage`,
-`Ping`, `CloseConnection`), and the other way round. It takes frames apart and puts them together,
-checks masks, opcodes, UTF-8 and close codes, and knows what may be said when.
+`Ping`, `CloseConnection`), and the other way round. It takes frames apart, checks masks, opcodes,
+UTF-8 and close codes, and knows what may be said when. Putting the parts of a message together,
+and counting them, is left to us.
 
     $ python examples/08_websocket_with_wsproto.py
     listening on http://127.0.0.1:8000
@@ -10,7 +11,7 @@ checks masks, opcodes, UTF-8 and close codes, and knows what may be said when.
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
         'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' > /tmp/handshake
 
-"Hel" (01: text, and more to come), a ping in the middle, "lo" (80: the last frame, going on). The
+"Hel" (01: text, and more to come), a ping in the middle, "lo" (80: goes on, and is the last). The
 pong comes at once, the message when it is whole:
 
     $ (cat /tmp/handshake; printf '\x01\x83\x00\x00\x00\x00Hel'; \
@@ -18,8 +19,8 @@ pong comes at once, the message when it is whole:
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      8a 00 81 05 48 65 6c 6c 6f
 
-Text that is no UTF-8 is closed with 1007 (03 ef, and a reason in words behind it); a message over
-the limit, 64 KiB here, with 1009 (03 f1). wsproto has no such limit: counting is left to us.
+Text that is no UTF-8 is closed with 1007 (03 ef; `tail` and `head` cut it out of the frame); a
+message over our limit of 64 KiB with 1009 (03 f1):
 
     $ (cat /tmp/handshake; printf '\x81\x81\x00\x00\x00\x00\xff') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | tail -c +3 | head -c 2 | od -An -t x1
@@ -35,6 +36,8 @@ Both directions are free at any time. /push echoes, and says something on its ow
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -c
      201 002   h   i 201 006   t   i   c   k       1 201 006   t   i
        c   k       2
+
+Still left out: pings of its own.
 """
 
 import signal
@@ -53,7 +56,7 @@ class WebSocket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.protocol = WSConnection(ConnectionType.SERVER)
-        self.turn = trio.Lock()  # two tasks send: no frame may get into the middle of another
+        self.turn = trio.Lock()  # two tasks send; Trio refuses a second `send_all` at a time
 
     async def send(self, event: events.Event) -> None:
         """Nothing is sent any more once the connection is closing, or the client gone."""
@@ -71,17 +74,19 @@ class WebSocket:
 async def echo(ws: WebSocket, data: bytes | None) -> None:
     """Until the connection is over; `data` is what came right behind the handshake."""
     message: str | bytes | None = None
+    size = 0  # in bytes, which a character may have up to four of
     while True:
         ws.protocol.receive_data(data)
         for event in ws.protocol.events():
             if isinstance(event, events.Message):  # a part of one: a frame, or what came of it
                 message = event.data if message is None else message + event.data
-                if len(message) > MAX_MESSAGE:
+                size += len(event.data.encode() if isinstance(event.data, str) else event.data)
+                if size > MAX_MESSAGE:
                     await ws.send(events.CloseConnection(1009))
                     return
                 if event.message_finished:
                     await ws.send(events.Message(message))
-                    message = None
+                    message, size = None, 0
             elif isinstance(event, events.Ping):
                 await ws.send(event.response())
             elif isinstance(event, events.CloseConnection):  # theirs, or what wsproto found wrong
@@ -107,14 +112,16 @@ async def serve(stream: trio.SocketStream) -> None:
     ws = WebSocket(stream)
     try:
         ws.protocol.receive_data(head + end)
-    except RemoteProtocolError as error:  # no handshake; the hint is a response that says so
-        await ws.send(error.event_hint or events.RejectConnection(status_code=400))
+    except (RemoteProtocolError, UnicodeError) as error:  # the second one it does not document
+        hint = getattr(error, "event_hint", None)  # a response that says what is wrong
+        with suppress(AttributeError):  # nothing can be sent behind a head that is none
+            await ws.send(hint or events.RejectConnection(status_code=400))
         return
     request = next(ws.protocol.events(), None)
     if not isinstance(request, events.Request):
         return
-    origin = dict(request.extra_headers).get(b"origin", b"").decode("latin-1")
-    if origin.partition("//")[2] not in ("", request.host):  # any page of any site may try
+    origin = dict(request.extra_headers).get(b"origin", b"//" + request.host.encode())
+    if origin.partition(b"//")[2] != request.host.encode():  # see chapter 7
         await ws.send(events.RejectConnection(status_code=403))
         return
     await ws.send(events.AcceptConnection())

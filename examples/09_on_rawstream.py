@@ -1,4 +1,4 @@
-r"""Chapter 9: the endpoints of the last five chapters on rawstream, in 40 lines.
+r"""Chapter 9: a stream, events, a poll and a WebSocket on rawstream, in a handler of 40 lines.
 
 A handler is an async function that is given a request. What stood between it and TCP in the
 chapters before is the library's now, and so are the things that they left out.
@@ -31,6 +31,10 @@ chapters before is the library's now, and so are the things that they left out.
     Content-Length: 34
 
     {"entries": ["one"], "gap": true}
+
+The ETag is the cursor of the next poll. "0" was one of no life of this server that there has been,
+so something may be missing before what it was given: that is the gap.
+
     $ curl -s http://127.0.0.1:8000/echo
     426 Upgrade Required: this is a WebSocket
 

@@ -26,9 +26,9 @@ They speak to the server of chapter 9; start that one first.
     websocket: closed with 1000
 
 The client of events pulls its own plug after the sixth tick, so that it has to come back, and
-still misses none and sees none twice: that is what ids are for. Its waiting time doubles as long
-as it cannot connect, and is spread at random, so that a thousand clients of a server that comes
-back do not all knock at once.
+still misses none and sees none twice: that is what ids are for. Its waiting time doubles with each
+attempt that fails, and is spread at random, so that a thousand clients of a server that comes back
+do not all knock at once.
 """
 
 import random
@@ -77,7 +77,8 @@ async def read_stream() -> None:
 
 
 class EventSource:
-    """What a browser's EventSource does: reads events, and comes back when it is cut off."""
+    """The heart of a browser's EventSource: reads events, comes back when it is cut off. (It would
+    also look at the status and the type, and give up for good if they are wrong.)"""
 
     def __init__(self) -> None:
         self.retry = 3.0  # seconds, until the server says otherwise
@@ -100,17 +101,20 @@ class EventSource:
         """Until the stream ends, or, for the sake of the show, six ticks; the last data."""
         print("events: connected, Last-Event-ID is", self.last_event_id or "not set")
         response, ticks = Response(connection), 0
-        await response.ask("/ticks", ("Last-Event-ID", self.last_event_id))
+        last = [("Last-Event-ID", self.last_event_id)] if self.last_event_id else []
+        await response.ask("/ticks", *last)
         received, fields = b"", dict[str, str]()
         while ticks < 6 and (piece := await response.piece()):
             *lines, received = (received + piece).split(b"\n")  # the last one is not whole yet
             for line in lines:  # a server may also end lines with CR LF, or CR alone
-                name, _, value = line.decode().partition(":")
-                if name:
-                    fields[name] = value.removeprefix(" ")
+                if line:
+                    name, _, value = line.decode().partition(":")
+                    before = fields["data"] + "\n" if name == "data" and "data" in fields else ""
+                    fields[name] = before + value.removeprefix(" ")  # a comment has no name
                     continue
                 self.last_event_id = fields.get("id", self.last_event_id)
-                self.retry = int(fields.get("retry", self.retry * 1000)) / 1000
+                if fields.get("retry", "").isdecimal():
+                    self.retry = int(fields["retry"]) / 1000
                 if fields.get("event") == "tick":
                     print("events: tick", self.last_event_id)
                     ticks += 1

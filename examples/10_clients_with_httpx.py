@@ -1,8 +1,9 @@
 r"""Chapter 10, second part: the same streams with httpx, an ordinary Python client.
 
 The library does HTTP. What it cannot do for you is to know where a message ends: `iter_bytes`
-gives what a read gave, `iter_lines` whole lines. Start the server of chapter 9 first; httpx comes
-with `pip install httpx`.
+gives what a read gave, `iter_lines` whole lines. (Mind that it also splits at U+2028 and the like,
+as str.splitlines does: JSON that holds them unescaped wants `iter_bytes` and a split at LF.) Start
+the server of chapter 9 first; httpx comes with `pip install httpx`.
 
     $ python examples/09_on_rawstream.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000

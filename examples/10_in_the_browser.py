@@ -8,14 +8,17 @@ to look at.
     $ python examples/10_in_the_browser.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
 
-Open http://127.0.0.1:8000/ in a browser. The server writes its events in pieces that end in the
-middle of a line, and on the right you see each network read as it came:
+(Stop the server of chapter 9 first, they share a port.) Open http://127.0.0.1:8000/ in a browser.
+The server writes its events in pieces that end in the middle of a line, and on the right you see
+each network read as it came:
 
         read: "data: Hel"
         read: "lo\n\ndata: wor"
         event: Hello
         read: "ld\n\n"
         event: world
+        read: "data: [DONE]\n\n"
+        event: [DONE]
 
 A network read is not a message. Code that parses each read by itself works on the developer's
 machine, where reads and events happen to be the same, and fails in the field.
@@ -98,7 +101,7 @@ async def ticks(request: Request) -> None:
     async with open_events(request, retry=500) as events:
         for n in range(start + 1, 11):
             await events.send(f"tick {n}", id=str(n))
-            await trio.sleep(0.3)
+            await trio.sleep(0.5)
         await events.send("[DONE]")
 
 

@@ -34,6 +34,11 @@ say so itself, or its client takes half an answer for a whole one:
     {"token": "The"}
     {"token": " sky"}
     {"error": "the model has failed"}
+    $ curl -sN -H 'Accept: text/event-stream' -d 'fail' http://127.0.0.1:8000/generate | tail -n 3
+    event: failed
+    data: {"error": "the model has failed"}
+
+(Not "event: error": an EventSource fires `error` itself when the connection breaks.)
 
 And when the user clicks Stop, the page aborts its fetch; the connection closes, the handler is
 cancelled, and the model, which costs money by the second, stops with it. Here curl leaves:
@@ -44,7 +49,7 @@ cancelled, and the model, which costs money by the second, stops with it. Here c
 
 The server's terminal:
 
-    stopped after 2 tokens: nobody is listening
+    stopped after 2 tokens
 """
 
 import json
@@ -72,7 +77,7 @@ async def model(prompt: str, emit: Callable[[str], Awaitable[None]]) -> None:
             count += 1
             await trio.sleep(0.2)
     except trio.Cancelled:
-        print(f"stopped after {count} tokens: nobody is listening")
+        print(f"stopped after {count} tokens")
         raise
 
 
@@ -95,7 +100,7 @@ async def generate_events(request: Request, prompt: str) -> None:
             await model(prompt, lambda token: events.send(json.dumps({"token": token})))
             await events.send("[DONE]")
         except RuntimeError as error:
-            await events.send(json.dumps({"error": str(error)}), event="error")
+            await events.send(json.dumps({"error": str(error)}), event="failed")
 
 
 async def app(request: Request) -> None:

@@ -6,7 +6,7 @@ They look alike on the wire, and differ in what a client that was away must be t
     listening on http://127.0.0.1:8000
 
 Progress. A POST starts the job, which goes on, watched or not. Its state is all that counts: who
-comes late gets the present state and what follows.
+comes late gets the present state and what follows (here, if you type slowly, `data: 100` alone).
 
     $ curl -si -X POST http://127.0.0.1:8000/jobs | grep -e HTTP -e Location
     HTTP/1.1 202 Accepted
@@ -18,13 +18,15 @@ comes late gets the present state and what follows.
     data: 75
     data: 100
 
-A ticker. Only the latest price is worth anything, so a slow reader skips prices instead of piling
-them up, and after a break starts with the present one.
+A ticker. Only the latest price is worth anything. While a send waits, because the kernel's buffers
+for a slow reader are full, prices are skipped, not piled up; after a break it starts with the
+present one.
 
     $ curl -sN http://127.0.0.1:8000/ticker | grep -m 1 -o data:
     data:
 
-Notifications. Here each one counts: each has an id, and 100 are kept for those who come back.
+Notifications. Here each one counts: each has an id, and 100 are kept for those who come back. (Who
+was away for more ought to be told of the gap, as in chapter 6.)
 
     $ curl -s -d 'from Ada' http://127.0.0.1:8000/notify/mail
     $ curl -s -d 'disk full' http://127.0.0.1:8000/notify/alert

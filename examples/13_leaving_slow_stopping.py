@@ -13,7 +13,7 @@ cancelled in the same moment: by Trio's own cancellation, which runs its `finall
 
 The server's terminal:
 
-    /leave: sent 2, cancelled while it slept
+    /leave: sent 2, cancelled
 
 Slow. `send` returns when the bytes are with the kernel, and waits while that has no room because
 the client does not read: that is backpressure, and why memory stays bounded. This client stops
@@ -26,10 +26,11 @@ The server's terminal:
 
     /slow: of 1000 MiB, fewer than 50 went out before a send was stuck
 
-Stopping. Three clients are connected when the server is told to stop, which is what SIGTERM and
-Ctrl-C do, too. An event stream has no end of its own and is ended at once, properly. A body that
-has an end may reach it. One that is not ready when `drain_seconds` (10, but 1 here) are over is
-cut, and its client can tell (18, partial file):
+Stopping. Three clients are connected when the server is told to stop. (`rawstream.run` does that on
+SIGTERM and Ctrl-C; `serve`, used here, leaves signals to you, as chapter 14 shows.) An event stream
+has no end of its own and is ended at once, properly. A body that has an end may reach it. One that
+is not ready when `drain_seconds` (10, but 1 here) are over is cut, and its client can tell (18,
+partial file):
 
     $ (curl -sN -o /tmp/a http://127.0.0.1:8000/leave; echo "/leave: exit status $?") & \
       (curl -sN -o /tmp/b http://127.0.0.1:8000/half-a-second; echo "half: exit status $?") & \
@@ -41,7 +42,7 @@ cut, and its client can tell (18, partial file):
 
 The server's terminal:
 
-    /leave: sent 1, cancelled while it slept
+    /leave: sent 1, cancelled
     stopped
 
 The last thing that the event stream has sent is when its client may come back, a little later
@@ -72,7 +73,7 @@ async def leave(request: Request) -> None:
                 await events.send(str(count))
                 await trio.sleep(0.5)
     finally:
-        print(f"/leave: sent {count}, cancelled while it slept")
+        print(f"/leave: sent {count}, cancelled")
 
 
 async def slow(request: Request) -> None:

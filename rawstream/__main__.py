@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         limits = _limits(options.limit)
         handler, to_try = _app(options.app)
-    except ValueError as error:
+    except _Unusable as error:
         parser.error(str(error))
     run(
         handler,
@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=options.access_log,
         announce=partial(_announce, to_try),
     )
+
+
+class _Unusable(Exception):
+    """An argument with which nothing can be done."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,41 +114,44 @@ def _port(text: str) -> int:
 
 
 def _limits(settings: Sequence[str]) -> Limits:
-    """The limits with these changes. Raises `ValueError`."""
+    """The limits with these changes. Raises `_Unusable`."""
     defaults = {field.name: field.default for field in dataclasses.fields(Limits)}
     changes: dict[str, float] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
         if name not in defaults:
-            raise ValueError(f"--limit {setting}: there is no limit of that name, see --help")
+            raise _Unusable(f"--limit {setting}: there is no limit of that name, see --help")
         number = float if name.endswith("_seconds") else int
         try:
             changes[name] = number(text)
         except ValueError:
-            raise ValueError(f"--limit {setting}: not a number") from None
-    return Limits(**changes)  # type: ignore[arg-type]
+            raise _Unusable(f"--limit {setting}: not a number") from None
+    try:
+        return Limits(**changes)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise _Unusable(f"--limit: {error}") from None
 
 
 def _app(name: str) -> tuple[Handler, str]:
-    """The handler of this name, and lines to try it with, `{url}` left open. Raises `ValueError`
+    """The handler of this name, and lines to try it with, `{url}` left open. Raises `_Unusable`
     if there is none; what the module itself raises is its author's to see."""
     if name == "demo":
         from .demo import CURL_LINES, app
 
         return app, CURL_LINES
     module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        raise ValueError(f"{name!r} is neither 'demo' nor of the form package.module:handler")
+    if not (module_name and colon and attribute) or module_name.startswith("."):
+        raise _Unusable(f"{name!r} is neither 'demo' nor of the form package.module:handler")
     sys.path.insert(0, "")  # as `python -m` has it, but not the `rawstream` command
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"there is no module {error.name!r}") from None
+        raise _Unusable(f"there is no module {error.name!r}") from None
     handler = getattr(module, attribute, None)
     if not callable(handler):
-        raise ValueError(f"{module_name} has no handler {attribute!r}")
+        raise _Unusable(f"{module_name} has no handler {attribute!r}")
     return handler, ""
 
 

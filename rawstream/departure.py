@@ -32,9 +32,6 @@ class Departures(Protocol):
         """Stop watching; call it in the same step as, and before, closing the socket, whose
         descriptor may belong to the next connection a moment later."""
 
-    def check(self) -> None:
-        """Tell now of all who have hung up by now, as far as that can be known at once."""
-
     async def run(self) -> None:
         """Watch until cancelled."""
 
@@ -53,20 +50,17 @@ class EpollDepartures:
 
     def forget(self, sock: trio.socket.SocketType) -> None:
         fd = sock.fileno()
-        if self._left.pop(fd, None) is not None:
+        if self._left.pop(fd, None) is not None and not self._epoll.closed:
             self._epoll.unregister(fd)
-
-    def check(self) -> None:
-        for fd, _ in self._epoll.poll(0):
-            # One call may close another's socket: ask again who is still here.
-            if left := self._left.get(fd):
-                left()
 
     async def run(self) -> None:
         with self._epoll:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                self.check()
+                for fd, _ in self._epoll.poll(0):
+                    # One call may close another's socket: ask again who is still here.
+                    if left := self._left.get(fd):
+                        left()
 
 
 class PeekingDepartures:
@@ -81,9 +75,6 @@ class PeekingDepartures:
 
     def forget(self, sock: trio.socket.SocketType) -> None:
         self._left.pop(sock, None)
-
-    def check(self) -> None:
-        pass
 
     async def run(self) -> None:
         while True:

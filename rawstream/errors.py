@@ -17,6 +17,10 @@ def reason_phrase(status: int) -> str:
     return ""
 
 
+TORN = "torn by a cancelled send"
+"""What the access log says of a connection that was closed for that."""
+
+
 class HTTPError(Exception):
     """The request deserves an error status. Raised by the library and by handlers alike; it is
     answered with `status`, `headers` and `text` on one line, if no response has begun.

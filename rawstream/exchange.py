@@ -28,6 +28,10 @@ from .transport import Transport
 
 _END = h11.EndOfMessage()
 
+PIECES_A_PASS = 64
+"""Pieces of a body that had come already, after which the other tasks have their turn: a chunk may
+be of one byte."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Service:
@@ -89,6 +93,8 @@ class Http1Exchange:
     body_is_chunked = False
     is_malformed = False
     _chunk_lines = b""  # what h11 has taken since the last event
+    _searched = 0  # of these, and of what h11 has not yet taken
+    _pieces = 0
 
     # The response:
     status = 0  # once its head is out
@@ -145,6 +151,9 @@ class Http1Exchange:
         self.listening = True
         while (event := self._next_body_event()) is not None:
             if type(event) is h11.Data:
+                self._pieces += 1
+                if self._pieces % PIECES_A_PASS == 0:
+                    await trio.lowlevel.checkpoint()
                 return bytes(event.data)
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
@@ -176,10 +185,10 @@ class Http1Exchange:
         if self._h11.their_state is not h11.SEND_BODY:
             return not self.is_malformed
         with suppress(HTTPError):
-            while (event := self._next_body_event()) is not None:
-                if event is h11.NEED_DATA:
-                    return False
-            return True
+            for _ in range(PIECES_A_PASS):
+                event = self._next_body_event()
+                if event is None or event is h11.NEED_DATA:
+                    return event is None
         return False
 
     def _next_body_event(self) -> h11.Data | type[h11.NEED_DATA] | None:
@@ -206,10 +215,13 @@ class Http1Exchange:
         behind, _ = self._h11.trailing_data
         lines = self._chunk_lines + before[: len(before) - len(behind)]
         self._chunk_lines = b""
+        searched, self._searched = self._searched, 0
         if event is h11.NEED_DATA:
             self._chunk_lines = lines
             # h11 waits for ever for the CRLF of a line that ends with a bare LF.
-            malformed = BARE_LF.search(lines + behind) is not None
+            waiting = lines + behind
+            malformed = BARE_LF.search(waiting, max(0, searched - 1)) is not None
+            self._searched = len(waiting)
         else:
             if type(event) is h11.Data:
                 lines = lines[: -len(event.data)]
@@ -230,7 +242,7 @@ class Http1Exchange:
         parts = [self._head(status, headers, length, close=unread)]
         if body and not self.head_only:
             parts += self._h11.send_with_data_passthrough(h11.Data(data=body)) or ()
-        self._h11.send(_END)
+        parts.append(self._h11.send(_END) or b"")
         await self._commit(*parts)
         self.has_ended = True
 
@@ -250,8 +262,9 @@ class Http1Exchange:
             await self._commit(head)
 
     async def send(self, data: bytes) -> None:
-        if self.is_over:
+        if self.is_over or not self.status:
             self._check_not_over()
+            raise RuntimeError("no response has been started; a stream is entered by async with")
         # As in `_check_ready`; but this is called for every piece, and a coroutine is not free.
         await trio.lowlevel.checkpoint_if_cancelled()
         if type(data) is not bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import zlib
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +18,9 @@ from wsproto.frame_protocol import CloseReason, Opcode, RsvBits
 
 from .errors import HTTPError
 from .head import split_authority
-from .limits import KIB
 from .request import Request
 
 VERSION = "13"
-
-FRUITLESS_BYTES = 64 * KIB
-"""Compressed bytes that may inflate to nothing; the head of a block is a few hundred."""
 
 _OFFER = re.compile(  # RFC 7692 section 7.1
     r"permessage-deflate(\s*;\s*(server_no_context_takeover|client_no_context_takeover"
@@ -69,6 +66,8 @@ def check_origin(request: Request, allowed: Collection[str] | None = None) -> No
     allows the same origin only, by its host and port: the scheme may differ behind a proxy. No
     Origin means no browser, and passes.
     """
+    if isinstance(allowed, str):
+        raise TypeError("origins are a collection of strings")  # else "http://a" is in "http://a.b"
     origin = request.headers.get("origin")
     if origin is None or (allowed is not None and ("*" in allowed or origin in allowed)):
         return
@@ -103,35 +102,50 @@ def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
 
 
 class _Deflate(PerMessageDeflate):
-    """wsproto's permessage-deflate with two things mended.
+    """wsproto's permessage-deflate, with inflating done here.
 
-    It lets go of a compressed message when a control frame comes between its fragments: so control
-    frames, which are never compressed, are kept from it. And zlib keeps, and copies each time,
-    what follows the last block of a stream, none of which counts as message: so input that
-    inflates to nothing comes to an end.
+    wsproto's lets go of a compressed message when a control frame comes between its fragments,
+    and drops what follows a block that says it is the last of its stream (BFINAL), which RFC 7692
+    section 7.2.3.4 allows anywhere.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._fruitless = 0
-        self._is_control = False
+        self._inflater = zlib.decompressobj(-15)
+        self._is_compressed = False  # the message under way
+        self._is_control = False  # the frame under way, which may be in the middle of it
 
     def frame_inbound_header(
         self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
         self._is_control = opcode.iscontrol()
-        if not self._is_control:
-            return super().frame_inbound_header(proto, opcode, rsv, payload_length)
-        return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else RsvBits(False, False, False)
+        if opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._is_compressed = rsv.rsv1
+        elif rsv.rsv1:
+            return CloseReason.PROTOCOL_ERROR  # only the first frame of a message has it
+        return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
-        if self._is_control:
+        if self._is_control or not self._is_compressed:
             return data
-        inflated = super().frame_inbound_payload_data(proto, data)
-        self._fruitless = 0 if inflated else self._fruitless + len(data)
-        if self._fruitless > FRUITLESS_BYTES:
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        return inflated
+        return self._inflate(data)
 
     def frame_inbound_complete(self, proto: Any, fin: bool) -> bytes | CloseReason | None:
-        return None if self._is_control else super().frame_inbound_complete(proto, fin)
+        if self._is_control or not self._is_compressed or not fin:
+            return None
+        rest = self._inflate(b"\0\0\xff\xff")  # which the sender has left out, section 7.2.2
+        if self.client_no_context_takeover:
+            self._inflater = zlib.decompressobj(-15)
+        return rest
+
+    def _inflate(self, data: bytes) -> bytes | CloseReason:
+        inflated = []
+        try:
+            while data:
+                if self._inflater.eof:
+                    self._inflater = zlib.decompressobj(-15)
+                inflated.append(self._inflater.decompress(data))
+                data = self._inflater.unused_data
+        except zlib.error:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        return b"".join(inflated)

@@ -97,6 +97,8 @@ def _check_target(method: bytes, target: bytes) -> None:
     """RFC 9112 section 3.2: origin-form, absolute-form, or the asterisk of OPTIONS."""
     if method == b"CONNECT":
         raise HTTPError(501, "CONNECT is for proxies")
+    if b"#" in target:
+        raise HTTPError(400, "a fragment in the request target")
     if target[0] == 0x2F or (target == b"*" and method == b"OPTIONS"):
         return
     scheme, colon, rest = target.partition(b"://")

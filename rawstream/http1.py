@@ -17,7 +17,7 @@ import h11
 import trio
 
 from .access import access_log, masked
-from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
+from .errors import TORN, BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
 from .exchange import Http1Exchange, Phase, Service
 from .head import (
     END_OF_HEAD,
@@ -32,6 +32,9 @@ from .transport import Transport
 
 logger = logging.getLogger("rawstream")
 
+TOGETHER = 0.005
+"""Seconds within which a half-close has come along with the request before it."""
+
 EXPECTED = (ClientGone, BrokenStream, WebSocketClosed)
 """A handler that ends by one of these has met an end that was there already."""
 
@@ -40,9 +43,9 @@ class Connection:
     """One connection and the exchange that is under way on it."""
 
     __slots__ = (
-        "__weakref__", "_began", "_client", "_exchange", "_h11", "_handler", "_handling", "_last",
-        "_phase", "_received", "_request", "_scheme", "_sent_before", "_service", "_transport",
-        "beating", "interval", "last_sent",
+        "__weakref__", "_began", "_client", "_exchange", "_h11", "_handler", "_handling",
+        "_handling_since", "_last", "_phase", "_received", "_request", "_scheme", "_sent_before",
+        "_service", "_transport", "beating", "interval", "last_sent",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +66,7 @@ class Connection:
         # The exchange under way:
         self._request: Request | None = None
         self._handling = False  # the handler is running
+        self._handling_since = 0.0
         self._began: float | None = None  # when its first byte came; None between exchanges
         self._sent_before = 0  # bytes sent on this connection before it
         self._exchange = self._next_exchange()
@@ -93,7 +97,8 @@ class Connection:
                         pass
             except Exception as error:
                 # The one place where a handler's failure ends: said aloud, never passed on.
-                if all(isinstance(leaf, EXPECTED) for leaf in _leaves(error)):
+                expected = all(isinstance(leaf, EXPECTED) for leaf in _leaves(error))
+                if expected and self._has_met_its_end():
                     self._phase.ended = self._phase.ended or "client left"
                 else:
                     self._phase.ended = "handler failed"
@@ -117,11 +122,8 @@ class Connection:
             request = await self._next_request()
             if request is None:
                 return False
-            if not self.beating:
-                # The first request may have come with a half-close right behind it; whoever
-                # leaves from here on leaves this handler.
-                self._service.departures.check()
             self._handling = True
+            self._handling_since = trio.current_time()
             self._phase.unbound(exchange.limits.leave_seconds)
             await self._handler(request)
         except Exception as raised:
@@ -138,10 +140,16 @@ class Connection:
         self._phase.ended = "done"
         return self._begin_next_cycle()
 
+    def _has_met_its_end(self) -> bool:
+        """Whether this connection is one whose handler may be told so by an exception; it may
+        also have come from another's, which it was sending to."""
+        upgraded, torn = self._exchange.upgraded, self._transport.torn
+        return self._phase.client_left or upgraded or torn or self._phase.ended != ""
+
     def _begin_next_cycle(self) -> bool:
         """Get ready for the next request; False if there can be none."""
         if self._transport.torn:
-            self._phase.ended = "torn by a cancelled send"
+            self._phase.ended = TORN
             return False
         whole = self._exchange.skip_received_body()
         states = (self._h11.our_state, self._h11.their_state)
@@ -173,6 +181,7 @@ class Connection:
     async def _say_last_words(self) -> None:
         """What is still said when the phase was ended early, and to whom."""
         ended, exchange = self._phase.ended, self._exchange
+        exchange.last = True
         try:
             if ended == "drained" and exchange.farewell:
                 await exchange.farewell()
@@ -195,7 +204,8 @@ class Connection:
             return
         unread = self._h11.their_state is h11.SEND_BODY or bool(self._received)
         refused = exchange.status != 0 and (exchange.is_refusal or exchange.is_malformed)
-        if (unread or refused or exchange.upgraded) and not exchange.input_over:
+        talking = unread or refused or exchange.upgraded or not self._transport.is_settled()
+        if talking and not exchange.input_over:
             await self._transport.close_in_stages()
         else:
             await self._transport.close()
@@ -241,6 +251,7 @@ class Connection:
 
     def _lost(self, how: str) -> None:
         """A send has found that the client is gone, or reads no more."""
+        self._phase.client_left = True
         grace = self._service.limits.leave_seconds if self._exchange.listening else 0
         self._phase.cancel(how, grace)
 
@@ -252,9 +263,14 @@ class Connection:
 
     def _left(self) -> None:
         """The client has closed, or half-closed, its side. What it sent before is delivered to a
-        handler that is reading, everyone else is cancelled at once."""
+        handler that is reading, everyone else is cancelled at once; but a half-close that came
+        along with the request only says that there will be no other."""
         self._phase.client_left = True
-        if self._handling:
+        if not self._handling:
+            return
+        if not self._exchange.status and trio.current_time() < self._handling_since + TOGETHER:
+            self._phase.cancel("client left", self._service.limits.leave_seconds)
+        else:
             self._lost("client left")
 
     # -- Requests in ----------------------------------------------------------------------------

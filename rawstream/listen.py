@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import stat
@@ -166,7 +167,7 @@ def peer_address(stream: trio.SocketStream) -> str:
         name = stream.socket.getpeername()
     except OSError:
         return ""
-    return str(name[0]) if isinstance(name, tuple) else ""
+    return _unmapped(name[0]) if isinstance(name, tuple) else ""
 
 
 class Caps:
@@ -199,6 +200,12 @@ class Caps:
 
 def _is_loopback_ip(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _unmapped(address: str) -> str:
+    """The IPv4 address that a socket of both families shows as an IPv6 one."""
+    mapped = re.fullmatch(r"::ffff:([0-9.]+)", address)
+    return mapped[1] if mapped else address
 
 
 def fitted_to_open_files(limits: Limits) -> Limits:

@@ -11,7 +11,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from sys import intern
 from typing import Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -133,8 +132,7 @@ class Headers(Pairs):
     __slots__ = ()
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        # All connections share the few names there are.
-        self._pairs = [(intern(n.lower().decode("latin-1")), v.decode("latin-1")) for n, v in pairs]
+        self._pairs = [(_name(name.lower()), value.decode("latin-1")) for name, value in pairs]
 
     def get_all(self, name: str) -> list[str]:
         return super().get_all(name.lower())
@@ -146,6 +144,23 @@ class Headers(Pairs):
         """The elements of a comma-separated list, in lower case."""
         parts = ",".join(self.get_all(name)).lower().split(",")
         return [token for part in parts if (token := part.strip())]
+
+
+_USUAL_NAMES = {
+    name: name.decode()
+    for name in b"""
+        accept accept-encoding accept-language authorization cache-control connection content-length
+        content-type cookie host if-none-match last-event-id origin pragma referer sec-fetch-dest
+        sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-key upgrade user-agent
+        sec-websocket-protocol sec-websocket-version transfer-encoding x-forwarded-for
+    """.split()
+}
+
+
+def _name(lowered: bytes) -> str:
+    """A field name; all connections share the usual ones. (No `intern`: on Python 3.12 what is
+    interned stays for ever, and clients choose their names.)"""
+    return _USUAL_NAMES.get(lowered) or lowered.decode("latin-1")
 
 
 class Request:
@@ -263,6 +278,8 @@ class Request:
             body = f"{status} {reason_phrase(status)}\n"
         if isinstance(body, str):
             body = body.encode()
+        elif not isinstance(body, bytes):
+            body = bytes(memoryview(body))
         if content_type is None and body:
             content_type = "text/plain; charset=utf-8"
         if content_type is not None:

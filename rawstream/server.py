@@ -19,6 +19,7 @@ import trio
 from .departure import departures
 from .errors import HTTPError
 from .exchange import Service
+from .head import split_authority
 from .http1 import Connection
 from .limits import Limits
 from .listen import (
@@ -74,12 +75,14 @@ async def serve(
     streams end properly at once, and what is finite has `limits.drain_seconds` to finish before
     it is cut. Cancelling cuts everything at once.
 
-    Raises `OSError` if the address cannot be bound; nothing a handler or a client does ends it.
+    Raises `OSError` if the address cannot be bound, `ValueError` for what `allowed_hosts` cannot
+    hold; no `Exception` of a handler, and nothing a client does, ends it.
     """
     limits = limits or Limits()
     fitted = fitted_to_open_files(limits)
     if fitted is not limits:
         logger.warning("open files allow %d connections at a time", fitted.connections)
+    names = frozenset(_host_name(name) for name in allowed_hosts if name != "*")
     listeners = await open_listeners(host, port, unix, inherited)
     addresses = [address_of(listener) for listener in listeners]
     local = all(map(is_loopback, addresses)) and "*" not in allowed_hosts
@@ -87,7 +90,7 @@ async def serve(
         limits=fitted,
         departures=departures(),
         pacemaker=Pacemaker(),
-        local_names=frozenset(allowed_hosts) if local else None,
+        local_names=names if local else None,
         access_log=access_log,
     )
     live: set[Connection] = set()
@@ -106,6 +109,14 @@ async def serve(
                     connection.drain()
                 connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
             background.cancel_scope.cancel()
+
+
+def _host_name(name: str) -> str:
+    """A name of `allowed_hosts`, as it is compared. Raises `ValueError` if it is none."""
+    split = split_authority(name)
+    if not split or split[1] is not None or name.endswith(":"):
+        raise ValueError(f"{name!r} is not a host name; ports do not matter")
+    return split[0]
 
 
 async def _accept(
@@ -207,11 +218,11 @@ async def _run(
 
             try:
                 addresses = await nursery.start(until_served)
+                announce([url_of(address, tls=tls) for address in addresses])
             except (OSError, ValueError) as error:
                 failure = error
                 nursery.cancel_scope.cancel()
             else:
-                announce([url_of(address, tls=tls) for address in addresses])
                 async for number in signals:
                     if stop.is_set():
                         forced = number

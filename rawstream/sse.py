@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import random
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
-from .errors import BrokenStream, ClientGone
+from .errors import TORN, BrokenStream, ClientGone
 from .limits import MIB
 from .request import Fields, Request
 from .stream import Body
@@ -227,9 +226,13 @@ class EventStream(Body):
 
     async def beat(self) -> None:
         """A comment of nothing, so that proxies and the client see that the stream is alive."""
-        with suppress(ClientGone, BrokenStream):
+        try:
             if self.beating and not self._exchange.sending:
                 await self._exchange.send(b":\n\n")
+        except BrokenStream:
+            self._exchange.cancel(TORN)
+        except ClientGone:
+            pass  # and its handler cancelled
 
     async def _farewell(self) -> None:
         """The server stops: the client shall come back, but not all clients at once."""

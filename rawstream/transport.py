@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -34,6 +36,15 @@ SENDS_A_PASS = 64
 
 DIRECT = os.name == "posix"
 """Where a socket is a file descriptor that `os.read` and `os.writev` take."""
+
+
+UNSENT = 0
+"""The ioctl that asks how many bytes the peer has not acknowledged."""
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+    UNSENT = termios.TIOCOUTQ
 
 
 class Transport:
@@ -178,6 +189,18 @@ class Transport:
         finally:
             self._turn.release()
 
+    def is_settled(self) -> bool:
+        """Whether a close now loses nothing: the peer has acknowledged all that was sent, and
+        nothing lies unread that would make the kernel answer a close with a reset."""
+        if self._socket is None or not UNSENT:
+            return True
+        fd = self._socket.fileno()
+        try:
+            counts = [fcntl.ioctl(fd, request, bytes(4)) for request in (UNSENT, termios.FIONREAD)]
+        except OSError:
+            return True
+        return not any(map(any, counts))
+
     async def close(self) -> None:
         """Close after all that was sent; over TLS with its close_notify, within `linger_seconds`.
         Cancelled, it has closed all the same."""
@@ -200,9 +223,13 @@ class Transport:
         (RFC 9112 section 9.6): first our half, then, when the peer has closed or enough of what
         it sends has been thrown away, the whole."""
         stream = self.stream
-        if isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream  # below TLS: a close_notify would wait for theirs
         try:
+            if isinstance(stream, trio.SSLStream):
+                # Sends our close_notify (RFC 8446 section 6.1) and waits for theirs.
+                with trio.move_on_after(self._limits.linger_seconds / 2):
+                    with suppress(trio.BrokenResourceError):
+                        await stream.unwrap()
+                stream = stream.transport_stream
             with trio.move_on_after(self._limits.linger_seconds):
                 if isinstance(stream, trio.abc.HalfCloseableStream):
                     await stream.send_eof()
@@ -212,4 +239,4 @@ class Transport:
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass  # Busy: a send is stuck below TLS, and there is nothing to be read behind it
         finally:
-            await trio.aclose_forcefully(self.stream)
+            await trio.aclose_forcefully(stream)

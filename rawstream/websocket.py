@@ -32,7 +32,7 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import generate_accept_token
 
-from .errors import BrokenStream, ClientGone, WebSocketClosed
+from .errors import TORN, BrokenStream, ClientGone, WebSocketClosed
 from .handshake import accept_deflate, check_handshake
 from .limits import KIB
 from .request import Request
@@ -41,6 +41,9 @@ NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATE
     1000, 1001, 1005, 1006, 1009, 1011, 1013,
 )  # fmt: skip
 """Close codes, RFC 6455 section 7.4.1."""
+
+EVENTS_A_PASS = 64
+"""Frames of one read after which the other tasks have their turn: a frame may have no payload."""
 
 INFLATE_STEP = KIB
 """Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
@@ -71,6 +74,8 @@ async def open_websocket(
 
     Raises `HTTPError` 400, 403, 405 or 426 if the handshake is not acceptable.
     """
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols are a sequence of strings")
     check_handshake(request, origins)
     key = request.headers["sec-websocket-key"].encode()
     fields = [
@@ -264,7 +269,7 @@ class WebSocket:
         """Close, unless it is closed: send Close with this code and reason (at most 123 bytes of
         UTF-8), and wait `Limits.close_seconds` for the client's. Messages not yet received are
         dropped. Raises `ValueError` for a code that may not be sent (RFC 6455 section 7.4)."""
-        if not (1000 <= code < 5000) or code in (1004, NO_STATUS, ABNORMAL, 1015):
+        if not (1000 <= code < 1015 or 3000 <= code < 5000) or code in (1004, NO_STATUS, ABNORMAL):
             raise ValueError(f"close code {code} may not be sent")
         self._inbox.close()
         if self._wsproto.state is ConnectionState.OPEN:
@@ -292,9 +297,13 @@ class WebSocket:
             self.close_code, self.close_reason = ABNORMAL, "no pong"
             self._exchange.cancel("client vanished")
         else:
-            with suppress(WebSocketClosed, BrokenStream):
+            try:
                 await self._send(Ping())
                 self._awaiting_pong = True
+            except BrokenStream:
+                self._exchange.cancel(TORN)
+            except WebSocketClosed:
+                pass
 
     def _is_reading(self) -> bool:
         """Whether a pong would be seen: not while the handler lets messages pile up."""
@@ -312,6 +321,8 @@ class WebSocket:
                 step = INFLATE_STEP if self._deflating else len(data)
                 for start in range(0, len(data), step or 1):
                     await self._take(data[start : start + step])
+                    if self._deflating:
+                        await trio.lowlevel.checkpoint()
                 if not data:
                     await self._take(None)
         self._to_inbox.close()
@@ -322,7 +333,9 @@ class WebSocket:
         if self.close_code is not None:
             return
         self._wsproto.receive_data(data)
-        for event in self._wsproto.events():
+        for n, event in enumerate(self._wsproto.events(), 1):
+            if n % EVENTS_A_PASS == 0:
+                await trio.lowlevel.checkpoint()
             if isinstance(event, TextMessage | BytesMessage):
                 await self._assemble(event)
             elif isinstance(event, Ping):

@@ -59,6 +59,7 @@ def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
         (["nonsense"], "package.module:handler"),
         (["no_such_module:app"], "no module 'no_such_module'"),
         (["json:app"], "json has no handler 'app'"),
+        ([".json:app"], "package.module:handler"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )
@@ -92,6 +93,25 @@ async def test_what_cannot_start_is_one_line_and_status_1(tmp_path: Path) -> Non
     status, [line] = failing("--unix", str(tmp_path / "no" / "socket"))
     assert status == 1
     assert line == f"rawstream: {tmp_path}/no/socket: No such file or directory"
+
+
+def test_a_module_that_fails_shows_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("int('x')\n")
+    done = subprocess.run(
+        [*COMMAND, "broken:app"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("ValueError: invalid literal")
+
+
+def test_an_announcement_nobody_can_read_is_one_line_and_status_1() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "--port", "0"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].endswith(": No space left on device")
+    assert "Traceback" not in done.stderr
 
 
 def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:

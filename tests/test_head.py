@@ -41,6 +41,8 @@ REFUSED = {
     "relative target": (400, b"GET index.html HTTP/1.1\r\n" + HOST),
     "asterisk for GET": (400, b"GET * HTTP/1.1\r\n" + HOST),
     "ftp target": (400, b"GET ftp://localhost/ HTTP/1.1\r\n" + HOST),
+    "fragment": (400, b"GET /a#b HTTP/1.1\r\n" + HOST),
+    "absolute-form with fragment": (400, b"GET http://localhost#/x HTTP/1.1\r\n" + HOST),
     "absolute-form with userinfo": (400, b"GET http://a:b@localhost/ HTTP/1.1\r\n" + HOST),
     "absolute-form without host": (400, b"GET http:///a HTTP/1.1\r\n" + HOST),
     "connect": (501, b"CONNECT localhost:443 HTTP/1.1\r\n" + HOST),

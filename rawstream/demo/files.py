@@ -35,7 +35,7 @@ async def download(request: Request) -> None:
     etag = f'"{whole}"'
     headers = [("Accept-Ranges", "bytes"), ("ETag", etag)]
     part = None
-    if request.headers.get("if-range", etag) == etag:
+    if request.headers.get("if-range", etag) == etag and not request.head_only:
         part = requested_range(request.headers.get("range", ""), whole)
     start, stop = part or (0, whole)
     if part:
