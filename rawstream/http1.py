@@ -44,8 +44,8 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "_began", "_client", "_exchange", "_h11", "_handler", "_handling",
-        "_handling_since", "_last", "_phase", "_received", "_request", "_scheme", "_sent_before",
-        "_service", "_transport", "beating", "interval", "last_sent",
+        "_last", "_phase", "_received", "_request", "_scheme", "_sent_before", "_service",
+        "_transport", "beating", "interval", "last_sent",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +66,6 @@ class Connection:
         # The exchange under way:
         self._request: Request | None = None
         self._handling = False  # the handler is running
-        self._handling_since = 0.0
         self._began: float | None = None  # when its first byte came; None between exchanges
         self._sent_before = 0  # bytes sent on this connection before it
         self._exchange = self._next_exchange()
@@ -123,7 +122,6 @@ class Connection:
             if request is None:
                 return False
             self._handling = True
-            self._handling_since = trio.current_time()
             self._phase.unbound(exchange.limits.leave_seconds)
             await self._handler(request)
         except Exception as raised:
@@ -268,7 +266,8 @@ class Connection:
         self._phase.client_left = True
         if not self._handling:
             return
-        if not self._exchange.status and trio.current_time() < self._handling_since + TOGETHER:
+        began = self._began or 0
+        if not self._exchange.status and trio.current_time() < began + TOGETHER:
             self._phase.cancel("client left", self._service.limits.leave_seconds)
         else:
             self._lost("client left")

@@ -132,7 +132,11 @@ class Headers(Pairs):
     __slots__ = ()
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._pairs = [(_name(name.lower()), value.decode("latin-1")) for name, value in pairs]
+        known = _USUAL_NAMES.get
+        self._pairs = [
+            (known(name.lower()) or name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in pairs
+        ]
 
     def get_all(self, name: str) -> list[str]:
         return super().get_all(name.lower())
@@ -155,12 +159,8 @@ _USUAL_NAMES = {
         sec-websocket-protocol sec-websocket-version transfer-encoding x-forwarded-for
     """.split()
 }
-
-
-def _name(lowered: bytes) -> str:
-    """A field name; all connections share the usual ones. (No `intern`: on Python 3.12 what is
-    interned stays for ever, and clients choose their names.)"""
-    return _USUAL_NAMES.get(lowered) or lowered.decode("latin-1")
+"""The names that all connections share. (Not by `intern`: on Python 3.12 what is interned stays for
+ever, and clients choose their names.)"""
 
 
 class Request:
