@@ -26,6 +26,7 @@ from typing import Protocol
 import trio
 
 from .limits import KIB, MIB
+from .request import WriteNow
 
 HISTORY_ENTRIES = 1000
 HISTORY_BYTES = MIB
@@ -61,8 +62,9 @@ class Sink(Protocol):
     def frame(self, data: bytes) -> bytes:
         """The bytes that `data` is on the wire."""
 
-    def write_now(self, framed: bytes) -> int:
-        """Take framed bytes without waiting, as `Exchange.write_now` does."""
+    @property
+    def write_now(self) -> WriteNow:
+        """Takes framed bytes without waiting, as `Exchange.write_now` does."""
 
 
 class Entry:
@@ -81,10 +83,11 @@ class Entry:
 class Reader:
     """A reader's place in a channel."""
 
-    __slots__ = ("__weakref__", "format", "last_sent", "position", "sink", "woken")
+    __slots__ = ("__weakref__", "format", "last_sent", "position", "sink", "woken", "write_now")
 
     def __init__(self, sink: Sink, format: Format, position: int) -> None:
         self.sink = sink
+        self.write_now = sink.write_now
         self.format = format
         self.position = position  # of the last entry it has been sent
         self.last_sent = 0.0
@@ -219,36 +222,45 @@ class Channel:
     def _flush(self) -> Iterator[None]:
         """Write to all that are caught up, until there is nothing new for anybody; yields when
         others should have their turn."""
-        written = 0
+        count = 0  # since the others had their turn
         behind = True
         while behind:
-            end, behind = self.end, False
+            behind = False
             for (format, _), group in list(self._caught_up.items()):
                 framed: dict[int, tuple[bytes, int]] = {}
+                size = position = last_place = -1
+                data = b""
+                others_ran = False
+                now, start, end = trio.current_time(), self.start, self.end
                 for reader in list(group):
-                    if reader.position == self.end or reader not in group:
-                        continue  # it has come, or left, in the meantime
-                    if reader.position < self.start:
-                        self._wake(reader, group)
-                        continue
-                    if reader.position not in framed:
-                        data, position = self.batch_after(reader.position, format)
-                        framed[reader.position] = reader.sink.frame(data), position
-                    self._write(reader, group, *framed[reader.position])
-                    written += 1
-                    if written % READERS_A_PASS == 0:
+                    if count == READERS_A_PASS:
+                        count = 0
                         yield
-                    behind = behind or reader.position != end
-            behind = behind or self.end != end
-
-    def _write(self, reader: Reader, group: dict[Reader, None], data: bytes, position: int) -> None:
-        """Write to a reader; wake it if that did not work, or not for all of it."""
-        written = reader.sink.write_now(data)
-        if written:
-            reader.position = position
-            reader.last_sent = trio.current_time()
-        if written < len(data):
-            self._wake(reader, group)
+                        now, start, end = trio.current_time(), self.start, self.end
+                        others_ran = True
+                    place = reader.position
+                    if place == end or (others_ran and reader not in group):
+                        continue  # it has come, or left, in the meantime
+                    if place != last_place:  # nearly always they are all at the same
+                        if place < start:
+                            self._wake(reader, group)
+                            continue
+                        if place not in framed:
+                            data, position = self.batch_after(place, format)
+                            framed[place] = reader.sink.frame(data), position
+                        last_place = place
+                        data, position = framed[place]
+                        size = len(data)
+                    written = reader.write_now(data)
+                    if written:
+                        reader.position = position
+                        reader.last_sent = now
+                    if written < size:
+                        self._wake(reader, group)
+                    elif position != end:
+                        behind = True
+                    count += 1
+                behind = behind or end != self.end
 
     def _wake(self, reader: Reader, group: dict[Reader, None]) -> None:
         del group[reader]

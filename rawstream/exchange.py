@@ -23,7 +23,7 @@ from .errors import ClientGone, HTTPError, reason_phrase
 from .head import BARE_LF, has_stray_line_ends, is_folded
 from .limits import Limits
 from .pacemaker import Pacemaker
-from .request import Fields
+from .request import Fields, WriteNow
 from .transport import Transport
 
 _END = h11.EndOfMessage()
@@ -290,14 +290,13 @@ class Http1Exchange:
     def frame(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
-    def write_now(self, framed: bytes) -> int:
-        if (
-            self.has_ended
-            or self.is_over
-            or not (self.chunked or self.upgraded or self._until_close)
-        ):
-            return 0  # a length h11 has to count down; or the end is out
-        return self.transport.write_now(framed)
+    @property
+    def write_now(self) -> WriteNow:
+        counted = not (self.chunked or self.upgraded or self._until_close)
+        return _refuse if counted or self.has_ended else self.transport.write_now
+
+    def hold_writes(self, held: bool) -> None:
+        self.transport.held = held
 
     async def end(self, trailers: Fields = ()) -> None:
         await self._check_ready()
@@ -348,6 +347,11 @@ class Http1Exchange:
         finally:
             if not sent:
                 self.transport.torn = True
+
+
+def _refuse(framed: bytes) -> int:
+    """Where h11 has to count the bytes down."""
+    return 0
 
 
 def encoded(fields: Fields) -> list[tuple[bytes, bytes]]:

@@ -23,6 +23,9 @@ from .pacemaker import Pacemaker
 Fields: TypeAlias = Sequence[tuple[str, str]]
 """Header fields to send: name and value; `("Set-Cookie", "a=1")`."""
 
+WriteNow: TypeAlias = Callable[[bytes], int]
+"""A write that does not wait; see `Exchange.write_now`."""
+
 Handler: TypeAlias = Callable[["Request"], Awaitable[None]]
 """Answers one request. Raising `HTTPError` answers with that status, anything else with 500."""
 
@@ -59,11 +62,17 @@ class Exchange(Protocol):
     def frame_key(self) -> str:
         """What `frame` depends on."""
 
-    def write_now(self, framed: bytes) -> int:
-        """Take what `frame` has made, or bytes of an upgraded protocol, without waiting: the
+    @property
+    def write_now(self) -> WriteNow:
+        """Takes what `frame` has made, or bytes of an upgraded protocol, without waiting: the
         count of bytes that are out. 0: none were taken, for whatever reason; send them in the
         task of the handler, which can wait. Less than all: the rest is taken as well, and goes
-        out with the next `send`, be it of nothing, which somebody has to call."""
+        out with the next `send`, be it of nothing, which somebody has to call. To be used while
+        the handler, within its stream, waits, and no longer."""
+
+    def hold_writes(self, held: bool) -> None:
+        """Whether `write_now` refuses for now, because something is under way that it must not
+        come into the middle of, or behind."""
 
     async def end(self, trailers: Fields = ()) -> None:
         """Send the end of the body, with trailer fields where the framing has a place for them."""

@@ -51,8 +51,8 @@ class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
-        "_limits", "_socket", "_tail", "_turn", "_unyielded", "bytes_sent", "drained", "lost",
-        "stream", "torn",
+        "_fd", "_limits", "_socket", "_tail", "_turn", "_unyielded", "bytes_sent", "drained",
+        "held", "lost", "stream", "torn",
     )  # fmt: skip
 
     lost: Callable[[str], None] | None
@@ -64,12 +64,16 @@ class Transport:
         self.stream = stream
         self.bytes_sent = 0
         self.torn = False
+        self.held = False  # `write_now` refuses
         self.lost = self.drained = None
         self._limits = limits
         self._turn: trio.Lock | None = None  # made when a send first has to wait
         self._tail: memoryview | None = None  # what `write_now` took and the socket did not
         self._unyielded = 0
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        # Where reads and writes may go directly; -1 where they may not, and from the moment of
+        # closing on, when the descriptor may belong to another connection.
+        self._fd = self._socket.fileno() if self._socket is not None and DIRECT else -1
 
     @property
     def sending(self) -> bool:
@@ -79,14 +83,14 @@ class Transport:
     async def receive(self) -> bytes:
         """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
         try:
-            if self._socket is None or not DIRECT:
+            if self._fd < 0 or self._socket is None:
                 return bytes(await self.stream.receive_some(READ_SIZE))
             # First the others: by the time they have had their turn a busy client's next bytes
             # are often here, and waiting for them costs more than one read in vain.
             await trio.lowlevel.checkpoint()
             while True:
                 try:
-                    return os.read(self._socket.fileno(), READ_SIZE)
+                    return os.read(self._fd, READ_SIZE)
                 except BlockingIOError:
                     await trio.lowlevel.wait_readable(self._socket)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -121,12 +125,21 @@ class Transport:
     def write_now(self, data: bytes) -> int:
         """Take `data` without waiting, if that can be done; the count of bytes that are with the
         kernel, 0 if none were taken. If it is less than all, the rest is taken too, by reference,
-        but somebody has to `send`, even nothing, for it to go out. Never raises."""
+        but somebody has to `send`, even nothing, for it to go out. Never raises.
+
+        Called for every message and reader of a channel: flat, and one system call.
+        """
+        turn = self._turn
+        if self._fd < 0 or self._tail is not None or self.torn or self.held:
+            return 0
+        if turn is not None and turn.locked():
+            return 0
         try:
-            written = self._write((data,))
-        except (ClientGone, BrokenStream):
-            return 0  # whoever sends next is told
-        if 0 < written < len(data):
+            written = os.write(self._fd, data)
+        except OSError:
+            return 0  # full; or gone, and whoever sends next is told
+        self.bytes_sent += written
+        if written < len(data):
             self._tail = memoryview(data)[written:]
         return written
 
@@ -136,13 +149,12 @@ class Transport:
         The one direct write. Refuses, with 0, wherever bytes would be mixed or skip a layer.
         Raises as `send` does.
         """
-        if self._socket is None or not DIRECT or self.sending:
+        if self._fd < 0 or self.sending:
             return 0
         if self.torn:
             raise BrokenStream
         try:
-            # -1 once closed, so the write fails instead of reaching another connection.
-            written = os.writev(self._socket.fileno(), parts)
+            written = os.writev(self._fd, parts)
         except BlockingIOError:
             return 0
         except OSError:
@@ -192,18 +204,19 @@ class Transport:
     def is_settled(self) -> bool:
         """Whether a close now loses nothing: the peer has acknowledged all that was sent, and
         nothing lies unread that would make the kernel answer a close with a reset."""
-        if self._socket is None or not UNSENT:
+        if self._fd < 0 or not UNSENT:
             return True
-        fd = self._socket.fileno()
         try:
-            counts = [fcntl.ioctl(fd, request, bytes(4)) for request in (UNSENT, termios.FIONREAD)]
+            unsent = fcntl.ioctl(self._fd, UNSENT, bytes(4))
+            unread = fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))
         except OSError:
             return True
-        return not any(map(any, counts))
+        return not any(unsent + unread)
 
     async def close(self) -> None:
         """Close after all that was sent; over TLS with its close_notify, within `linger_seconds`.
         Cancelled, it has closed all the same."""
+        self._fd = -1
         if self.torn or self.sending:
             await trio.aclose_forcefully(self.stream)
         else:
@@ -213,6 +226,7 @@ class Transport:
     async def abort(self) -> None:
         """Close so that the peer cannot take what it has for all there was: with a reset, over
         TLS without close_notify."""
+        self._fd = -1
         if self._socket is not None:
             linger = struct.pack("ii", 1, 0)
             self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
@@ -222,6 +236,7 @@ class Transport:
         """Close so that the peer can still read what was sent, though it may be sending itself
         (RFC 9112 section 9.6): first our half, then, when the peer has closed or enough of what
         it sends has been thrown away, the whole."""
+        self._fd = -1
         stream = self.stream
         try:
             if isinstance(stream, trio.SSLStream):

@@ -35,7 +35,7 @@ from wsproto.utilities import generate_accept_token
 from .errors import TORN, BrokenStream, ClientGone, WebSocketClosed
 from .handshake import accept_deflate, check_handshake
 from .limits import KIB
-from .request import Request
+from .request import Request, WriteNow
 
 NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = (
     1000, 1001, 1005, 1006, 1009, 1011, 1013,
@@ -148,6 +148,7 @@ class WebSocket:
         self._wsproto = Connection(ConnectionType.SERVER, [deflate] if deflate else [])
         self._deflating = deflate is not None
         self.shared_frames = not self._deflating
+        self._exchange.hold_writes(self._deflating)
         self._torn = False  # wsproto and the wire no longer agree about what was sent
         self._sending_message = trio.Lock()  # fragments of two messages must not mix
         self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes](
@@ -189,10 +190,12 @@ class WebSocket:
         async with self._sending_message:
             stream = MessageStream(self._send)
             finished = False
+            self._exchange.hold_writes(True)  # a message may not come between fragments
             try:
                 yield stream
                 await stream._end()
                 finished = True
+                self._exchange.hold_writes(self._deflating)
             finally:
                 self._torn = self._torn or not finished
 
@@ -210,16 +213,10 @@ class WebSocket:
         """Frames are frames."""
         return data
 
-    def write_now(self, framed: bytes) -> int:
-        """Take frames without waiting, as `Exchange.write_now` does."""
-        if (
-            not self.shared_frames
-            or self._torn
-            or self._sending_message.locked()
-            or self._wsproto.state is not ConnectionState.OPEN
-        ):
-            return 0
-        return self._exchange.write_now(framed)
+    @property
+    def write_now(self) -> WriteNow:
+        """Takes frames without waiting, as `Exchange.write_now` does."""
+        return self._exchange.write_now
 
     async def _send(self, event: Event | bytes) -> None:
         """Have wsproto make a frame, unless it is one, and send it."""
@@ -229,6 +226,8 @@ class WebSocket:
         if self._torn and not isinstance(event, CloseConnection):
             raise BrokenStream
         await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(event, CloseConnection):
+            self._exchange.hold_writes(True)  # for good: nothing follows a Close
         frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
         sent = False
         try:

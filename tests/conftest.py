@@ -44,7 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def _shortcuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.config.getoption("--without-shortcuts"):
-        monkeypatch.setattr(Transport, "write_now", lambda self, parts: 0)
+        monkeypatch.setattr(Transport, "_write", lambda self, parts: 0)
+        monkeypatch.setattr(Transport, "write_now", lambda self, data: 0)
 
 
 @pytest.fixture
