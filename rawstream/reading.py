@@ -200,14 +200,16 @@ async def read_by_websocket(
     start = _Start(request, channel)
     async with open_websocket(request, origins=origins, compression=compression) as ws:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_ignore_messages, ws, nursery.cancel_scope)
-            with suppress(WebSocketClosed, BrokenStream):
+            with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
+                nursery.start_soon(_ignore_messages, ws, reading)
                 if ws.shared_frames:
                     reader, send = Reader(ws, FRAMES, start.position), ws.send_frames
                 else:
                     reader, send = Reader(ws, LINES, start.position), partial(_send_lines, ws)
                 await _follow(channel, reader, send, start.lost, lag)
-                await ws.close(TRY_AGAIN_LATER, "too slow")
+            if not reading.cancelled_caught:
+                with suppress(WebSocketClosed, BrokenStream):
+                    await ws.close(TRY_AGAIN_LATER, "too slow")
             nursery.cancel_scope.cancel()
 
 

@@ -70,7 +70,9 @@ class Body:
         self._endless = endless
 
     async def __aenter__(self: Self) -> Self:
-        await self._exchange.start(*self._head)
+        head = self._head
+        del self._head  # streams are many, and last
+        await self._exchange.start(*head)
         if self._endless:
             self._exchange.endless(self._farewell)
         return self

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from test_websocket import PING, close, frame, handshake
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
+from rawstream.channel import BATCH_BYTES, Entry
 from rawstream.departure import PeekingDepartures
 from rawstream.exchange import Service
 from rawstream.http1 import Connection
+from rawstream.negotiation import preferred
 from rawstream.pacemaker import Pacemaker
 from rawstream.reading import EVENTS, FRAMES, LINES, TEXT
 from rawstream.transport import Transport
@@ -483,3 +486,124 @@ def assert_whole_frames(data: bytes) -> None:
         else:
             assert first in (0x89, 0x88)
         data = data[start + size :]
+
+
+# -- The choice -----------------------------------------------------------------------------------
+
+OFFERS = ("text/plain", "application/x-ndjson", "text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("*/*", "text/plain"),
+        ("text/event-stream", "text/event-stream"),
+        ("Text/Event-Stream;q=0.5", "text/event-stream"),
+        ("text/plain;q=0.5, application/x-ndjson", "application/x-ndjson"),
+        ("text/*, application/x-ndjson;q=0.9", "text/plain"),
+        ("text/event-stream, */*", "text/event-stream"),
+        ("*/*;q=0.1, text/plain;q=0", "application/x-ndjson"),
+        ("application/*", "application/x-ndjson"),
+        ("text/html", None),
+        ("text/plain;q=0", None),
+        ("text/plain;q=much", None),
+        ("text/plain;q=1.001", None),
+        ("", None),
+    ],
+)
+def test_accept_and_its_q_values(accept: str, chosen: str | None) -> None:
+    assert preferred(accept, OFFERS) == chosen
+
+
+async def test_what_cannot_be_served(connect: Connect) -> None:
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel_of())
+
+    for head, status, field in [
+        (get(None, b"Accept: text/html\r\n"), b"406", b"\r\nVary: Accept\r\n"),
+        (b"DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405", b"\r\nAllow: GET, HEAD\r\n"),
+        (get(None, handshake(b"Origin: http://a").partition(b"\r\n")[2][:-2]), b"403", b"\r\n"),
+    ]:
+        peer = connect(handler)
+        await peer.send(head)
+        answer = await peer.has(b"\r\n\r\n")
+        assert answer[9:12] == status
+        assert field in answer
+
+
+async def test_upgrade_goes_before_wait_and_wait_before_accept(connect: Connect) -> None:
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel_of("a"))
+
+    upgrade = handshake(b"Accept: text/event-stream").partition(b"\r\n")[2][:-2]
+    peer = connect(handler)
+    await peer.send(get(None, upgrade, extra="wait=1"))
+    assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    peer = connect(handler)
+    await peer.send(get("x", b"Accept: text/event-stream\r\n", extra="wait=1"))
+    assert b"\r\nContent-Type: application/json\r\n" in await peer.has(b"\r\n\r\n")
+
+
+# -- Slow readers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", ["events", "lines", "websocket"])
+async def test_a_reader_too_slow_is_closed_if_asked(stream: str) -> None:
+    channel = channel_of(entries=2)
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel, lag="close")
+
+    async with connected(handler) as (peer, _):
+        await peer.send(get(None, STREAMS[stream][0]))
+        _, _, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+        for _ in range(200):
+            channel.publish("x" * 1000)
+            await trio.lowlevel.checkpoint()
+        if stream == "websocket":
+            await peer.has(b"\x88\x0a\x03\xf5too slow")
+        else:
+            received += await peer.to_end_of_chunks()
+            assert received.endswith(b"\r\n0\r\n\r\n")
+
+
+async def test_memory_is_that_of_the_log_whoever_reads() -> None:
+    """Readers that never read hold a position, and by reference one write at the most."""
+    channel = Channel(entries=100)
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(20):
+            peer, _ = await stack.enter_async_context(connected(handler))
+            await peer.send(get(None, STREAMS["events"][0]))
+            await peer.has(b"\r\n\r\n")
+        for n in range(2000):
+            channel.publish(f"{n:06}" * 200)
+            await trio.lowlevel.checkpoint()
+        gc.collect()
+        alive = {id(o) for o in gc.get_objects() if type(o) is Entry}
+        assert len(alive) <= 100
+        assert sum(len(batch) for batch, _ in channel._batches.values()) < 2 * BATCH_BYTES
+
+
+async def test_a_channel_outlives_readers_that_leave(serving: Serving) -> None:
+    channel = channel_of(entries=10)
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    server = await serving(handler)
+    for number in range(40):
+        peer = await server.connect()
+        await peer.send(get(None, list(STREAMS.values())[number % 4][0]))
+        await peer.has(b"\r\n\r\n")
+        channel.publish("a")
+        await trio.aclose_forcefully(peer.stream)
+        channel.publish("b")
+    server.peers.clear()
+    with trio.fail_after(5):
+        while channel._caught_up:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert channel._flushing is None

@@ -33,7 +33,8 @@ async def test_console_lines_print_what_stands_there(tmp_path: Path) -> None:
 
 
 async def test_the_handler_of_the_readme(tmp_path: Path, curl: Curl) -> None:
-    handler, embedded = fenced(README, "python")
+    handler, embedded, channel = fenced(README, "python")
+    compile(handler + channel, "", "exec")
     compile(
         "from functools import partial\nasync def main():\n"
         + re.sub("^", "    ", embedded, flags=re.M),
