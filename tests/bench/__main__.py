@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from servers import HELLO, PIECE, SERVERS
+from servers import HELLO, MESSAGE, PIECE
 
 SERVER_CORE, LOAD_CORE = 0, 1
+PEERS = ("uvicorn, h11", "uvicorn, httptools + uvloop", "hypercorn on Trio", "aiohttp")
 MASK = b"\x01\x02\x03\x04"
 PAYLOAD = bytes(100)
 MASKED_FRAME = b"\x82\xe4" + MASK + bytes(byte ^ MASK[n % 4] for n, byte in enumerate(PAYLOAD))
@@ -144,7 +145,7 @@ def title(text: str, *columns: str) -> None:
 
 def plain_get(rounds: int) -> None:
     """32 connections, kept alive, one request in flight on each."""
-    names = [n for n in SERVERS if n != "bare Trio task"]
+    names = ["bare Trio + h11 loop", "rawstream", "rawstream, access log on", *PEERS]
 
     def opened(server: Server) -> Callable[[], float]:
         sockets = [server.connect() for _ in range(32)]
@@ -162,7 +163,7 @@ def plain_get(rounds: int) -> None:
 
 def stream(rounds: int) -> None:
     """One client reads 64 KiB pieces as fast as they come."""
-    names = [n for n in SERVERS if n not in ("bare Trio task", "rawstream, access log on")]
+    names = ["bare Trio + h11 loop", "rawstream", *PEERS]
     pieces = 4000
     buffer = bytearray(1 << 18)
 
@@ -190,7 +191,7 @@ def stream(rounds: int) -> None:
 
 def echo(rounds: int) -> None:
     """64 WebSockets, one message of 100 bytes in flight on each."""
-    names = [n for n in SERVERS if not n.startswith("bare") and n != "rawstream, access log on"]
+    names = ["rawstream", *PEERS]
 
     def opened(server: Server) -> Callable[[], float]:
         sockets = [server.connect() for _ in range(64)]
@@ -213,7 +214,7 @@ def echo(rounds: int) -> None:
 def idle_memory(clients: int) -> None:
     """Clients that have read one event and wait for the next."""
     title(f"{clients:,} idle event streams", "KiB resident a client")
-    names = [n for n in SERVERS if n not in ("bare Trio + h11 loop", "rawstream, access log on")]
+    names = ["bare Trio task", "rawstream", *PEERS]
     for name in names:
         with servers(name) as [server]:
             sockets = []
@@ -234,9 +235,67 @@ def idle_memory(clients: int) -> None:
         print(f"| {name} | {used / 1024:.1f} |", flush=True)
 
 
+def fan_out(path: str, readers: int, rounds: int, *, count: int, rate: int, burst: int) -> None:
+    """Messages of 100 bytes to all readers, so many a second, in bursts."""
+    names = ["bare loop of send", "rawstream", *PEERS]
+    names.remove("hypercorn on Trio")  # its queues are asyncio's here
+    if path == "/fan-ws":
+        names.append("websockets broadcast, uvloop")
+    upgrade = UPGRADE.replace("/ws", "/fan-ws")
+    events = GET.replace("Accept: */*", "Accept: text/event-stream")
+
+    def opened(server: Server) -> Callable[[], float]:
+        selector = selectors.DefaultSelector()
+        bare = server.name == names[0]
+        head = (events if path == "/fan-events" or bare else upgrade).format(
+            path=path, port=server.port
+        )
+        for _ in range(readers):
+            sock = server.connect()
+            sock.sendall(head.encode())
+            if not sock.recv(65536):
+                raise SystemExit(f"{server.name} closed")
+            selector.register(sock, selectors.EVENT_READ)
+
+        def burst_of() -> float:
+            wanted, got = readers * count * len(MESSAGE), 0
+            query = f"/publish?count={count}&rate={rate}&burst={burst}"
+            with server.connect() as sock:
+                sock.sendall(server.request(query))
+                sock.recv(65536)
+            while got < wanted:
+                ready = selector.select(10)
+                if not ready:
+                    raise SystemExit(f"{server.name} lost messages")
+                for key, _ in ready:
+                    assert isinstance(key.fileobj, socket.socket)
+                    got += key.fileobj.recv(1 << 18).count(b"x")
+            return got / len(MESSAGE)
+
+        return burst_of
+
+    with servers(*names) as group:
+        samples = take_turns(group, rounds, opened)
+    kind = "events" if path == "/fan-events" else "WebSockets"
+    pace = f"in bursts of {burst}" if burst > 1 else f"{rate} a second"
+    title(f"Fan-out to {readers:,} {kind}, {pace}", "CPU µs a delivery", "ratio")
+    floor = samples[names[0]].cpu / samples[names[0]].count
+    for name, sample in samples.items():
+        cpu = sample.cpu / sample.count
+        print(f"| {name} | {cpu * 1e6:.2f} | {cpu / floor:.2f} |", flush=True)
+
+
+def all_fan_outs(rounds: int) -> None:
+    for path in ("/fan-events", "/fan-ws"):
+        fan_out(path, 500, rounds, count=100, rate=50, burst=1)
+        fan_out(path, 500, rounds, count=1000, rate=1000, burst=100)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
-    parser.add_argument("workload", nargs="*", help="get, stream, echo, memory; all by default")
+    parser.add_argument(
+        "workload", nargs="*", help="get, stream, echo, fan-out, memory; all by default"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="more are steadier (default: 5)")
     parser.add_argument("--clients", type=int, default=5000, help="of the memory workload")
     options = parser.parse_args()
@@ -247,6 +306,7 @@ def main() -> None:
         "get": lambda: plain_get(options.rounds),
         "stream": lambda: stream(options.rounds),
         "echo": lambda: echo(options.rounds),
+        "fan-out": lambda: all_fan_outs(options.rounds),
         "memory": lambda: idle_memory(options.clients),
     }
     for name in options.workload or workloads:

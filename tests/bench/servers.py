@@ -1,14 +1,17 @@
 """The servers that the benchmark compares, one a process: `python servers.py NAME PORT`.
 
 All answer alike: `/` with "hello", `/stream?count=N` with N pieces of 64 KiB, `/events` with one
-event and silence, and a WebSocket echo on `/ws`.
+event and silence, and a WebSocket echo on `/ws`. Those that fan out have their readers on
+`/fan-events` and `/fan-ws`, and send each of them `count` messages of 100 bytes when asked for
+`/publish?count=N&rate=N&burst=N`: so many a second, in bursts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
@@ -17,6 +20,7 @@ from urllib.parse import parse_qs
 
 PIECE = b"x" * 65536
 HELLO = b"hello\n"
+MESSAGE = "x" * 100
 
 
 # -- Floors: what Trio and h11 cost with no server around them ------------------------------------
@@ -80,6 +84,54 @@ def socket_only(port: int) -> None:
     trio.run(partial(trio.serve_tcp, serve, port, host="127.0.0.1", backlog=65535))
 
 
+def bare_fan_out(port: int) -> None:
+    """A loop of `send` over the sockets: what a message to each of them costs at the least."""
+    import socket
+
+    import trio
+
+    sockets: list[socket.socket] = []
+    # The bytes of an event in a chunk; the kernel does not mind which ones they are.
+    data = b"6e\r\ndata: %b\n\n\r\n" % MESSAGE.encode()
+
+    async def publish(count: int, rate: float, burst: int) -> None:
+        for _ in range(count // burst):
+            for _ in range(burst):
+                for sock in sockets:
+                    sock.send(data)
+            await trio.sleep(burst / rate)
+
+    async def serve(nursery: trio.Nursery, stream: trio.SocketStream) -> None:
+        head = await stream.receive_some(65536)
+        if not head:
+            return
+        target = head.split(b" ")[1].decode()
+        if target.startswith("/publish"):
+            nursery.start_soon(publish, *publishing(parse_qs(target.partition("?")[2])))
+            await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
+            sock.setblocking(False)
+            sockets.append(sock)
+            with suppress(trio.BrokenResourceError):
+                await stream.receive_some(1)
+            sockets.remove(sock)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            serving = partial(serve, nursery)
+            await trio.serve_tcp(serving, port, host="127.0.0.1", backlog=65535)
+
+    trio.run(main)
+
+
+def publishing(query: Mapping[str, Any]) -> tuple[int, float, int]:
+    """Count, rate and burst of a query."""
+    count, rate, burst = (float(query[name][0]) for name in ("count", "rate", "burst"))
+    return int(count), rate, int(burst)
+
+
 # -- Ours -----------------------------------------------------------------------------------------
 
 
@@ -90,8 +142,22 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
 
     import rawstream
 
+    channel = rawstream.Channel()
+    publisher: trio.Nursery
+
+    async def publish(count: int, rate: float, burst: int) -> None:
+        for _ in range(count // burst):
+            for _ in range(burst):
+                channel.publish(MESSAGE)
+            await trio.sleep(burst / rate)
+
     async def app(request: rawstream.Request) -> None:
         match request.path:
+            case "/fan-events" | "/fan-ws":
+                await rawstream.serve_channel(request, channel)
+            case "/publish":
+                publisher.start_soon(publish, *publishing(parse_qs(request.query_string)))
+                await request.respond(204)
             case "/":
                 await request.respond(200, HELLO, content_type="text/plain")
             case "/stream":
@@ -107,12 +173,37 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
                     async for message in ws:
                         await ws.send(message)
 
-    if not access_log:
+    async def main() -> None:
+        nonlocal publisher
+        async with trio.open_nursery() as publisher:
+            await rawstream.serve(app, port=port, access_log=access_log)
+
+    if access_log:
+        logging.basicConfig(level=logging.INFO)
+    else:
         logging.disable()
-    rawstream.run(app, port=port, access_log=access_log)
+    trio.run(main)
 
 
 # -- ASGI -----------------------------------------------------------------------------------------
+
+
+queues: set[asyncio.Queue[str]] = set()
+tasks: set[asyncio.Task[None]] = set()
+
+
+async def publish_to_queues(count: int, rate: float, burst: int) -> None:
+    for _ in range(count // burst):
+        for _ in range(burst):
+            for queue in queues:
+                queue.put_nowait(MESSAGE)
+        await asyncio.sleep(burst / rate)
+
+
+def start_publishing(query: Mapping[str, Any]) -> None:
+    task = asyncio.create_task(publish_to_queues(*publishing(query)))
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def asgi(
@@ -131,6 +222,10 @@ async def asgi(
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
+        if scope["path"] == "/fan-ws":
+            queues.add(queue := asyncio.Queue())
+            while True:
+                await send({"type": "websocket.send", "text": await queue.get()})
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "bytes": message["bytes"]})
         return
@@ -142,6 +237,16 @@ async def asgi(
         for _ in range(int(parse_qs(scope["query_string"])[b"count"][0])):
             await send({"type": "http.response.body", "body": PIECE, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    elif scope["path"] == "/publish":
+        start_publishing(parse_qs(scope["query_string"].decode()))
+        await start(b"text/plain", (b"content-length", b"0"))
+        await send({"type": "http.response.body", "body": b""})
+    elif scope["path"] == "/fan-events":
+        await start(b"text/event-stream")
+        queues.add(queue := asyncio.Queue())
+        while True:
+            event = b"data: %b\n\n" % (await queue.get()).encode()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
     else:
         await start(b"text/event-stream")
         await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
@@ -206,7 +311,29 @@ def aiohttp_server(port: int) -> None:
             await ws.send_bytes(message.data)
         return ws
 
+    async def publish(request: web.Request) -> web.Response:
+        start_publishing(parse_qs(request.query_string))
+        return web.Response(status=204)
+
+    async def fan_events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        queues.add(queue := asyncio.Queue())
+        while True:
+            await response.write(b"data: %b\n\n" % (await queue.get()).encode())
+
+    async def fan_ws(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(compress=False)
+        await ws.prepare(request)
+        queues.add(queue := asyncio.Queue())
+        while True:
+            await ws.send_str(await queue.get())
+
     app = web.Application()
+    app.router.add_get("/publish", publish)
+    app.router.add_get("/fan-events", fan_events)
+    app.router.add_get("/fan-ws", fan_ws)
     app.router.add_get("/", hello)
     app.router.add_get("/stream", stream)
     app.router.add_get("/events", events)
@@ -214,7 +341,48 @@ def aiohttp_server(port: int) -> None:
     web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=65535)
 
 
+def websockets_broadcast(port: int) -> None:
+    """websockets' own fan-out, which drops messages for who is slow, on uvloop."""
+    import uvloop
+    from websockets.asyncio.server import ServerConnection, broadcast, serve
+    from websockets.http11 import Request, Response
+
+    readers: set[ServerConnection] = set()
+
+    async def publish(count: int, rate: float, burst: int) -> None:
+        for _ in range(count // burst):
+            for _ in range(burst):
+                broadcast(readers, MESSAGE)
+            await asyncio.sleep(burst / rate)
+
+    async def handler(connection: ServerConnection) -> None:
+        readers.add(connection)
+        try:
+            await connection.wait_closed()
+        finally:
+            readers.discard(connection)
+
+    def answer(connection: ServerConnection, request: Request) -> Response | None:
+        if not request.path.startswith("/publish"):
+            return None
+        task = asyncio.create_task(publish(*publishing(parse_qs(request.path.partition("?")[2]))))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return connection.respond(200, "")
+
+    async def main() -> None:
+        serving = serve(
+            handler, "127.0.0.1", port, process_request=answer, compression=None, ping_interval=None
+        )
+        async with serving as server:
+            await server.serve_forever()
+
+    uvloop.run(main())
+
+
 SERVERS: dict[str, Callable[[int], None]] = {
+    "bare loop of send": bare_fan_out,
+    "websockets broadcast, uvloop": websockets_broadcast,
     "bare Trio + h11 loop": bare,
     "bare Trio task": socket_only,
     "rawstream": rawstream_server,
