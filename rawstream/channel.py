@@ -35,6 +35,9 @@ HISTORY_BYTES = MIB
 BATCH_BYTES = 64 * KIB
 """What a reader that is behind is sent at a time, and the most that is written directly."""
 
+BATCHES = 16
+"""Batches kept for the next reader at the same place."""
+
 READERS_A_PASS = 500
 """Direct writes after which the other tasks have their turn: about 3 milliseconds."""
 
@@ -189,6 +192,8 @@ class Channel:
                 parts.append(encoded)
                 size += len(encoded)
                 end = entry.position
+            if len(self._batches) == BATCHES:
+                self._batches.clear()  # readers that come back are at the same few places
             batch = self._batches[format, position] = b"".join(parts), end
         return batch
 

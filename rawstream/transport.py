@@ -37,7 +37,6 @@ SENDS_A_PASS = 64
 DIRECT = os.name == "posix"
 """Where a socket is a file descriptor that `os.read` and `os.writev` take."""
 
-
 UNSENT = 0
 """The ioctl that asks how many bytes the peer has not acknowledged."""
 if sys.platform == "linux":
