@@ -6,9 +6,9 @@ and a send that was cancelled half way marks the wire as torn, once and for all.
 
 A send first writes directly, without waiting: when the socket has room, which is nearly always,
 nothing else is needed. Measured on 64 KiB chunks that halves the CPU a byte costs against
-`send_all`, which passes through the scheduler each time. `_write` is that short-cut and the only
-one; where it takes nothing (TLS, other streams, a full socket) `send_all` does it all. `write_now`
-is the same short-cut for who cannot wait at all: what the socket did not take stays here as the
+`send_all`, which passes through the scheduler each time. `_write` is that short-cut; where it
+takes nothing (TLS, other streams, a full socket) `send_all` does it all. `write_now` is the second
+and last direct write, for who cannot wait at all: what the socket did not take stays here as the
 tail, and goes out before anything else does.
 """
 
@@ -145,7 +145,7 @@ class Transport:
     def _write(self, parts: Sequence[bytes]) -> int:
         """Write what the socket takes without waiting; the count of bytes, 0 if it takes none.
 
-        The one direct write. Refuses, with 0, wherever bytes would be mixed or skip a layer.
+        Refuses, with 0, wherever bytes would be mixed or skip a layer.
         Raises as `send` does.
         """
         if self._fd < 0 or self.sending:
