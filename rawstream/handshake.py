@@ -1,8 +1,9 @@
 """Who may open a WebSocket: the checks of its handshake, of its Origin, and of what it offers; and
 the compression that was agreed on.
 
-The checks are pure functions of the request. They refuse with the `HTTPError` that RFC 6455 section 4.2 asks for;
-wsproto checks neither the key nor the Origin, and takes invalid offers of permessage-deflate.
+The checks are pure functions of the request. They refuse with the `HTTPError` that RFC 6455
+section 4.2 asks for; wsproto checks neither the key nor the Origin, and takes invalid offers of
+permessage-deflate.
 """
 
 from __future__ import annotations
