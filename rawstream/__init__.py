@@ -1,12 +1,14 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
 from .channel import Channel
-from .errors import BrokenStream, ClientGone, HTTPError, WebSocketClosed
+from .channels import Channels, Presence
+from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .limits import Limits
 from .longpoll import Poll, open_poll
 from .reading import serve_channel
 from .request import Fields, Handler, Headers, Query, Request
 from .server import run, serve
+from .serving import serve_channels
 from .sse import Event, EventDecoder, EventStream, open_events
 from .stream import Stream, open_stream
 from .websocket import MessageStream, WebSocket, open_websocket
@@ -14,6 +16,7 @@ from .websocket import MessageStream, WebSocket, open_websocket
 __all__ = [
     "BrokenStream",
     "Channel",
+    "Channels",
     "ClientGone",
     "Event",
     "EventDecoder",
@@ -25,9 +28,11 @@ __all__ = [
     "Limits",
     "MessageStream",
     "Poll",
+    "Presence",
     "Query",
     "Request",
     "Stream",
+    "Unavailable",
     "WebSocket",
     "WebSocketClosed",
     "open_events",
@@ -37,4 +42,5 @@ __all__ = [
     "run",
     "serve",
     "serve_channel",
+    "serve_channels",
 ]

@@ -25,6 +25,7 @@ from typing import Protocol
 
 import trio
 
+from .cursors import EPOCH, make_id, position_in
 from .limits import KIB, MIB
 from .request import WriteNow
 
@@ -42,7 +43,6 @@ READERS_A_PASS = 500
 """Direct writes after which the other tasks have their turn: about 3 milliseconds."""
 
 _LINE_END = re.compile("\r\n|\r")
-_POSITION = re.compile("[0-9]{1,18}")
 
 
 class Format(Protocol):
@@ -51,8 +51,11 @@ class Format(Protocol):
     def entry(self, id: str, entry: Entry) -> bytes:
         """The bytes of an entry, whose id is the cursor behind it."""
 
-    def gap(self, start: str, end: str) -> bytes:
-        """What tells that entries behind the cursor `start` are lost, up to the cursor `end`."""
+    def gap(self, id: str, start: str, end: str) -> bytes:
+        """What tells that entries behind `start` are lost, up to `end`; `id` is the cursor now."""
+
+    def place(self, id: str) -> bytes:
+        """What tells a client its cursor, before there is anything else to tell."""
 
 
 class Sink(Protocol):
@@ -101,20 +104,36 @@ class Channel:
     """A bounded log of what was published, and those who are waiting for more.
 
     It keeps the last `entries` entries, or fewer when their text is more than `size` bytes. Ids
-    are `EPOCH-POSITION`: the epoch tells this log from any other, the position only grows.
+    are `EPOCH-POSITION`: the epoch tells this log from any other, the position only grows. The
+    `name` tells it from others that are read over the same connection.
+
+    A log that is kept elsewhere, too, goes on under its old ids if it is given its `epoch`
+    (letters and digits), and as `start` the position before the first entry that is published to
+    fill it again.
     """
 
-    def __init__(self, *, entries: int = HISTORY_ENTRIES, size: int = HISTORY_BYTES) -> None:
-        self.epoch = secrets.token_hex(4)
-        self.end = 0
-        """The position of the last entry; 0 before the first."""
-        self._most_entries = entries
-        self._most_bytes = size
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        entries: int = HISTORY_ENTRIES,
+        size: int = HISTORY_BYTES,
+        epoch: str | None = None,
+        start: int = 0,
+    ) -> None:
+        if epoch is not None and not EPOCH.fullmatch(epoch):
+            raise ValueError(f"an epoch is 1 to 64 letters and digits, not {epoch!r}")
+        self.name = name
+        self.epoch = epoch or secrets.token_hex(4)
+        self.end = start
+        """The position of the last entry."""
+        self.most_entries = entries
+        self.most_bytes = size
         self._entries = deque[Entry]()
         self._bytes = 0
         self._batches: dict[tuple[Format, int], tuple[bytes, int]] = {}
         self._caught_up: dict[tuple[Format, str], dict[Reader, None]] = {}
-        self._news = trio.Event()
+        self._awaited = set[trio.Event]()  # to be set by the next entry
         self._flushing: Iterator[None] | None = None
 
     # -- Writing ------------------------------------------------------------------------------
@@ -129,18 +148,17 @@ class Channel:
         if event is not None and any(forbidden in event for forbidden in "\r\n\0"):
             raise ValueError(f"CR, LF or NUL in the event type {event!r}")
         entry = Entry(self.end + 1, _LINE_END.sub("\n", data), event)
-        if entry.size > self._most_bytes:
-            raise ValueError(
-                f"an entry of {entry.size} bytes; the channel holds {self._most_bytes}"
-            )
+        if entry.size > self.most_bytes:
+            raise ValueError(f"an entry of {entry.size} bytes; the channel holds {self.most_bytes}")
         self.end = entry.position
         self._entries.append(entry)
         self._bytes += entry.size
-        while len(self._entries) > self._most_entries or self._bytes > self._most_bytes:
+        while len(self._entries) > self.most_entries or self._bytes > self.most_bytes:
             self._bytes -= self._entries.popleft().size
         self._batches.clear()
-        self._news.set()
-        self._news = trio.Event()
+        for news in self._awaited:
+            news.set()
+        self._awaited.clear()
         if self._caught_up and self._flushing is None:
             self._flushing = self._flush()
             trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
@@ -150,7 +168,7 @@ class Channel:
 
     def id_of(self, position: int) -> str:
         """The cursor behind the entry at this position."""
-        return f"{self.epoch}-{position}"
+        return make_id(self.epoch, position)
 
     @property
     def start(self) -> int:
@@ -163,10 +181,9 @@ class Channel:
         means all there is, and a gap."""
         if cursor is None:
             return self.end, False
-        epoch, _, position = cursor.rpartition("-")
-        known = epoch == self.epoch and _POSITION.fullmatch(position)
-        if known and self.start <= int(position) <= self.end:
-            return int(position), False
+        position = position_in(cursor, self.epoch)
+        if position is not None and self.start <= position <= self.end:
+            return position, False
         return self.start, True
 
     # -- Reading ------------------------------------------------------------------------------
@@ -197,10 +214,6 @@ class Channel:
             batch = self._batches[format, position] = b"".join(parts), end
         return batch
 
-    async def news(self) -> None:
-        """Wait for the next entry."""
-        await self._news.wait()
-
     async def written_to(self, reader: Reader) -> None:
         """Have a reader that is caught up written to directly, for as long as that works."""
         key = reader.format, reader.sink.frame_key
@@ -213,6 +226,25 @@ class Channel:
             group.pop(reader, None)
             if not group and self._caught_up.get(key) is group:
                 del self._caught_up[key]
+
+    @staticmethod
+    async def news_of(*channels: Channel) -> None:
+        """Wait for the next entry of any of them."""
+        news = trio.Event()
+        for channel in channels:
+            channel._awaited.add(news)
+        try:
+            await news.wait()
+        finally:
+            for channel in channels:
+                channel._awaited.discard(news)
+
+    async def flushed(self) -> None:
+        """Wait until those who are caught up have what was published so far: who publishes much at
+        a time would else make them lose their place."""
+        await trio.lowlevel.checkpoint()
+        while self._flushing is not None:
+            await trio.lowlevel.checkpoint()
 
     # -- The flush ----------------------------------------------------------------------------
 

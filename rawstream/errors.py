@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -35,6 +36,22 @@ class HTTPError(Exception):
         self.status = status
         self.text = text
         self.headers = headers
+
+
+RETRY_SECONDS = (5, 15)
+"""When a client that was turned away may come back: spread out, lest all come at once."""
+
+
+class Unavailable(HTTPError):
+    """503: it could be served, but not now; with a `Retry-After`.
+
+    An EventSource never comes back after a status other than 200. One that waits for events gets
+    200, a `retry:` and an end instead.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.retry_seconds = random.uniform(*RETRY_SECONDS)
+        super().__init__(503, text, [("Retry-After", f"{self.retry_seconds:.0f}")])
 
 
 class ClientGone(Exception):

@@ -89,6 +89,7 @@ class Http1Exchange:
 
     # The request:
     listening = False  # the handler is reading it
+    body_seconds: float | None = None
     input_over = False
     body_is_chunked = False
     is_malformed = False
@@ -158,7 +159,8 @@ class Http1Exchange:
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                 await self.transport.send(self._h11.send(go_on))
-            self._phase.bound(self.limits.body_seconds, "body too slow")
+            silence = self.limits.body_seconds if self.body_seconds is None else self.body_seconds
+            self._phase.bound(silence, "body too slow")
             try:
                 data = await self.transport.receive()
             finally:

@@ -17,7 +17,15 @@ import h11
 import trio
 
 from .access import access_log, masked
-from .errors import TORN, BrokenStream, ClientGone, HTTPError, WebSocketClosed, reason_phrase
+from .errors import (
+    TORN,
+    BrokenStream,
+    ClientGone,
+    HTTPError,
+    Unavailable,
+    WebSocketClosed,
+    reason_phrase,
+)
 from .exchange import Http1Exchange, Phase, Service
 from .head import (
     END_OF_HEAD,
@@ -132,7 +140,7 @@ class Connection:
                 logger.warning("%s: too late to answer with %r", self._request, error)
                 self._phase.ended = f"failed with {error.status}"
                 return False
-            await exchange.respond(*error_response(error))
+            await exchange.respond(*error_response(error, self._request))
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY):
             raise RuntimeError("the handler returned without a response, or within one")
         self._phase.ended = "done"
@@ -349,8 +357,12 @@ class Connection:
         return head
 
 
-def error_response(error: HTTPError) -> tuple[int, Fields, bytes]:
+def error_response(error: HTTPError, request: Request | None = None) -> tuple[int, Fields, bytes]:
     """Status, fields and the one line that an error is answered with."""
+    accepted = request.headers.get("accept", "") if request else ""
+    if isinstance(error, Unavailable) and "text/event-stream" in accepted:
+        retry = b"retry: %d\n\n" % (error.retry_seconds * 1000)
+        return 200, [("Content-Type", "text/event-stream")], retry
     text = f"{error.status} {reason_phrase(error.status)}"
     if error.text:
         text += f": {error.text}"

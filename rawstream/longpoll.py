@@ -30,7 +30,7 @@ _CURSOR = re.compile(r"[\x21\x23-\x7e]+")
 
 
 @asynccontextmanager
-async def open_poll(request: Request, *, cursor: str) -> AsyncIterator[Poll]:
+async def open_poll(request: Request, *, cursor: str, headers: Fields = ()) -> AsyncIterator[Poll]:
     """Hold a request: `async with open_poll(request, cursor=log.end) as poll:`.
 
     In the block, wait for what comes after `poll.cursor` and `answer` with it. The block is
@@ -40,10 +40,10 @@ async def open_poll(request: Request, *, cursor: str) -> AsyncIterator[Poll]:
     `cursor`, visible ASCII without quotes, is where a client that brings none starts. Whatever
     cursor a client brings is passed on: answer one you do not know with what you have, never
     with an error, for a client in a loop cannot do anything about it. A `wait` that is no number
-    of seconds raises `HTTPError` 400.
+    of seconds raises `HTTPError` 400. `headers` are added to the answer, whichever it is.
     """
     seconds = _seconds(request)
-    poll = Poll(request, cursor)
+    poll = Poll(request, cursor, headers)
     request.exchange.label = "poll"
     request.exchange.endless(poll.answer_nothing)
     with poll.waiting:
@@ -58,7 +58,7 @@ async def open_poll(request: Request, *, cursor: str) -> AsyncIterator[Poll]:
 class Poll:
     """A request being held. Made by `open_poll`."""
 
-    def __init__(self, request: Request, cursor: str) -> None:
+    def __init__(self, request: Request, cursor: str, headers: Fields) -> None:
         asked = request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
         sent = request.query.get("after") or asked or request.last_event_id or ""
         _etag(cursor)  # must be fit to be sent before there is anything to send
@@ -69,14 +69,13 @@ class Poll:
         self.answered = False
         self.waiting = trio.CancelScope()
         self._request = request
+        self._headers = headers
         self._conditional = self.cursor == asked
 
-    async def answer(
-        self, body: bytes | str, *, cursor: str, content_type: str, headers: Fields = ()
-    ) -> None:
+    async def answer(self, body: bytes | str, *, cursor: str, content_type: str) -> None:
         """Answer with what is new; `cursor` is where the client goes on from. From here on the
         wait cannot cancel the block any more."""
-        fields = [("ETag", _etag(cursor)), ("Cache-Control", "no-store"), *headers]
+        fields = self._fields(cursor)
         await trio.lowlevel.checkpoint_if_cancelled()
         self.waiting.deadline = inf
         self._request.exchange.endless(None)
@@ -85,10 +84,13 @@ class Poll:
 
     async def answer_nothing(self) -> None:
         """Answer that there is nothing new: 204, or 304 to the client's own If-None-Match."""
-        fields = [("ETag", _etag(self.cursor)), ("Cache-Control", "no-store")]
+        fields = self._fields(self.cursor)
         self._request.exchange.endless(None)
         self.answered = True
         await self._request.respond(304 if self._conditional else 204, headers=fields)
+
+    def _fields(self, cursor: str) -> Fields:
+        return [("ETag", _etag(cursor)), ("Cache-Control", "no-store"), *self._headers]
 
 
 def _etag(cursor: str) -> str:

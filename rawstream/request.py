@@ -45,6 +45,9 @@ class Exchange(Protocol):
     def sending(self) -> bool:
         """Whether a send is under way, its bytes perhaps half on the wire."""
 
+    body_seconds: float | None
+    """How long the request body may be silent; None is `Limits.body_seconds`."""
+
     input_over: bool
     """Set to True when the client has said its last: closing need not wait for more."""
 
@@ -248,13 +251,15 @@ class Request:
         value = self.headers.get("last-event-id", "")
         return value.encode("latin-1").decode("utf-8", "replace") or None
 
-    def stream(self) -> AsyncIterator[bytes]:
+    def stream(self, *, silence: float | None = None) -> AsyncIterator[bytes]:
         """The request body piece by piece, as it arrives, in constant memory and of any size:
         `async for part in request.stream()`.
 
-        A body that is silent for `Limits.body_seconds`, or malformed, ends the request with 408
-        or 400; a client that leaves before the end of its body cancels the handler.
+        A body that is silent for `silence` seconds, by default `Limits.body_seconds`, or
+        malformed, ends the request with 408 or 400; a client that leaves before the end of its
+        body cancels the handler.
         """
+        self.exchange.body_seconds = silence
         return _BodyParts(self.exchange)
 
     async def body(self, limit: int | None = None) -> bytes:

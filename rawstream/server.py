@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import socket
 import ssl
@@ -17,7 +16,7 @@ from functools import partial
 import trio
 
 from .departure import departures
-from .errors import HTTPError
+from .errors import Unavailable
 from .exchange import Service
 from .head import split_authority
 from .http1 import Connection
@@ -40,9 +39,6 @@ from .request import Handler, Request
 from .transport import Transport
 
 logger = logging.getLogger("rawstream")
-
-RETRY_SECONDS = (5, 15)
-"""When a client that was turned away may come back: spread out, lest all come at once."""
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
@@ -161,13 +157,8 @@ async def _welcome(
 
 
 async def _turn_away(request: Request) -> None:
-    """The answer when full. An EventSource never comes back after a status other than 200."""
-    seconds = random.uniform(*RETRY_SECONDS)
-    if "text/event-stream" in request.headers.get("accept", ""):
-        retry = b"retry: %d\n\n" % (seconds * 1000)
-        await request.respond(200, retry, content_type="text/event-stream")
-    else:
-        raise HTTPError(503, "too many connections", [("Retry-After", f"{seconds:.0f}")])
+    """The answer when full."""
+    raise Unavailable("too many connections")
 
 
 def run(

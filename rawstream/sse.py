@@ -221,7 +221,11 @@ class EventStream(Body):
         Waits for a slow reader and may be cancelled as `Stream.send`. Raises `ValueError` as
         `Event.encode` does, before anything is sent.
         """
-        await self._exchange.send(Event(data, event, id, retry, comment).encode())
+        await self.send_encoded(Event(data, event, id, retry, comment).encode())
+
+    async def send_encoded(self, data: bytes) -> None:
+        """Send whole events that are bytes already, as `send` does."""
+        await self._exchange.send(data)
         self.last_sent = trio.current_time()
 
     async def beat(self) -> None:

@@ -86,10 +86,6 @@ class Body:
         """The server stops, and the handler has been cancelled."""
         await self._exchange.end()
 
-    def send_encoded(self, data: bytes) -> Awaitable[None]:
-        """Send bytes of the body as they are: whole events, if it is a body of events."""
-        return self._exchange.send(data)
-
 
 class Stream(Body):
     """A stream of bytes. Made by `open_stream`."""

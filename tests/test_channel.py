@@ -22,10 +22,10 @@ from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
 from rawstream.channel import BATCH_BYTES, Entry
 from rawstream.departure import PeekingDepartures
 from rawstream.exchange import Service
+from rawstream.formats import EVENTS, FRAMES, LINES, TEXT
 from rawstream.http1 import Connection
 from rawstream.negotiation import preferred
 from rawstream.pacemaker import Pacemaker
-from rawstream.reading import EVENTS, FRAMES, LINES, TEXT
 from rawstream.transport import Transport
 
 EPOCH = "5eed5eed"
@@ -33,8 +33,7 @@ EPOCH = "5eed5eed"
 
 def channel_of(*texts: str, entries: int = 2) -> Channel:
     """A channel of a known epoch, in which these were published."""
-    channel = Channel(entries=entries)
-    channel.epoch = EPOCH
+    channel = Channel(entries=entries, epoch=EPOCH)
     for text in texts:
         channel.publish(text)
     return channel
@@ -113,6 +112,8 @@ def entry_of(position: int) -> dict[str, str]:
 
 def as_events(name: str, positions: list[int]) -> bytes:
     gap, text = gap_of(name), ""
+    if name == "none":
+        text = f"id: {EPOCH}-4\n\n"
     if gap:
         text = f"event: gap\nid: {EPOCH}-2\ndata: {json.dumps(gap)}\n\n"
     return (text + "".join(f"id: {EPOCH}-{n}\ndata: text {n}\n\n" for n in positions)).encode()
@@ -120,7 +121,9 @@ def as_events(name: str, positions: list[int]) -> bytes:
 
 def as_lines(name: str, positions: list[int]) -> bytes:
     gap = gap_of(name)
-    objects = [{"gap": gap}] if gap else []
+    objects = [{"id": f"{EPOCH}-2", "gap": gap}] if gap else []
+    if name == "none":
+        objects = [{"id": f"{EPOCH}-4"}]
     return b"".join(json.dumps(o).encode() + b"\n" for o in [*objects, *map(entry_of, positions)])
 
 
@@ -241,7 +244,7 @@ def objects_in_events(body: bytes) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for event in EventDecoder().feed(body):
         if event.event == "gap":
-            found.append({"gap": json.loads(event.data or "")})
+            found.append({"id": event.id, "gap": json.loads(event.data or "")})
         else:
             found.append({"id": event.id, "data": event.data})
     return found
@@ -297,7 +300,8 @@ class Client:
                 after = int(found["gap"]["to"].partition("-")[2])
                 assert after > self.position
                 self.missed += after - self.position
-                self.cursor = found["gap"]["to"]
+                self.cursor = found["id"]
+                assert self.cursor == found["gap"]["to"]
             else:
                 assert found["id"] == self.channel.id_of(self.position + 1)
                 assert found["data"].startswith(f"text {self.position + 1} ")
@@ -353,7 +357,7 @@ async def visit(
                 if len(body) < int(match[1]):
                     body += await peer.exactly(int(match[1]) - len(body))
                 answer = json.loads(body)
-                gap = [{"gap": answer["gap"]}] if "gap" in answer else []
+                gap = [{"id": answer["gap"]["to"], "gap": answer["gap"]}] if "gap" in answer else []
                 client.take(gap + answer["entries"])
                 assert client.cursor == answer["next"]
         else:
@@ -437,7 +441,7 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
 
     async with connected(handler, dribble=True, limits=limits) as (peer, connection):
         fields, _ = STREAMS[stream]
-        await peer.send(get(None, fields))
+        await peer.send(get(f"{EPOCH}-0", fields))
         _, _, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
         for n in range(1, 31):
             channel.publish(f"text {n}")

@@ -19,7 +19,8 @@ FLOORS = [
     {"listen", "departure", "pacemaker", "transport", "access"},
     {"head", "request", "negotiation", "exchange", "http1", "server"},
     {"stream", "sse", "longpoll", "handshake", "frames", "websocket"},
-    {"channel", "reading"},
+    {"cursors", "channel", "formats", "reading"},
+    {"channels", "several", "publishing", "joining", "serving"},
     {"__init__"},
     {"__main__", "demo"},
 ]

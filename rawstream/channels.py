@@ -1,0 +1,194 @@
+"""Many channels by name: made when first asked for, forgotten when idle, with who reads them.
+
+Who is there is itself told by a channel: `NAME@presence` has an entry for each connection that
+begins or ends to read NAME. It is made when first asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import trio
+
+from .channel import Channel
+from .errors import HTTPError, Unavailable
+from .formats import as_json
+from .reading import Lag
+from .request import Request
+
+PRESENCE = "@presence"
+MOST_MEMBER = 64
+"""Characters of the name that a client gives itself."""
+
+_NAME = re.compile("[0-9A-Za-z._~-]{1,64}")
+
+Action = Literal["read", "publish"]
+Authorize: TypeAlias = Callable[[Request, str, Action], Awaitable["str | None"]]
+"""Asked before a client reads a channel or publishes to it; raises `HTTPError`, 401 or 403, to
+refuse. What it returns for "read" is the name that the client is listed under; None for none."""
+
+
+async def anybody(request: Request, channel: str, action: Action) -> str | None:
+    """Let everybody in, under the name of `?name=` if they give one."""
+    return request.query.get("name", "")[:MOST_MEMBER] or None
+
+
+class Channels:
+    """Named channels. A name is 1 to 64 letters, digits, `.`, `_`, `~` and `-`.
+
+    `create` makes the channel of a name that has none; it may fill it, and may raise `HTTPError`
+    404 for names there shall not be. There are `most` of them at a time, the next is refused with
+    503. One that nobody reads, and that was not asked for in `idle_seconds`, is forgotten with its
+    log as soon as any channel is asked for. `origins` are the browser origins let in, by default
+    only our own, "*" being any. `lag` is as in `serve_channel`.
+    """
+
+    def __init__(
+        self,
+        create: Callable[[str], Channel] = Channel,
+        *,
+        authorize: Authorize = anybody,
+        origins: Collection[str] | None = None,
+        most: int = 1000,
+        idle_seconds: float = 300,
+        lag: Lag = "skip",
+    ) -> None:
+        self._authorize = authorize
+        self.origins = origins
+        self.lag: Lag = lag
+        self._create = create
+        self._most = most
+        self._idle_seconds = idle_seconds
+        self._rooms: dict[str, _Room] = {}
+        self._idle: dict[str, float] = {}  # since when, the longest idle first
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    async def allow(self, request: Request, name: str, action: Action) -> str | None:
+        """Whether a client may do this with the channel of this name: the name it is listed under.
+        Raises `HTTPError`, also 404 for what is no name, and 405 for publishing who is there."""
+        if action == "publish" and name.endswith(PRESENCE):
+            raise HTTPError(405, "who is there is only read", [("Allow", "GET, HEAD")])
+        name = name.removesuffix(PRESENCE)
+        if not _NAME.fullmatch(name):
+            raise HTTPError(404, "a channel's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -")
+        return await self._authorize(request, name, action)
+
+    def get(self, name: str) -> Channel:
+        """The channel of this name. Ask anew for each `publish`: an idle one is forgotten.
+
+        Raises `ValueError` for what is no name, `HTTPError` 503 if there are too many, and what
+        `create` raises.
+        """
+        room = self._room(name.removesuffix(PRESENCE))
+        return room.presence.log if name.endswith(PRESENCE) else room.channel
+
+    def presence(self, name: str) -> Presence:
+        """Who reads the channel of this name. Raises as `get`."""
+        return self._room(name.removesuffix(PRESENCE)).presence
+
+    @contextmanager
+    def in_use(self, name: str) -> Iterator[Channel]:
+        """A channel that is not idle for as long as the block lasts. Raises as `get`."""
+        channel = self.get(name)
+        name = name.removesuffix(PRESENCE)
+        room = self._rooms[name]
+        room.users += 1
+        self._idle.pop(name, None)
+        try:
+            yield channel
+        finally:
+            room.users -= 1
+            if not room.users:
+                self._idle[name] = trio.current_time()
+
+    @contextmanager
+    def read(self, name: str, member: str | None, *, listed: bool = True) -> Iterator[Channel]:
+        """As `in_use`, by a reader who is listed; nobody is for reading who is there."""
+        with self.in_use(name) as channel:
+            if listed and not name.endswith(PRESENCE):
+                with self.presence(name).including(member):
+                    yield channel
+            else:
+                yield channel
+
+    def _room(self, name: str) -> _Room:
+        now = trio.current_time()
+        while self._idle:
+            longest = next(iter(self._idle))
+            if now < self._idle[longest] + self._idle_seconds:
+                break
+            del self._idle[longest], self._rooms[longest]
+        room = self._rooms.get(name)
+        if room is None:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a channel")
+            if len(self._rooms) >= self._most:
+                raise Unavailable("too many channels")
+            room = self._rooms[name] = _Room(name, self._create(name))
+        if not room.users:
+            self._idle.pop(name, None)
+            self._idle[name] = now
+        return room
+
+
+class _Room:
+    """A channel and who is in it."""
+
+    def __init__(self, name: str, channel: Channel) -> None:
+        channel.name = name
+        self.channel = channel
+        self.presence = Presence(name)
+        self.users = 0
+
+
+class Presence:
+    """Who reads a channel: every connection but polls, which come and go."""
+
+    count: int
+    """Connections."""
+    members: dict[str, int]
+    """Connections of each name."""
+
+    def __init__(self, name: str) -> None:
+        self.count = 0
+        self.members = {}
+        self._name = name + PRESENCE
+        self._log: Channel | None = None
+
+    @property
+    def log(self) -> Channel:
+        """Those who join and leave: entries of type "join" and "leave" with the data `{"name":
+        NAME or null, "here": connections of this name, "count": connections}`."""
+        if self._log is None:
+            self._log = Channel(self._name)
+        return self._log
+
+    def as_json(self) -> dict[str, object]:
+        """Who is there now, and the cursor of `log` to go on from."""
+        return {"count": self.count, "members": self.members, "next": self.log.id_of(self.log.end)}
+
+    @contextmanager
+    def including(self, member: str | None) -> Iterator[None]:
+        """One connection more, for as long as the block lasts."""
+        if member is not None:
+            member = member.encode("utf-8", "replace").decode()
+        self._change("join", member, 1)
+        try:
+            yield
+        finally:
+            self._change("leave", member, -1)
+
+    def _change(self, event: str, member: str | None, by: int) -> None:
+        self.count += by
+        here = None
+        if member is not None:
+            here = self.members.pop(member, 0) + by
+            if here:
+                self.members[member] = here
+        if self._log is not None:
+            self._log.publish(as_json({"name": member, "here": here, "count": self.count}), event)

@@ -1,0 +1,148 @@
+"""A WebSocket in rooms: it joins and leaves channels while it is connected, and publishes.
+
+    client                                            server
+    {"join": NAME, "after": ID, "last": N}    ->  <-  {"joined": NAME, "id": ID}, then its entries
+    {"leave": NAME}                           ->  <-  {"left": NAME}
+    {"publish": TEXT, "channel": NAME,
+     "event": TYPE}                           ->  <-  {"published": ID, "channel": NAME}
+                                                  <-  {"id": ID, "channel": NAME, "data": TEXT}
+    anything else                             ->  <-  {"error": STATUS, "text": ...}
+
+A "ref" in what the client sends, whatever it is, comes back in the answer. The id is that of the
+channel alone, so that all its readers share the bytes; the cursor of several is put together from
+the last of each, `?after=a:ID,b:ID`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+import trio
+
+from .channel import Channel
+from .channels import PRESENCE, Channels
+from .errors import BrokenStream, HTTPError, WebSocketClosed
+from .formats import Frames, Lines
+from .publishing import publish_text
+from .reading import Start, cursor_of, follow_by_websocket, last_of
+from .request import Request
+from .websocket import TRY_AGAIN_LATER, WebSocket, open_websocket
+
+MOST_JOINED = 32
+"""Channels that one connection reads at a time."""
+
+
+async def converse(
+    request: Request, channels: Channels, members: Sequence[tuple[str, str | None]]
+) -> None:
+    """Open a WebSocket that has joined these channels already, each under this name, and do what
+    it asks for until it is closed. Raises what `open_websocket` raises."""
+    cursor, last = cursor_of(request), last_of(request)
+    with ExitStack() as stack:
+        starts = [
+            Start(stack.enter_context(channels.in_use(name)), cursor, last) for name, _ in members
+        ]
+        async with open_websocket(request, origins=channels.origins) as ws:
+            async with trio.open_nursery() as nursery:
+                conversation = _Conversation(request, channels, ws, nursery)
+                with suppress(WebSocketClosed, BrokenStream):
+                    for (name, member), start in zip(members, starts, strict=True):
+                        await conversation.join(name, member, start, {})
+                    async for message in ws:
+                        await conversation.take(message)
+                nursery.cancel_scope.cancel()
+
+
+class _Conversation:
+    """What one WebSocket has joined, and what it asks for."""
+
+    def __init__(
+        self, request: Request, channels: Channels, ws: WebSocket, nursery: trio.Nursery
+    ) -> None:
+        self._request = request
+        self._channels = channels
+        self._ws = ws
+        self._nursery = nursery
+        self._joined: dict[str, trio.CancelScope] = {}
+
+    async def take(self, message: str | bytes) -> None:
+        """Do what a message asks for, and answer it."""
+        ref: dict[str, object] = {}
+        try:
+            command = _command(message)
+            ref = {"ref": command["ref"]} if "ref" in command else {}
+            match command:
+                case {"join": str(name)}:
+                    member = await self._channels.allow(self._request, name, "read")
+                    await self.join(name, member, self._start(name, command), ref)
+                case {"leave": str(name)}:
+                    await self._leave(name, ref)
+                case {"publish": str(text), "channel": str(name)}:
+                    await self._publish(name, text, command.get("event"), ref)
+                case _:
+                    raise HTTPError(400, 'there is "join", "leave", and "publish" with "channel"')
+        except HTTPError as error:
+            await self._answer({"error": error.status, "text": error.text, **ref})
+
+    async def join(
+        self, name: str, member: str | None, start: Start, ref: dict[str, object]
+    ) -> None:
+        """Confirm, and follow the channel from now on. Raises `HTTPError`."""
+        if name in self._joined:
+            raise HTTPError(409, f"{name} is joined already")
+        if len(self._joined) >= MOST_JOINED:
+            raise HTTPError(403, f"a connection joins {MOST_JOINED} channels at most")
+        with ExitStack() as stack:
+            channel = stack.enter_context(self._channels.read(name, member))
+            scope = self._joined[name] = trio.CancelScope()
+            joined = {"joined": name, "id": channel.id_of(start.position)}
+            who = self._channels.presence(name).as_json() if name.endswith(PRESENCE) else {}
+            await self._answer({**joined, **who, **ref})
+            self._nursery.start_soon(self._follow, channel, start, scope, stack.pop_all())
+
+    async def _follow(
+        self, channel: Channel, start: Start, scope: trio.CancelScope, reading: ExitStack
+    ) -> None:
+        start.cursor = start.cursor or channel.id_of(start.position)  # it has just been told
+        format = (Frames if self._ws.shared_frames else Lines)(channel.name)
+        lag = self._channels.lag
+        with reading, scope, suppress(WebSocketClosed, BrokenStream):
+            await follow_by_websocket(self._ws, channel, format, start, lag)
+            await self._ws.close(TRY_AGAIN_LATER, "too slow")
+
+    def _start(self, name: str, command: dict[str, object]) -> Start:
+        """Where a client begins that joins. Raises `HTTPError`."""
+        after, last = command.get("after"), command.get("last", 0)
+        if not isinstance(after, str | None) or not isinstance(last, int) or last < 0:
+            raise HTTPError(400, '"after" is a cursor, "last" a number of entries')
+        return Start(self._channels.get(name), after, last)
+
+    async def _leave(self, name: str, ref: dict[str, object]) -> None:
+        scope = self._joined.pop(name, None)
+        if scope is None:
+            raise HTTPError(404, f"{name} is not joined")
+        scope.cancel()
+        await self._answer({"left": name, **ref})
+
+    async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:
+        if not isinstance(event, str | None):
+            raise HTTPError(400, '"event" is text')
+        await self._channels.allow(self._request, name, "publish")
+        id = publish_text(self._channels.get(name), text, event)
+        await self._answer({"published": id, "channel": name, **ref})
+
+    async def _answer(self, answer: dict[str, object]) -> None:
+        await self._ws.send(json.dumps(answer))
+
+
+def _command(message: str | bytes) -> dict[str, object]:
+    """The object that a message is. Raises `HTTPError` 400 if it is none."""
+    try:
+        command = json.loads(message) if isinstance(message, str) else None
+    except (ValueError, RecursionError):
+        command = None
+    if not isinstance(command, dict):
+        raise HTTPError(400, "a message is one JSON object, as text")
+    return command

@@ -1,0 +1,99 @@
+"""Channels over HTTP: who may, and what each method does.
+
+GET /channels/NAME                      reads it; with ?channel=OTHER (or several) those too
+GET, Upgrade: websocket                 reads, joins, leaves and publishes: joining.py
+GET /channels/NAME@presence             who comes and goes; as application/json, who is there
+POST /channels/NAME                     publishes: publishing.py
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from .channels import PRESENCE, Channels
+from .errors import HTTPError
+from .formats import as_json
+from .handshake import check_origin
+from .joining import MOST_JOINED, converse
+from .negotiation import preferred
+from .publishing import publish_body
+from .reading import STREAM_TYPES, VARY, serve_channel
+from .request import Fields, Request
+from .several import read_several
+
+JSON = "application/json"
+
+
+async def serve_channels(request: Request, channels: Channels, name: str = "") -> None:
+    """Let a client read or publish to the channel of this name, and read others that it asks for
+    by `?channel=`. Returns when it is done, or gone.
+
+    Pages of other origins are refused with 403, unless `channels.origins` lists them. Raises
+    `HTTPError` also for names that are none, methods other than GET and POST, and what
+    `channels.authorize` refuses.
+    """
+    check_origin(request, channels.origins)
+    headers = _for_other_origins(request, channels)
+    only_read = not name or name.endswith(PRESENCE)
+    allow = ("Allow", "GET, HEAD, OPTIONS" if only_read else "GET, HEAD, OPTIONS, POST")
+    match request.method:
+        case "GET":
+            await _read(request, channels, name, headers)
+        case "POST" if not only_read:
+            await channels.allow(request, name, "publish")
+            with channels.in_use(name) as channel:
+                await publish_body(request, channel, headers)
+        case "OPTIONS":
+            await request.respond(204, headers=[allow, *headers])
+        case _:
+            raise HTTPError(405, "a channel is read with GET and written with POST", [allow])
+
+
+def _for_other_origins(request: Request, channels: Channels) -> Fields:
+    """The fields with which a browser lets pages of a listed origin see the answer (WHATWG Fetch,
+    section 3.3, "CORS protocol")."""
+    origin = request.headers.get("origin")
+    if origin is None or channels.origins is None:
+        return ()
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Allow-Headers", "Content-Type, If-None-Match, Last-Event-ID"),
+        ("Access-Control-Expose-Headers", "ETag"),
+        ("Vary", "Origin"),
+    ]
+
+
+async def _read(request: Request, channels: Channels, name: str, headers: Fields) -> None:
+    others = request.query.get_all("channel")
+    names = list(dict.fromkeys([name, *others] if name else others))
+    if len(names) > MOST_JOINED:
+        raise HTTPError(400, f"a connection reads {MOST_JOINED} channels at most")
+    members = [(name, await channels.allow(request, name, "read")) for name in names]
+    if "websocket" in request.headers.tokens("upgrade"):
+        await converse(request, channels, members)
+        return
+    if not names:
+        raise HTTPError(400, "which channel? ?channel=NAME, and more of them")
+    reading = partial(channels.read, listed="wait" not in request.query)
+    with ExitStack() as stack:
+        if not others and name.endswith(PRESENCE) and _wants_json(request):
+            await _respond_who(request, channels, name, headers)
+        elif not others:
+            channel = stack.enter_context(reading(*members[0]))
+            await serve_channel(request, channel, lag=channels.lag, headers=headers)
+        else:
+            found = [stack.enter_context(reading(*member)) for member in members]
+            await read_several(request, found, lag=channels.lag, headers=headers)
+
+
+def _wants_json(request: Request) -> bool:
+    accepted = ", ".join(request.headers.get_all("accept")) or "*/*"
+    return "wait" not in request.query and preferred(accepted, (*STREAM_TYPES, JSON)) == JSON
+
+
+async def _respond_who(request: Request, channels: Channels, name: str, headers: Fields) -> None:
+    """Who is there now."""
+    body = as_json(channels.presence(name).as_json()) + "\n"
+    fields = [("Cache-Control", "no-store"), VARY, *headers]
+    await request.respond(200, body, content_type=JSON, headers=fields)
