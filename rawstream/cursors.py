@@ -13,6 +13,9 @@ from collections.abc import Iterable
 
 EPOCH = re.compile("[0-9A-Za-z]{1,64}")
 
+UNKNOWN = "0-0"
+"""A cursor that no channel knows: its reader is told of a gap."""
+
 _NAME = "[0-9A-Za-z._~@-]{1,100}"
 _PART = rf"{_NAME}:[0-9A-Za-z]{{1,64}}-[0-9]{{1,18}}"
 _VECTOR = re.compile(rf"{_PART}(,{_PART})*")
@@ -28,6 +31,11 @@ def position_in(id: str, epoch: str) -> int | None:
     """The position in the log of this epoch; None if the cursor is of another, or garbage."""
     match = _ID.fullmatch(id)
     return int(match[2]) if match and match[1] == epoch else None
+
+
+def fit(id: str) -> str:
+    """A cursor that may stand in a vector: this one if it can."""
+    return id if _ID.fullmatch(id) else UNKNOWN
 
 
 def make_vector(parts: Iterable[tuple[str, str]]) -> str:

@@ -47,11 +47,14 @@ async def converse(
         async with open_websocket(request, origins=channels.origins) as ws:
             async with trio.open_nursery() as nursery:
                 conversation = _Conversation(request, channels, ws, nursery)
-                with suppress(WebSocketClosed, BrokenStream):
+                with conversation.too_slow, suppress(WebSocketClosed, BrokenStream):
                     for (name, member), start in zip(members, starts, strict=True):
                         await conversation.join(name, member, start, {})
                     async for message in ws:
                         await conversation.take(message)
+                if conversation.too_slow.cancelled_caught:
+                    with suppress(WebSocketClosed, BrokenStream):
+                        await ws.close(TRY_AGAIN_LATER, "too slow")
                 nursery.cancel_scope.cancel()
 
 
@@ -66,6 +69,8 @@ class _Conversation:
         self._ws = ws
         self._nursery = nursery
         self._joined: dict[str, trio.CancelScope] = {}
+        self.too_slow = trio.CancelScope()
+        """Ends the conversation, if that is what a reader who is too slow gets."""
 
     async def take(self, message: str | bytes) -> None:
         """Do what a message asks for, and answer it."""
@@ -97,8 +102,12 @@ class _Conversation:
         with ExitStack() as stack:
             channel = stack.enter_context(self._channels.read(name, member))
             scope = self._joined[name] = trio.CancelScope()
+            who: dict[str, object] = {}
+            if name.endswith(PRESENCE):
+                who = self._channels.presence(name).as_json()
+                if start.cursor is None:
+                    start.position = channel.end  # of which this is the state
             joined = {"joined": name, "id": channel.id_of(start.position)}
-            who = self._channels.presence(name).as_json() if name.endswith(PRESENCE) else {}
             await self._answer({**joined, **who, **ref})
             self._nursery.start_soon(self._follow, channel, start, scope, stack.pop_all())
 
@@ -110,7 +119,7 @@ class _Conversation:
         lag = self._channels.lag
         with reading, scope, suppress(WebSocketClosed, BrokenStream):
             await follow_by_websocket(self._ws, channel, format, start, lag)
-            await self._ws.close(TRY_AGAIN_LATER, "too slow")
+            self.too_slow.cancel()
 
     def _start(self, name: str, command: dict[str, object]) -> Start:
         """Where a client begins that joins. Raises `HTTPError`."""

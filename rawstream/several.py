@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from .channel import BATCH_BYTES, Channel, Format
-from .cursors import make_vector, position_in
+from .cursors import fit, make_vector, position_in
 from .formats import Events, Lines, Text, as_json
 from .longpoll import open_poll
 from .reading import VARY, Lag, Start, cursor_of, last_of, stream_type
@@ -83,7 +83,14 @@ class _Place:
         self.channel = channel
         self.format = format
         self.position = start.position
-        self.lost_from = start.lost_from if start.is_lost else None
+        self.lost_from = start.lost_from if start.is_lost else None  # until the gap is told
+
+    @property
+    def id(self) -> str:
+        """Its part of the cursor; a gap that has not been told is still before it."""
+        if self.lost_from is not None:
+            return fit(self.lost_from)
+        return self.channel.id_of(self.position)
 
 
 class _Places:
@@ -107,7 +114,7 @@ class _Places:
     @property
     def id(self) -> str:
         """The cursor."""
-        return make_vector((p.channel.name, p.channel.id_of(p.position)) for p in self._places)
+        return make_vector((place.channel.name, place.id) for place in self._places)
 
     def have_fallen_out(self) -> bool:
         """Whether the next batch begins with entries that are gone."""
@@ -118,12 +125,11 @@ class _Places:
         for place in self._places:
             channel = place.channel
             if place.position < channel.start:
-                place.lost_from = channel.id_of(place.position)
+                place.lost_from = place.lost_from or channel.id_of(place.position)
                 place.position = channel.start
             if place.lost_from is not None:
-                end = channel.id_of(place.position)
-                yield place.format.gap(self.id, place.lost_from, end)
-                place.lost_from = None
+                lost_from, place.lost_from = place.lost_from, None
+                yield place.format.gap(self.id, lost_from, place.id)
             left = BATCH_BYTES // len(self._places)
             for entry in channel.entries_after(place.position):
                 place.position = entry.position

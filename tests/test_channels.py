@@ -1,0 +1,921 @@
+"""Rooms: made on demand, several over one connection, presence, publishing, who may."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from conftest import Connect, Curl, Handler, Peer, Serving, program
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_channel import (
+    connected,
+    objects_in_frames,
+    objects_in_lines,
+    unchunked,
+    unchunked_so_far,
+)
+from test_websocket import TEXT, close, frame, handshake
+
+from rawstream import (
+    Channel,
+    Channels,
+    EventDecoder,
+    HTTPError,
+    Limits,
+    Request,
+    Unavailable,
+    serve_channels,
+)
+from rawstream.cursors import make_vector, own_part
+
+EPOCHS = {"a": "aaaa", "b": "bbbb", "c": "cccc"}
+
+
+def numbered(name: str) -> Channel:
+    """A channel of a known epoch, which holds two entries."""
+    return Channel(name, entries=2, epoch=EPOCHS.get(name, "eeee"))
+
+
+def rooms(create: Callable[[str], Channel] = numbered, **options: Any) -> Channels:
+    return Channels(create, **options)
+
+
+def app_of(channels: Channels) -> Handler:
+    async def app(request: Request) -> None:
+        await serve_channels(request, channels, request.path.removeprefix("/"))
+
+    return app
+
+
+def get(target: str, *fields: str, method: str = "GET") -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
+
+
+def post(target: str, body: bytes, *fields: str) -> bytes:
+    return get(target, f"Content-Length: {len(body)}", *fields, method="POST") + body
+
+
+def answered(answer: bytes) -> tuple[int, Any]:
+    """The status, and the body if it is JSON, else as text."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    text = body.decode()
+    return int(head[9:12]), json.loads(text) if b"application/json" in head else text
+
+
+async def ask(peer: Peer, request: bytes) -> tuple[int, Any]:
+    await peer.send(request)
+    return answered(await peer.until(b"\n"))
+
+
+# -- Names ----------------------------------------------------------------------------------------
+
+
+async def test_channels_are_made_when_asked_for() -> None:
+    channels = rooms()
+    assert channels.get("a") is channels.get("a")
+    assert channels.get("b").name == "b"
+    assert len(channels) == 2
+
+
+async def test_a_cap(connect: Connect) -> None:
+    channels = rooms(most=1)
+    peer = connect(app_of(channels))
+    assert (await ask(peer, post("/a", b"x")))[0] == 201
+    assert (await ask(peer, post("/b", b"x")))[0] == 503
+    peer = connect(app_of(channels))
+    await peer.send(get("/b", "Accept: text/event-stream"))
+    assert re.search(rb" 200 OK\r\n.*\r\n\r\nretry: \d{4,5}\n\n", await peer.until(b"\n\n"), re.S)
+    with pytest.raises(Unavailable):
+        channels.get("b")
+
+
+async def test_idle_channels_are_forgotten(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = rooms(idle_seconds=60)
+    reader = connect(app_of(channels))
+    await reader.send(get("/a", "Accept: text/event-stream"))
+    await reader.has(b"id: aaaa-0\n\n")
+    channels.get("b").publish("x")
+    await trio.sleep(59)
+    channels.get("c")
+    assert len(channels) == 3
+    await trio.sleep(1)
+    kept = channels.get("a")
+    assert len(channels) == 2, "b is forgotten, a has a reader"
+    await reader.stream.aclose()
+    await trio.sleep(59)
+    assert channels.get("a") is kept
+    await trio.sleep(60)
+    assert channels.get("a") is not kept
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "%C3%A4", "a%20b", "a" * 65, "@presence", "a@b"])
+async def test_what_is_no_name(connect: Connect, name: str) -> None:
+    channels = rooms()
+    peer = connect(app_of(channels))
+    assert (await ask(peer, get(f"/{name}")))[0] == 404
+    assert (await ask(peer, get(f"/a?wait=0&channel={name}")))[0] == 404
+    with pytest.raises(ValueError, match="no name"):
+        channels.get(name)
+    assert len(channels) == 0
+
+
+async def test_names_there_shall_not_be(connect: Connect) -> None:
+    def create(name: str) -> Channel:
+        if name != "a":
+            raise HTTPError(404, "there is only a")
+        return Channel(name)
+
+    peer = connect(app_of(rooms(create)))
+    assert await ask(peer, get("/b")) == (404, "404 Not Found: there is only a\n")
+
+
+async def test_a_seeded_channel_goes_on_under_its_ids(connect: Connect) -> None:
+    def create(name: str) -> Channel:
+        channel = Channel(name, epoch="kept", start=41)
+        channel.publish("from before")
+        return channel
+
+    peer = connect(app_of(rooms(create)))
+    status, answer = await ask(peer, get("/a?wait=0&after=kept-41"))
+    assert (status, answer["next"]) == (200, "kept-42")
+    assert answer["entries"] == [{"id": "kept-42", "data": "from before"}]
+    with pytest.raises(ValueError, match="letters and digits"):
+        Channel(epoch="a-b")
+
+
+# -- Publishing -----------------------------------------------------------------------------------
+
+
+def texts(channel: Channel) -> list[tuple[str | None, str]]:
+    return [(entry.event, entry.data) for entry in channel.entries_after(channel.start)]
+
+
+async def test_one_entry(connect: Connect) -> None:
+    channels = rooms()
+    peer = connect(app_of(channels))
+    body = "zwei\r\nZeilen ä\n".encode()
+    assert await ask(peer, post("/a?event=note", body)) == (201, {"id": "aaaa-1", "entries": 1})
+    assert texts(channels.get("a")) == [("note", "zwei\nZeilen ä\n")]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_stream_of_lines(connect: Connect, chunked: bool, step: int) -> None:
+    channels = rooms(Channel)
+    peer = connect(app_of(channels))
+    body = b"one\r\n\nthree\nfour"
+    if chunked:
+        pieces = [body[:6], body[6:9], body[9:]]
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        request = get("/a", "Transfer-Encoding: chunked", method="POST") + chunks + b"0\r\n\r\n"
+    else:
+        request = post("/a", body, "Content-Type: application/x-ndjson; charset=utf-8")
+    await peer.send(request, step=step)
+    id = f"{channels.get('a').epoch}-4"
+    assert answered(await peer.until(b"\n")) == (201, {"id": id, "entries": 4})
+    assert [data for _, data in texts(channels.get("a"))] == ["one", "", "three", "four"]
+
+
+async def test_lines_are_published_as_they_come_however_seldom(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = rooms()
+    peer = connect(app_of(channels))
+    await peer.send(get("/a", "Transfer-Encoding: chunked", method="POST") + b"4\r\none\n\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    assert texts(channels.get("a")) == [(None, "one")]
+    await trio.sleep(3600)
+    await peer.send(b"4\r\ntwo\n\r\n0\r\n\r\n")
+    assert answered(await peer.until(b"\n")) == (201, {"id": "aaaa-2", "entries": 2})
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "text"),
+    [
+        (post("/a", b"\xff"), 400, "400 Bad Request: entries are text in UTF-8\n"),
+        (post("/a?event=a%0Ab", b"x"), 400, "400 Bad Request: CR, LF or NUL in the event type"),
+        (post("/a", b"x" * 1001), 413, "413 Content Too Large: an entry is at most 1000 bytes\n"),
+        (
+            post("/a", b"x\ny\n\xff\nz\n", "Content-Type: application/x-ndjson"),
+            400,
+            "400 Bad Request: entries are text in UTF-8; published so far: 2\n",
+        ),
+        (
+            post("/a", b"x\n" + b"y" * 70_000, "Content-Type: application/x-ndjson"),
+            413,
+            "413 Content Too Large: a line is at most 65536 bytes; published so far: 1\n",
+        ),
+        (
+            get("/a", "Content-Length: 0", method="PUT"),
+            405,
+            "405 Method Not Allowed: a channel is read with GET and written with POST\n",
+        ),
+        (post("/a@presence", b"x"), 405, "405 Method Not Allowed"),
+        (post("/", b"x"), 405, "405 Method Not Allowed"),
+    ],
+)
+async def test_what_cannot_be_published(
+    connect: Connect, request_bytes: bytes, status: int, text: str
+) -> None:
+    channels = rooms(lambda name: Channel(name, size=1000))
+    peer = connect(app_of(channels))
+    await peer.send(request_bytes)
+    answer = await peer.has(b"\n\\Z" if False else b"\r\n\r\n4")
+    answer += await peer.until(b"\n") if not answer.endswith(b"\n") else b""
+    assert answered(answer)[0] == status
+    assert answered(answer)[1].startswith(text)
+    if status == 405:
+        allow = b"GET, HEAD, OPTIONS, POST" if b"PUT" in request_bytes else b"GET, HEAD, OPTIONS"
+        assert b"\r\nAllow: " + allow + b"\r\n" in answer
+
+
+async def test_a_stream_of_lines_ends_with_the_server(serving: Serving) -> None:
+    channels = rooms()
+    server = await serving(app_of(channels))
+    peer = await server.connect()
+    await peer.send(get("/a", "Transfer-Encoding: chunked", method="POST") + b"4\r\none\n\r\n")
+    while not len(channels):
+        await trio.lowlevel.checkpoint()
+    while not channels.get("a").end:
+        await trio.lowlevel.checkpoint()
+    server.stop.set()
+    answer = await peer.until(b"\n")
+    assert answered(answer) == (503, "the server is stopping; published so far: 1\n")
+    await peer.stream.aclose()
+    with trio.fail_after(5):
+        await server.ended.wait()
+
+
+async def test_many_lines_at_once_lose_no_reader_its_place(serving: Serving) -> None:
+    channels = rooms(lambda name: Channel(name, entries=300))
+    server = await serving(app_of(channels))
+    reader, writer = await server.connect(), await server.connect()
+    await reader.send(get("/a", "Accept: application/x-ndjson"))
+    await reader.has(b'-0"}\n')
+    lines = b"".join(b"%d\n" % n for n in range(5000))
+    await writer.send(post("/a", lines, "Content-Type: application/x-ndjson"))
+    received = b""
+    while b'"4999"' not in received:
+        received += await reader.exactly(1)
+    found = objects_in_lines(unchunked_so_far(received))
+    assert [o.get("data") for o in found if "data" in o] == [str(n) for n in range(5000)]
+
+
+async def test_curl_publishes_what_a_program_prints(serving: Serving, curl: Curl) -> None:
+    channels = rooms(Channel)
+    server = await serving(app_of(channels))
+    status, output = await curl("-X", "POST", "-T", "-", f"{server.url}/a", input=b"one\ntwo\n")
+    assert (status, json.loads(output)["entries"]) == (0, 2)
+    status, output = await curl("-d", "three", f"{server.url}/a")
+    assert [data for _, data in texts(channels.get("a"))] == ["one", "two", "three"]
+    assert await curl("-m", "1", "-N", f"{server.url}/a?last=2") == (28, b"two\nthree\n")
+
+
+async def test_tail_into_curl(serving: Serving, tmp_path: Any) -> None:
+    """A log that grows, published by two programs of every Unix."""
+    log = tmp_path / "log"
+    log.write_text("one\n")
+    channels = rooms(Channel)
+    server = await serving(app_of(channels))
+    command = f"tail -f {log} | {program('curl')} -s -X POST -T - {server.url}/a"
+    process = await trio.lowlevel.open_process(["sh", "-c", command], start_new_session=True)
+    try:
+        for text in ("one", "two"):
+            with trio.fail_after(10):
+                while text not in [data for _, data in texts(channels.get("a"))]:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            with log.open("a") as file:
+                file.write("two\n")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+# -- Who may --------------------------------------------------------------------------------------
+
+
+async def known_only(request: Request, channel: str, action: str) -> str:
+    await trio.lowlevel.checkpoint()
+    token = request.headers.get("authorization") or request.query.get("token")
+    if token is None:
+        raise HTTPError(401, "a token", [("WWW-Authenticate", "Bearer")])
+    if (token, channel, action) not in {("ann", "a", "read"), ("bob", "a", "publish")}:
+        raise HTTPError(403, f"{token} may not {action} {channel}")
+    return token
+
+
+async def test_authorisation(connect: Connect) -> None:
+    peer = connect(app_of(rooms(authorize=known_only)))
+    for request, status in [
+        (get("/a?wait=0"), 401),
+        (get("/b?wait=0&token=ann"), 403),
+        (get("/a?wait=0&token=ann&channel=b"), 403),
+        (get("/b@presence?wait=0&token=ann"), 403),
+        (post("/a?token=ann", b"x"), 403),
+        (post("/a?token=bob", b"x"), 201),
+        (get("/a?wait=0&token=ann&after=aaaa-0"), 200),
+    ]:
+        assert (await ask(peer, request))[0] == status
+    await peer.send(get("/a", *handshake_fields()))
+    assert b" 401 Unauthorized\r\n" in await peer.has(b"\r\n\r\n")
+
+
+async def test_pages_of_other_origins(connect: Connect) -> None:
+    other = "Origin: http://other.example"
+    for origins, status in [(None, 403), (["http://other.example"], 201), (["*"], 201)]:
+        peer = connect(app_of(rooms(origins=origins)))
+        await peer.send(post("/a", b"x", other))
+        answer = await peer.until(b"\n")
+        assert answered(answer)[0] == status
+        allowed = b"\r\nAccess-Control-Allow-Origin: http://other.example\r\n" in answer
+        assert allowed == (status == 201)
+    assert (await ask(peer, post("/a", b"x", "Origin: http://localhost")))[0] == 201
+    for request in (
+        get("/a", other, "Accept: text/event-stream"),
+        get("/a?channel=b", other, "Accept: application/x-ndjson"),
+        get("/a?wait=0", other),
+        get("/a?wait=0&channel=b", other),
+        get("/a", other, "Access-Control-Request-Method: POST", method="OPTIONS"),
+    ):
+        peer = connect(app_of(rooms(origins=["*"])))
+        await peer.send(request)
+        answer = await peer.has(b"\r\n\r\n")
+        assert b"\r\nAccess-Control-Allow-Origin: http://other.example\r\n" in answer
+        assert b"Vary: Origin\r\n" in answer
+
+
+# -- Several channels over one connection ---------------------------------------------------------
+
+
+def entry(name: str, text: str, **positions: int) -> dict[str, str]:
+    return {"id": vector(**positions), "channel": name, "data": text}
+
+
+def vector(**positions: int) -> str:
+    return make_vector((name, f"{EPOCHS[name]}-{n}") for name, n in positions.items())
+
+
+async def filled(**counts: int) -> Channels:
+    """Channels with so many entries each, of which they hold the last two."""
+    channels = rooms()
+    for name, count in counts.items():
+        for n in range(1, count + 1):
+            channels.get(name).publish(f"{name}{n}")
+    return channels
+
+
+SEVERAL = {
+    "new": ("", [{"id": vector(a=3, b=1)}]),
+    "the last of both": (vector(a=3, b=1), []),
+    "old": (
+        vector(a=2, b=0),
+        [entry("a", "a3", a=3, b=0), entry("b", "b1", a=3, b=1)],
+    ),
+    "in the other order": (vector(b=1, a=2), [entry("a", "a3", a=3, b=1)]),
+    "of one of them": (vector(a=2), [entry("a", "a3", a=3, b=1)]),
+    "of more": (vector(a=2, b=1, c=7), [entry("a", "a3", a=3, b=1)]),
+    "from reading a alone": ("aaaa-2", [entry("a", "a3", a=3, b=1)]),
+    "too old in a": (
+        vector(a=0, b=1),
+        [
+            {
+                "id": vector(a=1, b=1),
+                "channel": "a",
+                "gap": {"from": "aaaa-0", "to": "aaaa-1"},
+            },
+            entry("a", "a2", a=2, b=1),
+            entry("a", "a3", a=3, b=1),
+        ],
+    ),
+    "garbage": (  # until it is told of the gap in b, a client that breaks off must meet it again
+        "gar:bage",
+        [
+            {
+                "id": "a:aaaa-1,b:0-0",
+                "channel": "a",
+                "gap": {"from": "gar:bage", "to": "aaaa-1"},
+            },
+            {**entry("a", "a2", a=2), "id": "a:aaaa-2,b:0-0"},
+            {**entry("a", "a3", a=3), "id": "a:aaaa-3,b:0-0"},
+            {
+                "id": vector(a=3, b=0),
+                "channel": "b",
+                "gap": {"from": "gar:bage", "to": "bbbb-0"},
+            },
+            entry("b", "b1", a=3, b=1),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+async def test_vectors_as_lines(connect: Connect, name: str) -> None:
+    cursor, expected = SEVERAL[name]
+    channels = await filled(a=3, b=1)
+    peer = connect(app_of(channels))
+    await peer.send(get(f"/a?channel=b&after={cursor}", "Accept: application/x-ndjson"))
+    await peer.has(b"\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    channels.get("b").publish("news")
+    received = b""
+    while b"news" not in received:
+        received += await peer.until(b"\n\r\n")
+    got = objects_in_lines(unchunked(received))
+    assert got == [*expected, entry("b", "news", a=3, b=2)]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+async def test_vectors_as_events(connect: Connect, name: str) -> None:
+    cursor, expected = SEVERAL[name]
+    channels = await filled(a=3, b=1)
+    peer = connect(app_of(channels))
+    fields = ["Accept: text/event-stream", *([f"Last-Event-ID: {cursor}"] if cursor else [])]
+    await peer.send(get("/?channel=a&channel=b", *fields))
+    await peer.has(b"\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    channels.get("b").publish("news", "late")
+    received = b""
+    while b"news" not in received:
+        received += await peer.until(b"\n\n\r\n")
+    body = ""
+    for o in [*expected, {**entry("b", "news", a=3, b=2), "event": "late"}]:
+        event = "gap" if "gap" in o else o.get("event")
+        data = {"channel": o.get("channel"), **o.get("gap", {"data": o.get("data")})}  # type: ignore[call-overload,dict-item]
+        body += f"event: {event}\n" if event else ""
+        body += f"id: {o['id']}\n"
+        body += f"data: {json.dumps(data)}\n" if "channel" in o else ""
+        body += "\n"
+    assert unchunked(received).decode() == body
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+async def test_vectors_on_a_long_poll(connect: Connect, name: str) -> None:
+    cursor, expected = SEVERAL[name]
+    channels = await filled(a=3, b=1)
+    peer = connect(app_of(channels))
+    await peer.send(get(f"/a?channel=b&wait=20&after={cursor}"))
+    if not any("channel" in o for o in expected):
+        await trio.testing.wait_all_tasks_blocked()
+        channels.get("b").publish("news")
+        expected = [entry("b", "news", a=3, b=2)]
+    answer = await peer.until(b"\n")
+    gaps = [{"channel": o["channel"], **o["gap"]} for o in expected if "gap" in o]  # type: ignore[arg-type,dict-item]
+    assert answered(answer) == (
+        200,
+        {
+            "entries": [o for o in expected if "data" in o],
+            "next": expected[-1]["id"],
+            **({"gaps": gaps} if gaps else {}),
+        },
+    )
+    assert f'\r\nETag: "{expected[-1]["id"]}"\r\n'.encode() in answer
+    await peer.send(get("/a?channel=b&wait=0", f'If-None-Match: "{expected[-1]["id"]}"'))
+    assert b" 304 Not Modified\r\n" in await peer.until(b"\r\n\r\n")
+
+
+async def test_several_as_text(connect: Connect) -> None:
+    peer = connect(app_of(await filled(a=3, b=1)))
+    await peer.send(get("/a?channel=b&last=1"))
+    await peer.has(b"\r\n\r\n")
+    assert await peer.has(b"b: b1\n\r\n") == b"c\r\na: a3\nb: b1\n\r\n"
+
+
+async def test_a_vector_is_good_for_one_of_its_channels(connect: Connect) -> None:
+    peer = connect(app_of(await filled(a=3, b=1)))
+    status, answer = await ask(peer, get(f"/a?wait=0&after={vector(b=1, a=2)}"))
+    assert (status, answer) == (
+        200,
+        {"entries": [{"id": "aaaa-3", "data": "a3"}], "next": "aaaa-3"},
+    )
+
+
+@pytest.mark.parametrize("query", ["last=x", "last=-1", "wait=0&last=1e3"])
+async def test_a_last_that_is_no_number(connect: Connect, query: str) -> None:
+    peer = connect(app_of(rooms()))
+    assert (await ask(peer, get(f"/a?{query}")))[0] == 400
+    assert (await ask(peer, get(f"/a?channel=b&{query}")))[0] == 400
+
+
+async def test_too_many_channels_over_one_connection(connect: Connect) -> None:
+    peer = connect(app_of(rooms()))
+    names = "&".join(f"channel=c{n}" for n in range(33))
+    assert (await ask(peer, get(f"/?{names}")))[0] == 400
+    assert (await ask(peer, get("/")))[0] == 400
+
+
+async def test_a_reader_of_several_that_is_too_slow() -> None:
+    channels = rooms(lag="close")
+    async with connected(app_of(channels)) as (peer, _):
+        await peer.send(get("/a?channel=b", "Accept: text/event-stream"))
+        await peer.has(b"\r\n\r\n")
+        for n in range(200):
+            channels.get("ab"[n % 2]).publish("x" * 1000)
+            await trio.lowlevel.checkpoint()
+        await peer.to_end_of_chunks()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "part"),
+    [
+        ("a:e-1", "e-1"),
+        ("b:e-1,a:f-2", "f-2"),
+        ("b:e-1", None),
+        ("e-1", "e-1"),
+        ("a:e-1,", "a:e-1,"),
+        ("a:", "a:"),
+        ("a:e-1,b", "a:e-1,b"),
+        ("a:e-1 ,b:e-1", "a:e-1 ,b:e-1"),
+    ],
+)
+def test_the_part_of_a_vector(cursor: str, part: str | None) -> None:
+    assert own_part(cursor, "a") == part
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    visits=st.lists(
+        st.tuples(
+            st.sampled_from(["events", "lines", "poll", "websocket"]),
+            st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9000)), max_size=12),
+            st.integers(0, 20_000),  # bytes it reads
+            st.lists(st.sampled_from("ab"), max_size=8),  # published while it is away
+        ),
+        max_size=8,
+    )
+)
+async def test_every_reader_of_several_sees_each_without_silent_gaps(
+    visits: list[tuple[str, list[tuple[str, int]], int, list[str]]],
+) -> None:
+    channels = rooms(lambda name: Channel(name, entries=6, epoch=EPOCHS[name]))
+    client = Bookkeeper()
+
+    async def visit(transport: str, during: list[tuple[str, int]], most: int) -> None:
+        async with connected(app_of(channels)) as (peer, _):
+            query = f"/?channel=a&channel=b&after={client.cursor}"
+            if transport == "poll":
+                await peer.send(get(query + "&wait=0"))
+                head, _, body = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+                if match := re.search(rb"Content-Length: (\d+)", head):
+                    if len(body) < int(match[1]):
+                        body += await peer.exactly(int(match[1]) - len(body))
+                    client.take_answer(json.loads(body))
+                return
+            accept = {"events": "text/event-stream", "lines": "application/x-ndjson"}
+            fields = handshake_fields() if transport == "websocket" else ()
+            await peer.send(get(query, f"Accept: {accept.get(transport, '*/*')}", *fields))
+            received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")[2]
+            for name, size in during:
+                channels.get(name).publish(f"{channels.get(name).end + 1} " + "x" * size)
+                await trio.lowlevel.checkpoint()
+            with trio.move_on_after(0.02):
+                while len(received) < most:
+                    received += await peer.stream.receive_some(most - len(received))
+            client.take(OBJECTS[transport](received))
+
+    for transport, during, most, away in visits:
+        await visit(transport, during, most)
+        for name in away:
+            channels.get(name).publish(f"{channels.get(name).end + 1} ")
+    for _ in range(10):
+        await visit("poll", [], 0)
+    for name in "ab":
+        assert client.seen[name] + client.missed[name] == channels.get(name).end
+
+
+class Bookkeeper:
+    """A client of two channels, who knows what it has seen of each."""
+
+    def __init__(self) -> None:
+        self.positions = {"a": 0, "b": 0}
+        self.seen = {"a": 0, "b": 0}
+        self.missed = {"a": 0, "b": 0}
+
+    @property
+    def cursor(self) -> str:
+        return vector(**self.positions)
+
+    def take(self, objects: list[dict[str, Any]]) -> None:
+        for o in objects:
+            if "channel" not in o:
+                continue  # "joined"
+            name = o["channel"]
+            if "gap" in o:
+                before, after = (int(o["gap"][k].partition("-")[2]) for k in ("from", "to"))
+                assert before == self.positions[name] < after
+                self.missed[name] += after - before
+                self.positions[name] = after
+            else:
+                self.positions[name] += 1
+                self.seen[name] += 1
+                assert o["data"].startswith(f"{self.positions[name]} ")
+            own = own_part(o["id"], name)
+            assert own == f"{EPOCHS[name]}-{self.positions[name]}"
+            if ":" in o["id"]:
+                assert o["id"] == self.cursor
+
+    def take_answer(self, answer: dict[str, Any]) -> None:
+        for gap in answer.get("gaps", []):
+            before, after = (int(gap[k].partition("-")[2]) for k in ("from", "to"))
+            self.missed[gap["channel"]] += after - before
+            self.positions[gap["channel"]] = after
+        for o in answer["entries"]:
+            self.positions[o["channel"]] += 1
+            self.seen[o["channel"]] += 1
+            assert o["data"].startswith(f"{self.positions[o['channel']]} ")
+        assert answer["next"] == self.cursor
+
+
+def objects_in_events(data: bytes) -> list[dict[str, Any]]:
+    found = []
+    for event in EventDecoder().feed(unchunked_so_far(data)):
+        data_ = json.loads(event.data or "")
+        if event.event == "gap":
+            data_ = {"channel": data_.pop("channel"), "gap": data_}
+        found.append({"id": event.id, **data_})
+    return found
+
+
+OBJECTS = {
+    "events": objects_in_events,
+    "lines": lambda data: objects_in_lines(unchunked_so_far(data)),
+    "websocket": objects_in_frames,
+}
+
+
+# -- Presence -------------------------------------------------------------------------------------
+
+
+async def test_who_is_there(serving: Serving) -> None:
+    channels = rooms(Channel)
+    server = await serving(app_of(channels))
+
+    async def who() -> Any:
+        peer = await server.connect()
+        return (await ask(peer, get("/a@presence", "Accept: application/json")))[1]
+
+    empty = await who()
+    assert empty == {"count": 0, "members": {}, "next": channels.get("a@presence").id_of(0)}
+    watcher = await server.connect()
+    await watcher.send(get(f"/a@presence?after={empty['next']}", "Accept: application/x-ndjson"))
+    await watcher.has(b"\r\n\r\n")
+    peers = []
+    for target, fields in [
+        ("/a?name=ann", ["Accept: text/event-stream"]),
+        ("/a?name=ann&channel=b", ["Accept: application/x-ndjson"]),
+        ("/a", []),
+        ("/a?name=bob", handshake_fields()),
+    ]:
+        peers.append(await server.connect())
+        await peers[-1].send(get(target, *fields))
+        await peers[-1].has(b"\r\n\r\n")
+    poll = await server.connect()
+    await poll.send(get("/a?wait=60&name=eve"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert {**(await who()), "next": ""} == {
+        "count": 4,
+        "members": {"ann": 2, "bob": 1},
+        "next": "",
+    }
+    assert channels.presence("a").count == 4
+    assert channels.presence("b").members == {"ann": 1}
+    for peer in peers[:3]:
+        await peer.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    received = b""
+    while received.count(b"\n\r\n") < 7:
+        received += await watcher.exactly(1)
+    told = [
+        (o["event"], *json.loads(o["data"]).values()) for o in objects_in_lines(unchunked(received))
+    ]
+    assert told == [
+        ("join", "ann", 1, 1),
+        ("join", "ann", 2, 2),
+        ("join", None, None, 3),
+        ("join", "bob", 1, 4),
+        ("leave", "ann", 1, 3),
+        ("leave", "ann", 0, 2),
+        ("leave", None, None, 1),
+    ]
+
+
+async def test_presence_of_the_names_that_authorisation_gives(connect: Connect) -> None:
+    channels = rooms(authorize=known_only)
+    peer = connect(app_of(channels))
+    await peer.send(get("/a?name=mallory", "Authorization: ann"))
+    await peer.has(b"\r\n\r\n")
+    assert channels.presence("a").members == {"ann": 1}
+
+
+# -- By WebSocket ---------------------------------------------------------------------------------
+
+
+def handshake_fields() -> list[str]:
+    return handshake(without=b"Host").decode().split("\r\n")[1:-2]
+
+
+@pytest.fixture
+def enter(connect: Connect) -> Callable[..., Awaitable[Visitor]]:
+    """`visitor = await enter(channels, "/a?name=ann")`."""
+
+    async def enter(channels: Channels, target: str, **options: Any) -> Visitor:
+        peer = connect(app_of(channels), **options)
+        await peer.send(get(target, *handshake_fields()))
+        assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        return Visitor(peer)
+
+    return enter
+
+
+class Visitor:
+    """Somebody with a WebSocket."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self._buffer = b""
+
+    async def says(self, *commands: object) -> None:
+        for command in commands:
+            text = command if isinstance(command, bytes) else json.dumps(command).encode()
+            await self.peer.send(frame(TEXT, text))
+
+    async def hears(self) -> Any:
+        header = await self._take(2)
+        assert header[0] == 0x81
+        size = header[1] if header[1] < 126 else int.from_bytes(await self._take(2), "big")
+        return json.loads(await self._take(size))
+
+    async def _take(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            self._buffer += await self.peer.exactly(1)
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
+        return taken
+
+
+Enter = Callable[..., Awaitable[Visitor]]
+
+
+async def test_joining_and_leaving_while_connected(enter: Enter) -> None:
+    channels = await filled(a=1, b=3)
+    visitor = await enter(channels, "/a")
+    assert await visitor.hears() == {"joined": "a", "id": "aaaa-1"}
+    channels.get("a").publish("a2")
+    assert await visitor.hears() == {"id": "aaaa-2", "channel": "a", "data": "a2"}
+    await visitor.says({"join": "b", "after": "bbbb-2", "ref": 7})
+    assert await visitor.hears() == {"joined": "b", "id": "bbbb-2", "ref": 7}
+    assert await visitor.hears() == {"id": "bbbb-3", "channel": "b", "data": "b3"}
+    await visitor.says({"leave": "a", "ref": [1]})
+    assert await visitor.hears() == {"left": "a", "ref": [1]}
+    channels.get("a").publish("a3")
+    channels.get("b").publish("b4", "note")
+    assert await visitor.hears() == {
+        "id": "bbbb-4", "channel": "b", "event": "note", "data": "b4",
+    }  # fmt: skip
+    await visitor.says({"join": "a", "after": "aaaa-0"})
+    assert await visitor.hears() == {"joined": "a", "id": "aaaa-1"}
+    gap = {"from": "aaaa-0", "to": "aaaa-1"}
+    assert await visitor.hears() == {"id": "aaaa-1", "channel": "a", "gap": gap}
+    await visitor.says({"join": "c", "last": 1})
+    assert [(await visitor.hears())["data"] for _ in range(2)] == ["a2", "a3"]
+    assert await visitor.hears() == {"joined": "c", "id": "cccc-0"}
+
+
+async def test_publishing_is_acknowledged(enter: Enter) -> None:
+    channels = rooms()
+    ann, bob = await enter(channels, "/a"), await enter(channels, "/a")
+    await ann.hears()
+    await bob.hears()
+    await ann.says({"publish": "hello", "channel": "a", "event": "note", "ref": "m1"})
+    entry = {"id": "aaaa-1", "channel": "a", "event": "note", "data": "hello"}
+    assert await bob.hears() == entry
+    heard = [await ann.hears(), await ann.hears()]
+    assert {"published": "aaaa-1", "channel": "a", "ref": "m1"} in heard
+    assert entry in heard
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (b"hello", 400),
+        (b"[]", 400),
+        (b"[" * 100_000, 400),
+        ({}, 400),
+        ({"join": 1}, 400),
+        ({"join": "a b"}, 404),
+        ({"join": "a"}, 409),
+        ({"join": "b", "after": 1}, 400),
+        ({"join": "b", "last": "x"}, 400),
+        ({"join": "b", "last": -1}, 400),
+        ({"leave": "b"}, 404),
+        ({"publish": "x"}, 400),
+        ({"publish": {}, "channel": "a"}, 400),
+        ({"publish": "x", "channel": "a", "event": 1}, 400),
+        ({"publish": "x", "channel": "a", "event": "a\nb"}, 400),
+        ({"publish": "\ud800", "channel": "a"}, 400),
+        ({"publish": "x", "channel": "a@presence"}, 405),
+        ({"publish": "x" * 1001, "channel": "a"}, 413),
+        ({"join": "more"}, 503),
+    ],
+)
+async def test_what_cannot_be_done(enter: Enter, command: object, status: int) -> None:
+    channels = Channels(lambda name: Channel(name, size=1000), most=2)
+    visitor = await enter(channels, "/a?channel=b")
+    await visitor.hears(), await visitor.hears()
+    await visitor.says({"leave": "b"})
+    await visitor.hears()
+    if isinstance(command, dict):
+        command["ref"] = 1
+    await visitor.says(command)
+    answer = await visitor.hears()
+    assert (answer["error"], type(answer["text"])) == (status, str)
+    assert answer.get("ref") == (1 if isinstance(command, dict) else None)
+    await visitor.says({"publish": "on", "channel": "a"})
+    assert {"published", "data"} & (await visitor.hears()).keys(), "it goes on"
+
+
+async def test_a_cursor_that_is_no_unicode(enter: Enter) -> None:
+    visitor = await enter(await filled(b=1), "/a")
+    await visitor.hears()
+    await visitor.says({"join": "b", "after": "\ud800"})
+    assert (await visitor.hears())["joined"] == "b"
+    assert (await visitor.hears())["gap"] == {"from": "?", "to": "bbbb-0"}
+
+
+async def test_what_a_websocket_may_do(enter: Enter) -> None:
+    visitor = await enter(rooms(authorize=known_only), "/a?token=ann")
+    await visitor.hears()
+    await visitor.says({"join": "b"}, {"publish": "x", "channel": "a"})
+    assert [(await visitor.hears())["error"] for _ in range(2)] == [403, 403]
+
+
+async def test_presence_by_websocket(enter: Enter) -> None:
+    channels = rooms()
+    ann = await enter(channels, "/a?channel=a@presence&name=ann")
+    assert (await ann.hears())["joined"] == "a"
+    joined = await ann.hears()
+    assert joined == {
+        "joined": "a@presence", "id": "eeee-1", "count": 1, "members": {"ann": 1}, "next": "eeee-1",
+    } | {key: joined[key] for key in ("id", "next")}  # fmt: skip
+    assert joined["id"] == joined["next"]
+    bob = await enter(channels, "/a?name=bob")
+    told = await ann.hears()
+    assert (told["channel"], told["event"]) == ("a@presence", "join")
+    assert json.loads(told["data"]) == {"name": "bob", "here": 1, "count": 2}
+    await bob.hears()
+    await bob.says({"leave": "a"})
+    assert (await ann.hears())["event"] == "leave"
+    assert channels.presence("a").members == {"ann": 1}
+
+
+async def test_too_many_joined(enter: Enter) -> None:
+    visitor = await enter(rooms(), "/")
+    for n in range(32):
+        await visitor.says({"join": f"c{n}"})
+        await visitor.hears()
+    await visitor.says({"join": "one-more"})
+    assert (await visitor.hears())["error"] == 403
+
+
+async def test_a_websocket_that_is_too_slow() -> None:
+    channels = rooms(lag="close")
+    async with connected(app_of(channels)) as (peer, _):
+        await peer.send(get("/a?channel=b", *handshake_fields()))
+        await peer.has(b"\r\n\r\n")
+        for n in range(400):
+            channels.get("ab"[n % 2]).publish("x" * 1000)
+            await trio.lowlevel.checkpoint()
+        await peer.has(b"\x88\x0a\x03\xf5too slow")
+
+
+async def test_nobody_stays_when_all_have_left(serving: Serving) -> None:
+    channels = rooms(Channel)
+    server = await serving(app_of(channels), limits=Limits(close_seconds=0.1))
+    for target, fields in [
+        ("/a?name=x", handshake_fields()),
+        ("/a?name=x&channel=b", ["Accept: text/event-stream"]),
+        ("/a?name=x", ["Accept: text/event-stream"]),
+        ("/a?wait=9", []),
+    ]:
+        for abrupt in (True, False):
+            peer = await server.connect()
+            await peer.send(get(target, *fields))
+            if "wait" not in target:
+                await peer.has(b"\r\n\r\n")
+            if not abrupt and "Upgrade: websocket" in fields:
+                await peer.send(close(1000))
+            await trio.aclose_forcefully(peer.stream)
+    server.peers.clear()
+    with trio.fail_after(5):
+        while any(room.users for room in channels._rooms.values()):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert channels.presence("a").count == channels.presence("b").count == 0
+    assert channels.presence("a").members == {}
