@@ -45,7 +45,8 @@ def make_vector(parts: Iterable[tuple[str, str]]) -> str:
 
 def own_part(cursor: str, name: str) -> str | None:
     """What a cursor says of the channel of this name: its part of a vector, which may have none.
-    A cursor that is no vector is passed on as it is: it is this channel's, or garbage."""
-    if not _VECTOR.fullmatch(cursor):
+    A cursor that is no vector is passed on as it is: it is this channel's, or garbage. So is any
+    cursor of a channel without a name."""
+    if not name or not _VECTOR.fullmatch(cursor):
         return cursor
     return dict(part.split(":") for part in cursor.split(",")).get(name)

@@ -115,6 +115,34 @@ def take_turns(
     return samples
 
 
+def flood(sockets: list[socket.socket], question: bytes, size: int, count: int) -> float:
+    """Keep 32 questions in flight on every socket, in one write each time, until `count` answers,
+    of `size` bytes, have come."""
+    flight = question * 32
+    with selectors.DefaultSelector() as selector:
+        missing = {}
+        for sock in sockets:
+            selector.register(sock, selectors.EVENT_READ)
+            sock.sendall(flight)
+            missing[sock] = 32 * size
+        asked, answered = len(sockets) * 32, 0
+        while answered < asked:
+            for key, _ in selector.select():
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                answer = sock.recv(65536)
+                if not answer:
+                    raise SystemExit("the server closed")
+                missing[sock] -= len(answer)
+                if missing[sock] == 0:
+                    answered += 32
+                    if asked < count:
+                        sock.sendall(flight)
+                        asked += 32
+                        missing[sock] = 32 * size
+    return answered
+
+
 def ping_pong(sockets: list[socket.socket], question: bytes, ending: bytes, count: int) -> float:
     """Ask on every socket, one question at a time, until `count` answers have come."""
     with selectors.DefaultSelector() as selector:
@@ -189,26 +217,34 @@ def stream(rounds: int) -> None:
         print(f"| {label} | {cpu * 1e9:.2f} | {cpu / floor:.2f} | {rate:,.0f} |", flush=True)
 
 
-def echo(rounds: int) -> None:
-    """64 WebSockets, one message of 100 bytes in flight on each."""
-    names = ["rawstream", *PEERS]
+def echo(rounds: int, connections: int, in_flight: int) -> None:
+    """WebSockets, so many messages of 100 bytes in flight on each."""
+    names = ["codec by hand on Trio", "rawstream", *PEERS]
 
     def opened(server: Server) -> Callable[[], float]:
-        sockets = [server.connect() for _ in range(64)]
+        sockets = [server.connect() for _ in range(connections)]
         for sock in sockets:
             sock.sendall(UPGRADE.format(port=server.port).encode())
             head = b""
             while b"\r\n\r\n" not in head:
                 head += sock.recv(1)
             assert b" 101 " in head
-        return lambda: ping_pong(sockets, MASKED_FRAME, ECHOED_FRAME, 1000)
+        if in_flight == 1:
+            return lambda: ping_pong(sockets, MASKED_FRAME, ECHOED_FRAME, 1000)
+        return lambda: flood(sockets, MASKED_FRAME, len(ECHOED_FRAME), 10_000)
 
     with servers(*names) as group:
         samples = take_turns(group, rounds * 10, opened)
-    title("WebSocket echo, 64 connections, 100 bytes", "CPU µs a message", "messages/s")
+    title(
+        f"WebSocket echo, {connections} connections, {in_flight} in flight, 100 bytes",
+        "CPU µs a message",
+        "ratio",
+        "messages/s",
+    )
+    floor = samples[names[0]].cpu / samples[names[0]].count
     for name, sample in samples.items():
         cpu, rate = sample.cpu / sample.count, sample.count / sample.wall
-        print(f"| {name} | {cpu * 1e6:.0f} | {rate:,.0f} |", flush=True)
+        print(f"| {name} | {cpu * 1e6:.1f} | {cpu / floor:.2f} | {rate:,.0f} |", flush=True)
 
 
 def idle_memory(clients: int) -> None:
@@ -305,7 +341,7 @@ def main() -> None:
     workloads = {
         "get": lambda: plain_get(options.rounds),
         "stream": lambda: stream(options.rounds),
-        "echo": lambda: echo(options.rounds),
+        "echo": lambda: [echo(options.rounds, 64, 1), echo(options.rounds, 8, 32)],
         "fan-out": lambda: all_fan_outs(options.rounds),
         "memory": lambda: idle_memory(options.clients),
     }

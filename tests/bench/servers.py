@@ -72,6 +72,42 @@ def bare(port: int) -> None:
     trio.run(partial(trio.serve_tcp, serve_safely, port, host="127.0.0.1", backlog=65535))
 
 
+def hand_codec(port: int) -> None:
+    """An echo of frames cut, unmasked and made by hand, nothing checked: what a message costs at
+    the least."""
+    import trio
+    from wsproto.utilities import generate_accept_token
+
+    async def serve(stream: trio.SocketStream) -> None:
+        head = await stream.receive_some(65536)
+        key = next((x for x in head.split(b"\r\n") if x.startswith(b"Sec-WebSocket-Key:")), b": ")
+        token = generate_accept_token(key.partition(b": ")[2])
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n\r\n" % token
+        )
+        buffer = b""
+        while data := await stream.receive_some(65536):
+            buffer = buffer + data if buffer else data
+            start, answers = 0, []
+            while len(buffer) - start >= 6 and len(buffer) - start >= buffer[start + 1] - 122:
+                size = buffer[start + 1] & 0x7F  # messages of less than 126 bytes
+                mask = int.from_bytes(buffer[start + 2 : start + 6] * (size // 4 + 1), "little")
+                start += 6
+                masked = int.from_bytes(buffer[start : start + size], "little")
+                mask &= (1 << 8 * size) - 1
+                answers.append(bytes((0x82, size)) + (masked ^ mask).to_bytes(size, "little"))
+                start += size
+            buffer = buffer[start:]
+            await stream.send_all(b"".join(answers))
+
+    async def serve_safely(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await serve(stream)
+
+    trio.run(partial(trio.serve_tcp, serve_safely, port, host="127.0.0.1", backlog=65535))
+
+
 def socket_only(port: int) -> None:
     """A task and its socket: the least that an idle client costs on Trio."""
     import trio
@@ -176,7 +212,8 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
     async def main() -> None:
         nonlocal publisher
         async with trio.open_nursery() as publisher:
-            await rawstream.serve(app, port=port, access_log=access_log)
+            limits = rawstream.Limits(ping_seconds=3600)  # the load answers no pings
+            await rawstream.serve(app, port=port, access_log=access_log, limits=limits)
 
     if access_log:
         logging.basicConfig(level=logging.INFO)
@@ -257,7 +294,10 @@ async def asgi(
 def uvicorn_h11(port: int) -> None:
     import uvicorn
 
-    uvicorn.run(asgi, port=port, http="h11", loop="asyncio", log_level="error", access_log=False)
+    uvicorn.run(
+        asgi, port=port, http="h11", loop="asyncio", log_level="error", access_log=False,
+        ws_ping_interval=None,
+    )  # fmt: skip
 
 
 def uvicorn_uvloop(port: int) -> None:
@@ -265,7 +305,7 @@ def uvicorn_uvloop(port: int) -> None:
 
     uvicorn.run(
         asgi, port=port, http="httptools", loop="uvloop", log_level="error", access_log=False,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=False, ws_ping_interval=None,
     )  # fmt: skip
 
 
@@ -382,6 +422,7 @@ def websockets_broadcast(port: int) -> None:
 
 SERVERS: dict[str, Callable[[int], None]] = {
     "bare loop of send": bare_fan_out,
+    "codec by hand on Trio": hand_codec,
     "websockets broadcast, uvloop": websockets_broadcast,
     "bare Trio + h11 loop": bare,
     "bare Trio task": socket_only,
