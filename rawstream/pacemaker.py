@@ -23,8 +23,10 @@ class Beating(Protocol):
     """Seconds of silence until the next beat is due, more than 0; infinite for never."""
     last_sent: float
     """When it was last not silent, by `trio.current_time()`; moved on by its owner."""
-    beating: bool
-    """False once it has ended; it is forgotten when its entry comes up."""
+
+    @property
+    def beating(self) -> bool:
+        """False once it has ended. It is asked, and forgotten, when its entry comes up."""
 
     async def beat(self) -> None:
         """Send a sign of life. Must not raise, and must end when its connection closes."""

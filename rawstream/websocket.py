@@ -7,47 +7,46 @@
                                     <-         frames, not masked
     Close, a code and a reason      ->  <-     Close in return; then the server closes TCP
 
-wsproto cuts frames and knows their rules. Ours are the checks of the handshake, the size of a
-message (wsproto knows none), pings, and the order of things at the end. One task, the pump,
-reads for as long as the connection lasts, so pings are answered and a Close is seen while the
-handler is busy; it stops when the handler has `Limits.message_queue` messages waiting.
+wsproto knows the rules of frames; incoming.py is how they come to it, or past it. Here are sending,
+pings, and the order of things at the end.
+
+Who reads? A handler that waits for messages does, which saves a switch of tasks a message. What
+is no message it leaves to a task of its WebSocket, the pump, which also reads while the handler is
+busy with something else, so that pings are answered and a Close is seen; it stops when
+`Limits.message_queue` messages wait for the handler.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import trio
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import (
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Message,
-    Ping,
-    TextMessage,
-)
+from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import generate_accept_token
 
 from .errors import TORN, BrokenStream, ClientGone, WebSocketClosed
+from .frames import data_frame
 from .handshake import accept_deflate, check_handshake
+from .incoming import Incoming
 from .limits import KIB
 from .request import Request, WriteNow
 
-NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = (
-    1000, 1001, 1005, 1006, 1009, 1011, 1013,
+NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, INTERNAL_ERROR, TRY_AGAIN_LATER = (
+    1000, 1001, 1005, 1006, 1011, 1013,
 )  # fmt: skip
 """Close codes, RFC 6455 section 7.4.1."""
 
-EVENTS_A_PASS = 64
+FRAMES_A_PASS = 64
 """Frames of one read after which the other tasks have their turn: a frame may have no payload."""
 
-INFLATE_STEP = KIB
-"""Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
-is found to be too large before it has taken much more than a MiB."""
+AWAY_SECONDS = 0.25
+"""How long nobody reads when the handler is busy with something else; then the pump does."""
+
+JOINED_BYTES = 64 * KIB
+"""The most that is kept to be joined into one write."""
 
 
 @asynccontextmanager
@@ -144,22 +143,29 @@ class WebSocket:
         self.close_reason = ""
         self._exchange = request.exchange
         self._limits = request.exchange.limits
-        self._max_size = max_message_size
         self._wsproto = Connection(ConnectionType.SERVER, [deflate] if deflate else [])
         self._deflating = deflate is not None
         self.shared_frames = not self._deflating
+        self._incoming = Incoming(self._wsproto, max_message_size, deflating=self._deflating)
         self._exchange.hold_writes(self._deflating)
         self._torn = False  # wsproto and the wire no longer agree about what was sent
         self._sending_message = trio.Lock()  # fragments of two messages must not mix
-        self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes](
+        # From the pump to the handler; None: read yourself.
+        self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes | None](
             self._limits.message_queue
         )
+        self._pumping = True  # the pump reads, or is about to
+        self._pump_wanted = trio.Event()
+        self._pump_wanted.set()
+        self._reading = False  # the handler does, at this moment
+        self._away = True  # the handler is not in `receive`
+        self._watch = _Watch(self)
+        self._frames = 0  # taken by the handler
+        self._joined: list[bytes] = []  # frames that wait for others, to go out in one write
+        self._joins = self.shared_frames
         self._receiving = False  # the handler has asked for messages
         self._closing = False  # we have sent the first Close
         self._closed = trio.Event()  # nothing more will come
-        self._text = io.StringIO()  # the message that has not ended, of either kind
-        self._binary = bytearray()
-        self._size = 0
         # The pacemaker's:
         self.beating = True
         self.interval = self._limits.ping_seconds
@@ -169,16 +175,22 @@ class WebSocket:
     # -- Sending
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message: `str` as text, bytes as binary; it is on the wire when this returns.
+        """Send a message: `str` as text, bytes as binary; it is on the wire when this returns. An
+        answer to one of several messages that came together goes out with the answers to the
+        others, before its task waits for anything.
 
         Any number of tasks may send; each waits for its turn, and for a slow reader. Raises
         `WebSocketClosed` once the closing has begun on either side.
         """
-        if self._sending_message.locked():
+        if self._deflating or self._sending_message.locked():
             async with self._sending_message:
                 await self._send(_message(message, finished=True))
+            return
+        frame = data_frame(message if isinstance(message, str | bytes) else bytes(message))
+        if self._joins and self._incoming.has_more and not self._pumping:
+            await self._join(frame)
         else:
-            await self._send(_message(message, finished=True))
+            await self._send(frame)
 
     @asynccontextmanager
     async def open_message(self) -> AsyncIterator[MessageStream]:
@@ -218,17 +230,31 @@ class WebSocket:
         """Takes frames without waiting, as `Exchange.write_now` does."""
         return self._exchange.write_now
 
-    async def _send(self, event: Event | bytes) -> None:
-        """Have wsproto make a frame, unless it is one, and send it."""
-        is_data = isinstance(event, bytes | Message)
-        if self._wsproto.state is not ConnectionState.OPEN and is_data:
+    def _check_open(self) -> None:
+        if self._wsproto.state is not ConnectionState.OPEN:
             raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
-        if self._torn and not isinstance(event, CloseConnection):
+        if self._torn:
             raise BrokenStream
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if isinstance(event, CloseConnection):
-            self._exchange.hold_writes(True)  # for good: nothing follows a Close
-        frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
+
+    async def _send(self, event: Event | bytes) -> None:
+        """Have wsproto make a frame, unless it is one, and send it behind those that wait."""
+        if isinstance(event, bytes):
+            self._check_open()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            frame = event
+        else:
+            if isinstance(event, Message):
+                self._check_open()
+            elif self._torn and not isinstance(event, CloseConnection):
+                raise BrokenStream
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if isinstance(event, CloseConnection):
+                self._exchange.hold_writes(True)  # for good: nothing follows a Close
+            frame = bytes(self._wsproto.send(event))
+        joined = self._joined
+        if joined:
+            self._joined = []
+            frame = b"".join((*joined, frame))
         sent = False
         try:
             await self._exchange.send(frame)
@@ -236,10 +262,42 @@ class WebSocket:
         except ClientGone:
             raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason) from None
         finally:
-            # A frame that was made and not sent is missing from what the peer's inflater, or
-            # its idea of the message under way, builds on.
-            if not sent and (self._deflating or self._sending_message.locked()):
-                self._torn = True
+            if not sent:
+                self._put_back(joined)
+
+    def _put_back(self, joined: list[bytes]) -> None:
+        """A send has failed. Those that have returned before it count as sent, and must be. What
+        was made and not sent is missing from what the peer's inflater, or its idea of the message
+        under way, builds on."""
+        if joined:
+            self._joined = joined + self._joined
+            self._want_pump()
+        if self._deflating or self._sending_message.locked():
+            self._torn = True
+
+    # -- Sending in one write what answers messages that came in one read
+
+    async def _join(self, frame: bytes) -> None:
+        self._check_open()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._joined:
+            # Whatever the handler does next, in this pass of the scheduler they go out.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._write_joined)
+        self._joined.append(frame)
+        if sum(map(len, self._joined)) > JOINED_BYTES:
+            await self._send(b"")
+
+    def _write_joined(self) -> None:
+        """Write what waits, without waiting; the pump sends what that leaves."""
+        if not self._joined:
+            return
+        data = b"".join(self._joined)
+        written = self._exchange.write_now(data)
+        self._joins = written > 0
+        self._joined = []
+        if written < len(data):
+            self._joined.append(b"" if written else data)
+            self._want_pump()
 
     # -- Receiving
 
@@ -247,10 +305,45 @@ class WebSocket:
         """The next message. Raises `WebSocketClosed` when there will be none; cancelled, it has
         taken none."""
         self._receiving = True
+        self._away = False
         try:
-            return await self._inbox.receive()
+            while True:
+                if self._pumping:
+                    message = await self._inbox.receive()
+                else:
+                    message = self._incoming.take_message()
+                if message is not None:
+                    self._frames += 1
+                    if self._frames % FRAMES_A_PASS == 0:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                    return message
+                if self._incoming.has_more:
+                    self._want_pump()
+                elif not self._pumping:
+                    await self._read()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason) from None
+        finally:
+            self._away = True
+            if not (self._watch.paced or self._pumping):
+                self._watch.pace()
+
+    async def _read(self) -> None:
+        """Read more, if nobody else does."""
+        self._write_joined()
+        if self._reading:
+            raise trio.BusyResourceError("another task is receiving from this WebSocket")
+        self._reading = True
+        try:
+            data = await self._exchange.receive()
+        finally:
+            self._reading = False
+            if self._pumping:
+                self._pump_wanted.set()
+        self._awaiting_pong = False  # whatever came, somebody is there
+        self._incoming.feed(data)
+        if not data:
+            self._want_pump()
 
     def __aiter__(self) -> WebSocket:
         return self
@@ -271,6 +364,7 @@ class WebSocket:
         if not (1000 <= code < 1015 or 3000 <= code < 5000) or code in (1004, NO_STATUS, ABNORMAL):
             raise ValueError(f"close code {code} may not be sent")
         self._inbox.close()
+        self._want_pump()
         if self._wsproto.state is ConnectionState.OPEN:
             self._closing = True
             await self._send(CloseConnection(code, reason))
@@ -284,7 +378,7 @@ class WebSocket:
             self._closing = True
             await self._send(CloseConnection(GOING_AWAY, "the server is stopping"))
             with trio.move_on_after(self._limits.close_seconds):
-                await self._pump()
+                await self._read_on()
 
     async def beat(self) -> None:
         """Ping; a ping that the last interval has left unanswered ends the connection."""
@@ -311,59 +405,64 @@ class WebSocket:
 
     # -- The pump
 
+    def _want_pump(self) -> None:
+        """Have the pump read from here on, as soon as nobody else does."""
+        self._pumping = True
+        if not self._reading:
+            self._pump_wanted.set()
+
     async def _pump(self) -> None:
-        """Read until the end; what ends it is in `close_code`, and tells or cancels the handler."""
+        """Read when wanted, to the end; what ends it is in `close_code`, and tells or cancels the
+        handler."""
         with suppress(WebSocketClosed, BrokenStream):
             while self.close_code is None:
-                data = await self._exchange.receive()
-                self._awaiting_pong = False  # whatever came, somebody is there
-                step = INFLATE_STEP if self._deflating else len(data)
-                for start in range(0, len(data), step or 1):
-                    await self._take(data[start : start + step])
-                    if self._deflating:
-                        await trio.lowlevel.checkpoint()
-                if not data:
-                    await self._take(None)
+                await self._pump_wanted.wait()
+                await self._read_on()
         self._to_inbox.close()
         self._closed.set()
 
-    async def _take(self, data: bytes | None) -> None:
-        """Act on the next bytes; None is the end of input."""
-        if self.close_code is not None:
-            return
-        self._wsproto.receive_data(data)
-        for n, event in enumerate(self._wsproto.events(), 1):
-            if n % EVENTS_A_PASS == 0:
+    async def _read_on(self) -> None:
+        """Read until the end, or until the handler waits for messages and can read by itself."""
+        if self._joined and self._wsproto.state is ConnectionState.OPEN:
+            await self._send(b"")
+        while True:
+            await self._act()
+            if self.close_code is not None:
+                return
+            if self._can_read_itself():
+                self._pumping = False
+                self._pump_wanted = trio.Event()
+                if self._inbox.statistics().tasks_waiting_receive:
+                    self._to_inbox.send_nowait(None)
+                return
+            data = await self._exchange.receive()
+            self._awaiting_pong = False
+            self._incoming.feed(data)
+
+    def _can_read_itself(self) -> bool:
+        """Whether the handler is here, has all there was, and what comes next may be a message."""
+        return (
+            not (self._away or self._deflating or self._closing)
+            and self._incoming.is_between_messages
+            and not self._inbox.statistics().current_buffer_used
+        )
+
+    async def _act(self) -> None:
+        """Act on all that has come."""
+        for n, happening in enumerate(self._incoming.take(), 1):
+            if n % FRAMES_A_PASS == 0 or (self._deflating and happening is None):
                 await trio.lowlevel.checkpoint()
-            if isinstance(event, TextMessage | BytesMessage):
-                await self._assemble(event)
-            elif isinstance(event, Ping):
+            if isinstance(happening, str | bytes):
+                await self._deliver(happening)
+            elif isinstance(happening, Ping):
                 if not self._closing:  # RFC 6455 section 5.5.2: not after a Close
-                    await self._send(event.response())
-            elif isinstance(event, CloseConnection):
-                await self._take_close(event)
+                    await self._send(happening.response())
+            elif isinstance(happening, CloseConnection):
+                await self._take_close(happening)
             if self.close_code is not None:
                 break
 
-    async def _assemble(self, event: TextMessage | BytesMessage) -> None:
-        """Add a piece to the message under way, and hand it over when it is complete."""
-        data = event.data
-        self._size += len(data.encode()) if isinstance(data, str) else len(data)
-        if self._size > self._max_size:
-            await self._fail(TOO_BIG, f"message larger than {self._max_size} bytes")
-            return
-        if isinstance(data, str):
-            self._text.write(data)
-        else:
-            self._binary += data
-        if not event.message_finished:
-            return
-        message = self._text.getvalue() if isinstance(data, str) else bytes(self._binary)
-        if isinstance(data, str):
-            self._text = io.StringIO()
-        else:
-            self._binary = bytearray()
-        self._size = 0
+    async def _deliver(self, message: str | bytes) -> None:
         if not self._closing:
             with suppress(trio.BrokenResourceError):  # closing since
                 await self._to_inbox.send(message)
@@ -398,6 +497,33 @@ class WebSocket:
             waiting = statistics.tasks_waiting_receive or statistics.current_buffer_used
             told = self._receiving and (waiting or code != ABNORMAL)
             self._exchange.cancel("client left", self._limits.leave_seconds if told else 0)
+
+
+class _Watch:
+    """Has the pump read when the handler has been busy with something else for a while."""
+
+    __slots__ = ("__weakref__", "_ws", "interval", "last_sent", "paced")
+
+    def __init__(self, ws: WebSocket) -> None:
+        self._ws = ws
+        self.interval = AWAY_SECONDS
+        self.last_sent = 0.0
+        self.paced = False
+
+    def pace(self) -> None:
+        self.last_sent = trio.current_time()
+        self.paced = True
+        self._ws._exchange.pacemaker.pace(self)
+
+    @property
+    def beating(self) -> bool:
+        """Asked when its time has come; if it is False, that was all until the next `pace`."""
+        self.paced = self._ws.beating and self._ws._away and not self._ws._pumping
+        return self.paced
+
+    async def beat(self) -> None:
+        if self._ws._away:
+            self._ws._want_pump()
 
 
 class MessageStream:

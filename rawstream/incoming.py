@@ -1,0 +1,134 @@
+"""What comes over a WebSocket: bytes in, messages, pings and the close out.
+
+    bytes -> frames --+-> whole messages in one frame, nearly all: taken here (the lane)
+                      +-> everything else, and what there is of a frame that is not whole: wsproto
+
+wsproto is given a frame from its first byte on, and all of it. Here is no `await`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from wsproto.connection import Connection
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+
+from .frames import cut, whole_message
+from .limits import KIB
+
+INFLATE_STEP = KIB
+"""Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
+is found to be too large before it has taken much more than a MiB."""
+
+TOO_BIG = 1009
+
+Happening: TypeAlias = "str | bytes | Ping | CloseConnection | None"
+"""A message; a ping to be answered; a Close, or with `wsproto.state` still open a failure to be
+told of; or nothing worth a word."""
+
+
+class Incoming:
+    """The bytes that a client has sent, and what they amount to."""
+
+    def __init__(self, wsproto: Connection, max_size: int, *, deflating: bool) -> None:
+        self._wsproto = wsproto
+        self._max_size = max_size
+        self._deflating = deflating
+        self._data = b""
+        self._start = 0  # of what has not been taken
+        self._has_ended = False
+        self._left = 0  # bytes of the frame that wsproto is in the middle of
+        self._in_message = False  # between the fragments of one
+        self._text = io.StringIO()  # the message under way, of either kind
+        self._binary = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Add what has come; b"" is the end of input."""
+        self._has_ended = not data
+        if self._start < len(self._data):
+            data = self._data[self._start :] + data
+        self._data, self._start = data, 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes that have not been taken."""
+        return self._start < len(self._data)
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the next byte is the first of a message, as far as data goes."""
+        return not (self._left or self._in_message or self.has_more)
+
+    def take_message(self) -> str | bytes | None:
+        """The lane: the next message, if it is next and whole; else None, and nothing is taken."""
+        if self._left or self._in_message or self._deflating:
+            return None
+        found = cut(self._data, self._start)
+        if found is None or found[1] - found[0] > self._max_size:
+            return None
+        message = whole_message(self._data, self._start, *found)
+        if message is not None:
+            self._start = found[1]
+        return message
+
+    def take(self) -> Iterator[Happening]:
+        """All that the bytes so far amount to, one by one; what has not been asked for is not
+        taken. Others may have their turn between any two."""
+        while self._start < len(self._data):
+            message = self.take_message()
+            if message is not None:
+                yield message
+                continue
+            if not self._left and not self._enter_frame():
+                break
+            size = min(self._left, INFLATE_STEP) if self._deflating else self._left
+            piece = self._data[self._start : self._start + size]
+            self._start += len(piece)
+            self._left -= len(piece)
+            self._wsproto.receive_data(piece)
+            yield from self._events()
+            yield None
+        if self._has_ended:
+            self._wsproto.receive_data(None)
+            yield from self._events()
+
+    def _enter_frame(self) -> bool:
+        """Count what wsproto is to be given of the next frame; False if its header is not whole."""
+        found = cut(self._data, self._start)
+        if found is None:
+            return False
+        self._left = found[1] - self._start
+        first = self._data[self._start]
+        if not first & 0x08:  # no control frame
+            self._in_message = not first & 0x80
+        return True
+
+    def _events(self) -> Iterator[Happening]:
+        for event in self._wsproto.events():
+            if isinstance(event, TextMessage | BytesMessage):
+                yield self._assembled(event)
+            elif isinstance(event, Ping | CloseConnection):
+                yield event
+
+    def _assembled(self, event: TextMessage | BytesMessage) -> Happening:
+        """The message that this piece completes, if it does."""
+        data = event.data
+        self._size += len(data.encode()) if isinstance(data, str) else len(data)
+        if self._size > self._max_size:
+            return CloseConnection(TOO_BIG, f"message larger than {self._max_size} bytes")
+        if isinstance(data, str):
+            self._text.write(data)
+        else:
+            self._binary += data
+        if not event.message_finished:
+            return None
+        message = self._text.getvalue() if isinstance(data, str) else bytes(self._binary)
+        if isinstance(data, str):
+            self._text = io.StringIO()
+        else:
+            self._binary = bytearray()
+        self._size = 0
+        return message
