@@ -17,7 +17,7 @@ def data_frame(message: str | bytes) -> bytes:
     if isinstance(message, str):
         first, payload = TEXT, message.encode()
     else:
-        first, payload = BINARY, message
+        first, payload = BINARY, message if type(message) is bytes else bytes(memoryview(message))
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -52,9 +52,10 @@ def whole_message(data: bytes, start: int, payload: int, end: int) -> str | byte
     first = data[start]
     if first not in (TEXT, BINARY) or not data[start + 1] & 0x80:
         return None
-    mask = (data[payload - 4 : payload] * (size // 4 + 1))[:size]
+    fours = (size + 3) // 4
+    mask = int.from_bytes(data[payload - 4 : payload] * fours, "little")
     masked = int.from_bytes(data[payload:end], "little")
-    message = (masked ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
+    message = (masked ^ mask).to_bytes(4 * fours, "little")[:size]
     if first == BINARY:
         return message
     try:

@@ -160,8 +160,9 @@ class WebSocket:
         self._reading = False  # the handler does, at this moment
         self._away = True  # the handler is not in `receive`
         self._watch = _Watch(self)
-        self._frames = 0  # taken by the handler
+        self._taken = 0  # messages, by the handler
         self._joined: list[bytes] = []  # frames that wait for others, to go out in one write
+        self._joined_bytes = 0
         self._joins = self.shared_frames
         self._receiving = False  # the handler has asked for messages
         self._closing = False  # we have sent the first Close
@@ -186,11 +187,18 @@ class WebSocket:
             async with self._sending_message:
                 await self._send(_message(message, finished=True))
             return
-        frame = data_frame(message if isinstance(message, str | bytes) else bytes(message))
-        if self._joins and self._incoming.has_more and not self._pumping:
-            await self._join(frame)
-        else:
+        frame = data_frame(message)
+        if not self._incoming.has_more or self._pumping or not self._joins:
             await self._send(frame)
+            return
+        self._check_open()
+        if not self._joined:
+            # Whatever the handler does next, in this pass of the scheduler they go out.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._write_joined)
+        self._joined.append(frame)
+        self._joined_bytes += len(frame)
+        if self._joined_bytes > JOINED_BYTES:
+            await self._send(b"")
 
     @asynccontextmanager
     async def open_message(self) -> AsyncIterator[MessageStream]:
@@ -253,7 +261,7 @@ class WebSocket:
             frame = bytes(self._wsproto.send(event))
         joined = self._joined
         if joined:
-            self._joined = []
+            self._joined, self._joined_bytes = [], 0
             frame = b"".join((*joined, frame))
         sent = False
         try:
@@ -275,18 +283,6 @@ class WebSocket:
         if self._deflating or self._sending_message.locked():
             self._torn = True
 
-    # -- Sending in one write what answers messages that came in one read
-
-    async def _join(self, frame: bytes) -> None:
-        self._check_open()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._joined:
-            # Whatever the handler does next, in this pass of the scheduler they go out.
-            trio.lowlevel.current_trio_token().run_sync_soon(self._write_joined)
-        self._joined.append(frame)
-        if sum(map(len, self._joined)) > JOINED_BYTES:
-            await self._send(b"")
-
     def _write_joined(self) -> None:
         """Write what waits, without waiting; the pump sends what that leaves."""
         if not self._joined:
@@ -294,7 +290,7 @@ class WebSocket:
         data = b"".join(self._joined)
         written = self._exchange.write_now(data)
         self._joins = written > 0
-        self._joined = []
+        self._joined, self._joined_bytes = [], 0
         if written < len(data):
             self._joined.append(b"" if written else data)
             self._want_pump()
@@ -304,18 +300,20 @@ class WebSocket:
     async def receive(self) -> str | bytes:
         """The next message. Raises `WebSocketClosed` when there will be none; cancelled, it has
         taken none."""
+        message = self._take_at_once()
+        if message is not None:
+            return message
         self._receiving = True
         self._away = False
         try:
+            if self._taken % FRAMES_A_PASS == 0:
+                await trio.lowlevel.checkpoint()
             while True:
                 if self._pumping:
                     message = await self._inbox.receive()
                 else:
                     message = self._incoming.take_message()
                 if message is not None:
-                    self._frames += 1
-                    if self._frames % FRAMES_A_PASS == 0:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
                     return message
                 if self._incoming.has_more:
                     self._want_pump()
@@ -327,6 +325,13 @@ class WebSocket:
             self._away = True
             if not (self._watch.paced or self._pumping):
                 self._watch.pace()
+
+    def _take_at_once(self) -> str | bytes | None:
+        """A message that is here already, unless it is time for the other tasks."""
+        self._taken += 1
+        if self._pumping or self._taken % FRAMES_A_PASS == 0:
+            return None
+        return self._incoming.take_message()
 
     async def _read(self) -> None:
         """Read more, if nobody else does."""
@@ -350,6 +355,9 @@ class WebSocket:
 
     async def __anext__(self) -> str | bytes:
         """The next message; the iteration ends when the WebSocket is closed."""
+        message = self._take_at_once()  # also here, for it spares a coroutine
+        if message is not None:
+            return message
         try:
             return await self.receive()
         except WebSocketClosed:

@@ -24,6 +24,7 @@ from rawstream import Limits, Request, serve
 from rawstream.departure import PeekingDepartures
 from rawstream.exchange import Service
 from rawstream.http1 import Connection
+from rawstream.incoming import Incoming
 from rawstream.pacemaker import Pacemaker
 from rawstream.transport import Transport
 
@@ -46,6 +47,7 @@ def _shortcuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.config.getoption("--without-shortcuts"):
         monkeypatch.setattr(Transport, "_write", lambda self, parts: 0)
         monkeypatch.setattr(Transport, "write_now", lambda self, data: 0)
+        monkeypatch.setattr(Incoming, "take_message", lambda self: None)
 
 
 @pytest.fixture
