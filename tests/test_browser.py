@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -118,6 +119,50 @@ def test_every_card_of_the_page() -> None:
         )
         page.click("#upload button")
         wait_for(page, "upload", '"bytes": 3')
+
+
+def test_one_channel_read_four_ways_loses_and_repeats_nothing() -> None:
+    """Connections are cut; each reader comes back and goes on from its cursor. (A poll that is cut
+    the browser repeats by itself, unseen by the page.)"""
+    port = free_port()
+
+    def cell(page: Page, row: int, column: int) -> str:
+        return page.locator(
+            f"#channel tbody tr:nth-child({row}) td:nth-child({column})"
+        ).inner_text()
+
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.click("#channel form button")
+        for row in (1, 2, 3, 4):
+            page.wait_for_function(
+                "row => Number(document.querySelector('#channel tbody').rows[row].cells[4].innerText) > 3",
+                arg=row - 1,
+            )
+        seen = [int(cell(page, row, 5)) for row in (1, 2, 3, 4)]
+        for _ in range(2):
+            for row in (1, 2, 3, 4):
+                page.click(f"#channel tbody tr:nth-child({row}) button")
+        for row in (1, 2, 3, 4):
+            page.wait_for_function(
+                """([row, seen]) => {
+                    const cells = document.querySelector('#channel tbody').rows[row].cells;
+                    const back = row == 2 || cells[1].innerText.includes('cut');
+                    return back && Number(cells[4].innerText) > seen + 12;
+                }""",
+                arg=[row - 1, seen[row - 1]],
+            )
+        page.click("#channel form button")  # pause
+        page.wait_for_function(
+            """() => {
+                const rows = [...document.querySelector('#channel tbody').rows];
+                return new Set(rows.map(row => row.cells[2].innerText)).size === 1
+                    && rows.every(row => row.cells[1].innerText.startsWith('open'));
+            }"""
+        )
+        note = page.locator("#channel footer").inner_text()
+        assert re.fullmatch(r"published (\d+), acknowledged \d+, lost 0, repeated 0", note)
+        assert len({cell(page, row, 4) for row in (1, 2, 3, 4)}) == 1, "all end with the same entry"
 
 
 def test_two_tabs_poll_the_same_lines() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..request import Request
-from . import files, push
+from . import files, push, rooms
 
 PAGE = Path(__file__).with_name("page.html").read_bytes()
 
@@ -17,6 +17,8 @@ CURL_LINES = """\
   curl -N -d 'Why is the sky blue?' {url}/generate
   curl -N -d 'Why?' -H 'Accept: text/event-stream' {url}/generate
   curl -i '{url}/poll?wait=5'                  # held until: curl -d 'news' {url}/poll
+  curl -N {url}/channels/news                  # until: curl -d 'hello' {url}/channels/news
+  tail -f /var/log/syslog | curl -X POST -T - {url}/channels/news
   curl -C - -O '{url}/download?size=50000000'  # stop it, and type it again
   curl -T - {url}/upload < /some/file          # counts and hashes, any size"""
 
@@ -41,6 +43,10 @@ async def app(request: Request) -> None:
             await push.poll(request)
         case "POST", "/poll":
             await push.post(request)
+        case _, path if path.startswith("/channels/"):
+            await rooms.channel(request, path.removeprefix("/channels/"))
+        case "POST", "/cut":
+            await rooms.cut(request)
         case "GET", "/ws":
             await push.echo_and_push(request)
         case "GET", "/download":
@@ -49,7 +55,7 @@ async def app(request: Request) -> None:
             await files.upload(request)
         case _, "/" | "/hello" | "/chunked" | "/ticks" | "/ws" | "/download":
             await request.respond(405, headers=[("Allow", "GET, HEAD")])
-        case _, "/echo" | "/generate":
+        case _, "/echo" | "/generate" | "/cut":
             await request.respond(405, headers=[("Allow", "POST")])
         case _, "/poll":
             await request.respond(405, headers=[("Allow", "GET, HEAD, POST")])
