@@ -28,12 +28,19 @@ _NAME = re.compile("[0-9A-Za-z._~-]{1,64}")
 Action = Literal["read", "publish"]
 Authorize: TypeAlias = Callable[[Request, str, Action], Awaitable["str | None"]]
 """Asked before a client reads a channel or publishes to it; raises `HTTPError`, 401 or 403, to
-refuse. What it returns for "read" is the name that the client is listed under; None for none."""
+refuse. What it returns is the name of the client, which is listed under it; None for none."""
+Compose: TypeAlias = Callable[["str | None", str], str]
+"""Makes an entry of what a client of this name publishes."""
 
 
 async def anybody(request: Request, channel: str, action: Action) -> str | None:
     """Let everybody in, under the name of `?name=` if they give one."""
     return request.query.get("name", "")[:MOST_MEMBER] or None
+
+
+def as_it_is(member: str | None, text: str) -> str:
+    """The entry is what the client sent."""
+    return text
 
 
 class Channels:
@@ -42,8 +49,10 @@ class Channels:
     `create` makes the channel of a name that has none; it may fill it, and may raise `HTTPError`
     404 for names there shall not be. There are `most` of them at a time, the next is refused with
     503. One that nobody reads, and that was not asked for in `idle_seconds`, is forgotten with its
-    log as soon as any channel is asked for. `origins` are the browser origins let in, by default
-    only our own, "*" being any. `lag` is as in `serve_channel`.
+    log as soon as any channel is asked for. `compose` makes an entry of what a client sends; it
+    can say who that was, which clients must not be left to say themselves. `origins` are the
+    browser origins let in, by default only our own, "*" being any. `lag` is as in
+    `serve_channel`.
     """
 
     def __init__(
@@ -51,12 +60,14 @@ class Channels:
         create: Callable[[str], Channel] = Channel,
         *,
         authorize: Authorize = anybody,
+        compose: Compose = as_it_is,
         origins: Collection[str] | None = None,
         most: int = 1000,
         idle_seconds: float = 300,
         lag: Lag = "skip",
     ) -> None:
         self._authorize = authorize
+        self.compose = compose
         self.origins = origins
         self.lag: Lag = lag
         self._create = create
@@ -69,7 +80,7 @@ class Channels:
         return len(self._rooms)
 
     async def allow(self, request: Request, name: str, action: Action) -> str | None:
-        """Whether a client may do this with the channel of this name: the name it is listed under.
+        """Whether a client may do this with the channel of this name: the client's own name.
         Raises `HTTPError`, also 404 for what is no name, and 405 for publishing who is there."""
         if action == "publish" and name.endswith(PRESENCE):
             raise HTTPError(405, "who is there is only read", [("Allow", "GET, HEAD")])

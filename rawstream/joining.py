@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import trio
 
@@ -138,8 +139,9 @@ class _Conversation:
     async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:
         if not isinstance(event, str | None):
             raise HTTPError(400, '"event" is text')
-        await self._channels.allow(self._request, name, "publish")
-        id = publish_text(self._channels.get(name), text, event)
+        member = await self._channels.allow(self._request, name, "publish")
+        compose = partial(self._channels.compose, member)
+        id = publish_text(self._channels.get(name), compose, text, event)
         await self._answer({"published": id, "channel": name, **ref})
 
     async def _answer(self, answer: dict[str, object]) -> None:

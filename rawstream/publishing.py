@@ -9,6 +9,7 @@ A body whose length is known is one entry, one that comes in chunks is lines; so
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from .channel import Channel
@@ -24,9 +25,11 @@ LINE_BYTES = 64 * KIB
 """The longest line that is an entry."""
 
 
-async def publish_body(request: Request, channel: Channel, headers: Fields = ()) -> None:
+async def publish_body(
+    request: Request, channel: Channel, compose: Callable[[str], str], headers: Fields = ()
+) -> None:
     """Publish the body of a request, and answer 201 with `{"id": ID, "entries": COUNT}`, ID being
-    that of the last. `?event=` is the type of its entries.
+    that of the last. `?event=` is the type of its entries, `compose` makes each of its text.
 
     A stream of lines may be silent for as long as it likes. Raises `HTTPError` 400 for what is
     not UTF-8 and 413 for what is too large; entries before that line are published, and the
@@ -35,17 +38,19 @@ async def publish_body(request: Request, channel: Channel, headers: Fields = ())
     event = request.query.get("event") or None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if "content-length" in request.headers and kind != "application/x-ndjson":
-        count, id = 1, publish_text(channel, await request.body(), event)
+        count, id = 1, publish_text(channel, compose, await request.body(), event)
     else:
-        count, id = await _publish_lines(request, channel, event)
+        count, id = await _publish_lines(request, channel, compose, event)
     answer = as_json({"id": id, "entries": count}) + "\n"
     await request.respond(201, answer, content_type="application/json", headers=headers)
 
 
-def publish_text(channel: Channel, text: bytes | str, event: str | None) -> str:
+def publish_text(
+    channel: Channel, compose: Callable[[str], str], text: bytes | str, event: str | None
+) -> str:
     """Publish what a client sent. Raises `HTTPError` 400 and 413."""
     try:
-        text = text.decode() if isinstance(text, bytes) else text
+        text = compose(text.decode() if isinstance(text, bytes) else text)
         size = len(text.encode())
     except UnicodeError:
         raise HTTPError(400, "entries are text in UTF-8") from None
@@ -57,7 +62,9 @@ def publish_text(channel: Channel, text: bytes | str, event: str | None) -> str:
         raise HTTPError(400, str(error)) from None
 
 
-async def _publish_lines(request: Request, channel: Channel, event: str | None) -> tuple[int, str]:
+async def _publish_lines(
+    request: Request, channel: Channel, compose: Callable[[str], str], event: str | None
+) -> tuple[int, str]:
     count = 0
     id = channel.id_of(channel.end)
 
@@ -71,7 +78,7 @@ async def _publish_lines(request: Request, channel: Channel, event: str | None) 
     async def publish(line: bytes | bytearray) -> None:
         nonlocal count, id
         try:
-            id = publish_text(channel, bytes(line.removesuffix(b"\r")), event)
+            id = publish_text(channel, compose, bytes(line.removesuffix(b"\r")), event)
         except HTTPError as error:
             raise HTTPError(error.status, f"{error.text}; {published()}") from None
         count += 1

@@ -41,9 +41,9 @@ async def serve_channels(request: Request, channels: Channels, name: str = "") -
         case "GET":
             await _read(request, channels, name, headers)
         case "POST" if not only_read:
-            await channels.allow(request, name, "publish")
+            compose = partial(channels.compose, await channels.allow(request, name, "publish"))
             with channels.in_use(name) as channel:
-                await publish_body(request, channel, headers)
+                await publish_body(request, channel, compose, headers)
         case "OPTIONS":
             await request.respond(204, headers=[allow, *headers])
         case _:

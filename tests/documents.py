@@ -152,8 +152,12 @@ class Terminals:
 
     def _here(self, text: str) -> str:
         text = re.sub(rf"\b{PORT}\b", self._port, text)
-        text = re.sub(r"python examples/[^;|&]*", rf"\g<0> {self._port} ", text)
+        text = re.sub(r"python examples/[^;|&]*", self._with_port, text)
         return re.sub(r"/tmp\b", str(self._folder), text)
+
+    def _with_port(self, command: re.Match[str]) -> str:
+        """An example on its port: the last argument, unless it has an address already."""
+        return command[0] if self._port in command[0] else f"{command[0]} {self._port} "
 
     def _there(self, output: bytes) -> str:
         return output.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")

@@ -194,6 +194,28 @@ async def test_progress_ticker_and_notifications_on_one_page(curl: Curl) -> None
         await trio.to_thread.run_sync(look)
 
 
+def test_two_tabs_chat_and_see_who_is_there() -> None:
+    port = free_port()
+    with serving("15_chat_rooms", port) as process, chromium() as ann:
+        bob = ann.context.new_page()
+        for page, name in ((ann, "ann"), (bob, "bob")):
+            page.on("dialog", lambda dialog, name=name: dialog.accept(name))
+            page.goto(f"http://127.0.0.1:{port}/")
+        for page in (ann, bob):
+            page.wait_for_function("/^(ann, bob|bob, ann)$/.test(here.textContent)")
+        ann.fill("input", "tea?")
+        ann.click("button")
+        ann.wait_for_selector("li:has-text('ann: tea? (received)')")
+        bob.wait_for_selector("li:has-text('ann: tea?')")
+        bob.close()
+        ann.wait_for_function("here.textContent === 'ann'")
+        process.kill()
+        process.wait()
+        ann.wait_for_function("socket.readyState === WebSocket.CLOSED")
+        with serving("15_chat_rooms", port):
+            ann.wait_for_function("socket.readyState === WebSocket.OPEN")
+
+
 # -- The pages that join them ---------------------------------------------------------------------
 
 

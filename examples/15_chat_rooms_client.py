@@ -1,0 +1,43 @@
+"""Chapter 15, second part: says something in a room, and listens until it has heard itself.
+
+The dialogue is JSON: what is asked for carries a "ref", whatever it is, and the answer has it too.
+Start 15_chat_rooms.py first; the library comes with `pip install websockets`.
+
+    $ python examples/15_chat_rooms.py
+    2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
+    $ python examples/15_chat_rooms_client.py ws://127.0.0.1:8000/rooms/tea ann hello
+    joined tea
+    acknowledged: hello (5f3a9c01-1)
+    ann: hello
+
+What has not been acknowledged when the connection breaks may or may not have arrived. Whoever says
+it again should put something of its own into the text that tells the two apart.
+"""
+
+import json
+import sys
+
+from websockets.sync.client import connect
+
+if len(sys.argv) < 4:
+    sys.exit("usage: 15_chat_rooms_client.py ws://HOST:PORT/rooms/ROOM NAME TEXT...")
+URL, NAME, *TEXTS = sys.argv[1:]
+ROOM = URL.rpartition("/")[2]
+
+with connect(f"{URL}?name={NAME}") as ws:
+    for ref, text in enumerate(TEXTS):
+        ws.send(json.dumps({"publish": text, "channel": ROOM, "ref": ref}))
+    missing = set(TEXTS)
+    while missing:
+        message = json.loads(ws.recv(timeout=10))
+        if "joined" in message:
+            print("joined", message["joined"])
+        elif "published" in message:
+            print(f"acknowledged: {TEXTS[message['ref']]} ({message['published']})")
+        elif "data" in message:
+            entry = json.loads(message["data"])
+            print(f"{entry['from']}: {entry['text']}")
+            if entry["from"] == NAME:
+                missing.discard(entry["text"])
+        else:
+            sys.exit(message["text"])
