@@ -5,13 +5,14 @@ from .channels import Channels, Presence
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .limits import Limits
 from .longpoll import Poll, open_poll
+from .outgoing import MessageStream
 from .reading import serve_channel
 from .request import Fields, Handler, Headers, Query, Request
 from .server import run, serve
 from .serving import serve_channels
 from .sse import Event, EventDecoder, EventStream, open_events
 from .stream import Stream, open_stream
-from .websocket import MessageStream, WebSocket, open_websocket
+from .websocket import WebSocket, open_websocket
 
 __all__ = [
     "BrokenStream",

@@ -7,8 +7,8 @@
                                     <-         frames, not masked
     Close, a code and a reason      ->  <-     Close in return; then the server closes TCP
 
-wsproto knows the rules of frames; incoming.py is how they come to it, or past it. Here are sending,
-pings, and the order of things at the end.
+wsproto knows the rules of frames. incoming.py cuts what comes, outgoing.py makes what goes. Here is
+who reads when, pings, and the order of things at the end.
 
 Who reads? A handler that waits for messages does, which saves a switch of tasks a message. What
 is no message it leaves to a task of its WebSocket, the pump, which also reads while the handler is
@@ -18,20 +18,19 @@ busy with something else, so that pings are answered and a Close is seen; it sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import trio
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
+from wsproto.events import CloseConnection, Ping
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import generate_accept_token
 
-from .errors import TORN, BrokenStream, ClientGone, WebSocketClosed
-from .frames import data_frame
+from .errors import TORN, BrokenStream, WebSocketClosed
 from .handshake import accept_deflate, check_handshake
 from .incoming import Incoming
-from .limits import KIB
+from .outgoing import MessageStream, Outgoing
 from .request import Request, WriteNow
 
 NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, INTERNAL_ERROR, TRY_AGAIN_LATER = (
@@ -44,9 +43,6 @@ FRAMES_A_PASS = 64
 
 AWAY_SECONDS = 0.25
 """How long nobody reads when the handler is busy with something else; then the pump does."""
-
-JOINED_BYTES = 64 * KIB
-"""The most that is kept to be joined into one write."""
 
 
 @asynccontextmanager
@@ -147,9 +143,9 @@ class WebSocket:
         self._deflating = deflate is not None
         self.shared_frames = not self._deflating
         self._incoming = Incoming(self._wsproto, max_message_size, deflating=self._deflating)
-        self._exchange.hold_writes(self._deflating)
-        self._torn = False  # wsproto and the wire no longer agree about what was sent
-        self._sending_message = trio.Lock()  # fragments of two messages must not mix
+        self._outgoing = Outgoing(
+            self._exchange, self._wsproto, self._want_pump, deflating=self._deflating
+        )
         # From the pump to the handler; None: read yourself.
         self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes | None](
             self._limits.message_queue
@@ -161,9 +157,6 @@ class WebSocket:
         self._away = True  # the handler is not in `receive`
         self._watch = _Watch(self)
         self._taken = 0  # messages, by the handler
-        self._joined: list[bytes] = []  # frames that wait for others, to go out in one write
-        self._joined_bytes = 0
-        self._joins = self.shared_frames
         self._receiving = False  # the handler has asked for messages
         self._closing = False  # we have sent the first Close
         self._closed = trio.Event()  # nothing more will come
@@ -175,7 +168,7 @@ class WebSocket:
 
     # -- Sending
 
-    async def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes) -> Awaitable[None]:
         """Send a message: `str` as text, bytes as binary; it is on the wire when this returns. An
         answer to one of several messages that came together goes out with the answers to the
         others, before its task waits for anything.
@@ -183,49 +176,23 @@ class WebSocket:
         Any number of tasks may send; each waits for its turn, and for a slow reader. Raises
         `WebSocketClosed` once the closing has begun on either side.
         """
-        if self._deflating or self._sending_message.locked():
-            async with self._sending_message:
-                await self._send(_message(message, finished=True))
-            return
-        frame = data_frame(message)
-        if not self._incoming.has_more or self._pumping or not self._joins:
-            await self._send(frame)
-            return
-        self._check_open()
-        if not self._joined:
-            # Whatever the handler does next, in this pass of the scheduler they go out.
-            trio.lowlevel.current_trio_token().run_sync_soon(self._write_joined)
-        self._joined.append(frame)
-        self._joined_bytes += len(frame)
-        if self._joined_bytes > JOINED_BYTES:
-            await self._send(b"")
+        more = self._incoming.has_more and not self._pumping
+        return self._outgoing.send_message(message, more=more)
 
-    @asynccontextmanager
-    async def open_message(self) -> AsyncIterator[MessageStream]:
+    def open_message(self) -> AbstractAsyncContextManager[MessageStream]:
         """Send one long message in fragments: `async with ws.open_message() as message:`.
 
         Other messages wait until the block is left, pings and pongs do not. Left by an
         exception, the message has no end, and nothing but a Close can follow.
         """
-        async with self._sending_message:
-            stream = MessageStream(self._send)
-            finished = False
-            self._exchange.hold_writes(True)  # a message may not come between fragments
-            try:
-                yield stream
-                await stream._end()
-                finished = True
-                self._exchange.hold_writes(self._deflating)
-            finally:
-                self._torn = self._torn or not finished
+        return self._outgoing.open_message()
 
     shared_frames: bool
     """Whether the frames of `frames.data_frame` may be sent here: not if they are compressed."""
 
-    async def send_frames(self, frames: bytes) -> None:
+    def send_frames(self, frames: bytes) -> Awaitable[None]:
         """Send whole messages that are frames already, as `send` does; only `shared_frames`."""
-        async with self._sending_message:
-            await self._send(frames)
+        return self._outgoing.send_frames(frames)
 
     frame_key = "websocket"
 
@@ -237,63 +204,6 @@ class WebSocket:
     def write_now(self) -> WriteNow:
         """Takes frames without waiting, as `Exchange.write_now` does."""
         return self._exchange.write_now
-
-    def _check_open(self) -> None:
-        if self._wsproto.state is not ConnectionState.OPEN:
-            raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
-        if self._torn:
-            raise BrokenStream
-
-    async def _send(self, event: Event | bytes) -> None:
-        """Have wsproto make a frame, unless it is one, and send it behind those that wait."""
-        if isinstance(event, bytes):
-            self._check_open()
-            await trio.lowlevel.checkpoint_if_cancelled()
-            frame = event
-        else:
-            if isinstance(event, Message):
-                self._check_open()
-            elif self._torn and not isinstance(event, CloseConnection):
-                raise BrokenStream
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if isinstance(event, CloseConnection):
-                self._exchange.hold_writes(True)  # for good: nothing follows a Close
-            frame = bytes(self._wsproto.send(event))
-        joined = self._joined
-        if joined:
-            self._joined, self._joined_bytes = [], 0
-            frame = b"".join((*joined, frame))
-        sent = False
-        try:
-            await self._exchange.send(frame)
-            sent = True
-        except ClientGone:
-            raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason) from None
-        finally:
-            if not sent:
-                self._put_back(joined)
-
-    def _put_back(self, joined: list[bytes]) -> None:
-        """A send has failed. Those that have returned before it count as sent, and must be. What
-        was made and not sent is missing from what the peer's inflater, or its idea of the message
-        under way, builds on."""
-        if joined:
-            self._joined = joined + self._joined
-            self._want_pump()
-        if self._deflating or self._sending_message.locked():
-            self._torn = True
-
-    def _write_joined(self) -> None:
-        """Write what waits, without waiting; the pump sends what that leaves."""
-        if not self._joined:
-            return
-        data = b"".join(self._joined)
-        written = self._exchange.write_now(data)
-        self._joins = written > 0
-        self._joined, self._joined_bytes = [], 0
-        if written < len(data):
-            self._joined.append(b"" if written else data)
-            self._want_pump()
 
     # -- Receiving
 
@@ -335,7 +245,7 @@ class WebSocket:
 
     async def _read(self) -> None:
         """Read more, if nobody else does."""
-        self._write_joined()
+        self._outgoing.write_joined()
         if self._reading:
             raise trio.BusyResourceError("another task is receiving from this WebSocket")
         self._reading = True
@@ -375,7 +285,7 @@ class WebSocket:
         self._want_pump()
         if self._wsproto.state is ConnectionState.OPEN:
             self._closing = True
-            await self._send(CloseConnection(code, reason))
+            await self._outgoing.send(CloseConnection(code, reason))
             with trio.move_on_after(self._limits.close_seconds):
                 await self._closed.wait()
 
@@ -384,7 +294,7 @@ class WebSocket:
         self._inbox.close()
         if self._wsproto.state is ConnectionState.OPEN:
             self._closing = True
-            await self._send(CloseConnection(GOING_AWAY, "the server is stopping"))
+            await self._outgoing.send(CloseConnection(GOING_AWAY, "the server is stopping"))
             with trio.move_on_after(self._limits.close_seconds):
                 await self._read_on()
 
@@ -395,11 +305,11 @@ class WebSocket:
         if self._exchange.sending:
             return  # a ping would wait behind that; if it is stuck it has a deadline of its own
         if self._awaiting_pong and self._is_reading():
-            self.close_code, self.close_reason = ABNORMAL, "no pong"
+            self.close_code, self.close_reason = self._outgoing.ended = ABNORMAL, "no pong"
             self._exchange.cancel("client vanished")
         else:
             try:
-                await self._send(Ping())
+                await self._outgoing.send(Ping())
                 self._awaiting_pong = True
             except BrokenStream:
                 self._exchange.cancel(TORN)
@@ -431,8 +341,7 @@ class WebSocket:
 
     async def _read_on(self) -> None:
         """Read until the end, or until the handler waits for messages and can read by itself."""
-        if self._joined and self._wsproto.state is ConnectionState.OPEN:
-            await self._send(b"")
+        await self._outgoing.flush()
         while True:
             await self._act()
             if self.close_code is not None:
@@ -464,7 +373,7 @@ class WebSocket:
                 await self._deliver(happening)
             elif isinstance(happening, Ping):
                 if not self._closing:  # RFC 6455 section 5.5.2: not after a Close
-                    await self._send(happening.response())
+                    await self._outgoing.send(happening.response())
             elif isinstance(happening, CloseConnection):
                 await self._take_close(happening)
             if self.close_code is not None:
@@ -496,10 +405,10 @@ class WebSocket:
     async def _end(self, code: int, reason: str, last: CloseConnection | None) -> None:
         """The connection is over once `last` is sent. A handler that listens is told and has a
         moment to finish, any other is cancelled; one that began the closing knows already."""
-        self.close_code, self.close_reason = int(code), reason
+        self.close_code, self.close_reason = self._outgoing.ended = int(code), reason
         if last is not None:
             with suppress(WebSocketClosed, BrokenStream):
-                await self._send(last)
+                await self._outgoing.send(last)
         if not self._closing:
             statistics = self._inbox.statistics()
             waiting = statistics.tasks_waiting_receive or statistics.current_buffer_used
@@ -532,29 +441,3 @@ class _Watch:
     async def beat(self) -> None:
         if self._ws._away:
             self._ws._want_pump()
-
-
-class MessageStream:
-    """A message sent in fragments, all text or all binary. Made by `WebSocket.open_message`."""
-
-    def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
-        self._send = send
-        self._last: str | bytes = ""
-        self._is_over = False
-
-    async def send(self, piece: str | bytes) -> None:
-        """Send the next piece, in a frame of its own; it is on the wire when this returns."""
-        if self._is_over:
-            raise RuntimeError("this message has ended")
-        await self._send(_message(piece, finished=False))
-        self._last = piece[:0]
-
-    async def _end(self) -> None:
-        self._is_over = True
-        await self._send(_message(self._last, finished=True))
-
-
-def _message(data: str | bytes, *, finished: bool) -> TextMessage | BytesMessage:
-    if isinstance(data, str):
-        return TextMessage(data, message_finished=finished)
-    return BytesMessage(bytes(memoryview(data)), message_finished=finished)

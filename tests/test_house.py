@@ -18,7 +18,7 @@ FLOORS = [
     {"limits", "errors"},
     {"listen", "departure", "pacemaker", "transport", "access"},
     {"head", "request", "negotiation", "exchange", "http1", "server"},
-    {"stream", "sse", "longpoll", "handshake", "frames", "incoming", "websocket"},
+    {"stream", "sse", "longpoll", "handshake", "frames", "incoming", "outgoing", "websocket"},
     {"cursors", "channel", "formats", "reading"},
     {"channels", "several", "publishing", "joining", "serving"},
     {"__init__"},

@@ -1,0 +1,174 @@
+"""What goes out over a WebSocket: messages and control frames, one behind the other on one wire.
+
+Whole messages are frames made by hand, unless they are compressed; everything else is wsproto's.
+Any number of tasks may send. What answers several messages that came in one read waits for the
+others, to go out in one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, Message, TextMessage
+
+from .errors import BrokenStream, ClientGone, WebSocketClosed
+from .frames import data_frame
+from .limits import KIB
+from .request import Exchange
+
+JOINED_BYTES = 64 * KIB
+"""The most that is kept to be joined into one write."""
+
+
+class Outgoing:
+    """The sending half of a WebSocket."""
+
+    ended = (1006, "")
+    """The code and the reason that whoever sends too late is told."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        wsproto: Connection,
+        left_over: Callable[[], None],
+        *,
+        deflating: bool,
+    ) -> None:
+        """`left_over` is called when something waits that can only go out by waiting: somebody
+        has to `flush`."""
+        self._exchange = exchange
+        self._wsproto = wsproto
+        self._left_over = left_over
+        self._deflating = deflating
+        self._torn = False  # wsproto and the wire no longer agree about what was sent
+        self._in_message = trio.Lock()  # fragments of two messages must not mix
+        self._joined: list[bytes] = []  # frames that wait for others
+        self._joined_bytes = 0
+        self._joins = not deflating
+        exchange.hold_writes(deflating)
+
+    async def send_message(self, message: str | bytes, *, more: bool) -> None:
+        """Send a message. With `more` to be sent in this pass of the scheduler it may wait for
+        that. Raises `WebSocketClosed` and `BrokenStream`."""
+        if self._deflating or self._in_message.locked():
+            async with self._in_message:
+                await self.send(_message(message, finished=True))
+            return
+        frame = data_frame(message)
+        if not (more and self._joins):
+            await self.send(frame)
+            return
+        self._check_open()
+        if not self._joined:
+            # Whatever its task does next, in this pass of the scheduler it goes out.
+            trio.lowlevel.current_trio_token().run_sync_soon(self.write_joined)
+        self._joined.append(frame)
+        self._joined_bytes += len(frame)
+        if self._joined_bytes > JOINED_BYTES:
+            await self.flush()
+
+    async def send_frames(self, frames: bytes) -> None:
+        """Send whole messages that are frames already."""
+        async with self._in_message:
+            await self.send(frames)
+
+    @asynccontextmanager
+    async def open_message(self) -> AsyncIterator[MessageStream]:
+        """Send one message in fragments."""
+        async with self._in_message:
+            stream = MessageStream(self.send)
+            finished = False
+            self._exchange.hold_writes(True)  # a message may not come between fragments
+            try:
+                yield stream
+                await stream._end()
+                finished = True
+                self._exchange.hold_writes(self._deflating)
+            finally:
+                self._torn = self._torn or not finished
+
+    async def send(self, event: Event | bytes) -> None:
+        """Have wsproto make a frame, unless it is one, and send it behind those that wait."""
+        if isinstance(event, bytes | Message):
+            self._check_open()
+        elif self._torn and not isinstance(event, CloseConnection):
+            raise BrokenStream
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(event, CloseConnection):
+            self._exchange.hold_writes(True)  # for good: nothing follows a Close
+        frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
+        joined = self._joined
+        if joined:
+            self._joined, self._joined_bytes = [], 0
+            frame = b"".join((*joined, frame))
+        sent = False
+        try:
+            await self._exchange.send(frame)
+            sent = True
+        except ClientGone:
+            raise WebSocketClosed(*self.ended) from None
+        finally:
+            if not sent:
+                self._put_back(joined)
+
+    async def flush(self) -> None:
+        """Send what waits, if there is still somebody to send it to."""
+        if self._joined and self._wsproto.state is ConnectionState.OPEN:
+            await self.send(b"")
+
+    def write_joined(self) -> None:
+        """Write what waits, without waiting."""
+        if not self._joined:
+            return
+        data = b"".join(self._joined)
+        written = self._exchange.write_now(data)
+        self._joins = written > 0
+        self._joined, self._joined_bytes = [], 0
+        if written < len(data):
+            self._joined.append(b"" if written else data)  # the exchange has the rest of it
+            self._left_over()
+
+    def _check_open(self) -> None:
+        if self._wsproto.state is not ConnectionState.OPEN:
+            raise WebSocketClosed(*self.ended)
+        if self._torn:
+            raise BrokenStream
+
+    def _put_back(self, joined: list[bytes]) -> None:
+        """A send has failed. Those that have returned before it count as sent, and must be. What
+        was made and not sent is missing from what the peer's inflater, or its idea of the message
+        under way, builds on."""
+        if joined:
+            self._joined = joined + self._joined
+            self._left_over()
+        if self._deflating or self._in_message.locked():
+            self._torn = True
+
+
+class MessageStream:
+    """A message sent in fragments, all text or all binary. Made by `WebSocket.open_message`."""
+
+    def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
+        self._send = send
+        self._last: str | bytes = ""
+        self._is_over = False
+
+    async def send(self, piece: str | bytes) -> None:
+        """Send the next piece, in a frame of its own; it is on the wire when this returns."""
+        if self._is_over:
+            raise RuntimeError("this message has ended")
+        await self._send(_message(piece, finished=False))
+        self._last = piece[:0]
+
+    async def _end(self) -> None:
+        self._is_over = True
+        await self._send(_message(self._last, finished=True))
+
+
+def _message(data: str | bytes, *, finished: bool) -> TextMessage | BytesMessage:
+    if isinstance(data, str):
+        return TextMessage(data, message_finished=finished)
+    return BytesMessage(bytes(memoryview(data)), message_finished=finished)
