@@ -75,6 +75,9 @@ async def ask(peer: Peer, request: bytes) -> tuple[int, Any]:
     return answered(await peer.until(b"\n"))
 
 
+Enter = Callable[..., Awaitable["Visitor"]]
+
+
 # -- Names ----------------------------------------------------------------------------------------
 
 
@@ -328,6 +331,20 @@ async def test_authorisation(connect: Connect) -> None:
         assert (await ask(peer, request))[0] == status
     await peer.send(get("/a", *handshake_fields()))
     assert b" 401 Unauthorized\r\n" in await peer.has(b"\r\n\r\n")
+
+
+async def test_what_is_published_may_say_who_said_it(connect: Connect, enter: Enter) -> None:
+    channels = rooms(Channel, compose=lambda member, text: f"{member}: {text}")
+    peer = connect(app_of(channels))
+    lines = post("/a?name=bob", b"one\ntwo\n", "Content-Type: application/x-ndjson")
+    for request in (post("/a?name=ann", b"hello"), post("/a", b"hello"), lines):
+        assert (await ask(peer, request))[0] == 201
+    visitor = await enter(channels, "/a?name=eve")
+    await visitor.hears()
+    await visitor.says({"publish": "I am ann", "channel": "a"})
+    await visitor.hears()
+    said = ["ann: hello", "None: hello", "bob: one", "bob: two", "eve: I am ann"]
+    assert [data for _, data in texts(channels.get("a"))] == said
 
 
 async def test_pages_of_other_origins(connect: Connect) -> None:
@@ -759,9 +776,6 @@ class Visitor:
             self._buffer += await self.peer.exactly(1)
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
-
-
-Enter = Callable[..., Awaitable[Visitor]]
 
 
 async def test_joining_and_leaving_while_connected(enter: Enter) -> None:

@@ -71,7 +71,7 @@ def lines_of_code(path: Path) -> int:
 
 def test_floors_0_to_3_stay_small_enough_to_be_read_in_one_sitting() -> None:
     rooms = set().union(*FLOORS[:4])
-    assert sum(lines_of_code(path) for path in files() if path.stem in rooms) < 2_300
+    assert sum(lines_of_code(path) for path in files() if path.stem in rooms) < 2_600
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

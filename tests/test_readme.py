@@ -21,8 +21,7 @@ README = (ROOT / "README.md").read_text()
 
 async def test_console_lines_print_what_stands_there(tmp_path: Path) -> None:
     program("curl")
-    [console] = fenced(README, "console")
-    shown = exchanges(console)
+    shown = [exchange for console in fenced(README, "console") for exchange in exchanges(console)]
     assert len(shown) > 5
     async with terminals(free_port(), tmp_path) as both:
         await both.start("python -m rawstream --port 8000")
@@ -33,8 +32,8 @@ async def test_console_lines_print_what_stands_there(tmp_path: Path) -> None:
 
 
 async def test_the_handler_of_the_readme(tmp_path: Path, curl: Curl) -> None:
-    handler, embedded, channel = fenced(README, "python")
-    compile(handler + channel, "", "exec")
+    handler, embedded, channel, rooms = fenced(README, "python")
+    compile(handler + channel + rooms, "", "exec")
     compile(
         "from functools import partial\nasync def main():\n"
         + re.sub("^", "    ", embedded, flags=re.M),

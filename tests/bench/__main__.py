@@ -1,9 +1,8 @@
-"""The benchmark: `python tests/bench`. Prints one table a workload, as Markdown.
+"""The benchmark: `python tests/bench`. Prints one table, as Markdown, and draws it.
 
-Servers run on core 0, the load on core 1. All servers of a workload are up at the same time and
-take turns in short bursts, so that what else the machine does meets all alike. What counts is
-the CPU time of the server's process, user and system, which the kernel counts in nanoseconds;
-wall time is printed too, but it is the machine's as much as the server's.
+Every workload is measured for all servers in the same run, which take turns, and against a floor:
+the same done on Trio with nothing around it. In the table stands CPU time of the server, user
+and system, and in brackets its ratio to the floor's.
 """
 
 from __future__ import annotations
@@ -12,343 +11,291 @@ import argparse
 import os
 import resource
 import selectors
-import socket
-import subprocess
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from servers import HELLO, MESSAGE, PIECE
+import load
+import picture
+from load import Readers, Sample, Server, Storm, publish, servers, take_turns
 
-SERVER_CORE, LOAD_CORE = 0, 1
 PEERS = ("uvicorn, h11", "uvicorn, httptools + uvloop", "hypercorn on Trio", "aiohttp")
-MASK = b"\x01\x02\x03\x04"
-PAYLOAD = bytes(100)
-MASKED_FRAME = b"\x82\xe4" + MASK + bytes(byte ^ MASK[n % 4] for n, byte in enumerate(PAYLOAD))
-ECHOED_FRAME = b"\x82\x64" + PAYLOAD
-UPGRADE = (
-    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-GET = (
-    "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n"
-)
+WEBSOCKETS = "websockets on uvloop"
+NCHAN = "nginx + nchan (C)"
+LOOP, CODEC, SEND, TASK = (
+    "bare Trio + h11 loop", "codec by hand on Trio", "bare loop of send", "bare Trio task",
+)  # fmt: skip
+FLOORS = (LOOP, CODEC, SEND, TASK)
+SLOW = "hypercorn on Trio"
+"""Left out with 5,000 readers: it would take minutes."""
 
 
-class Server:
-    """A server process on its core."""
+@dataclass
+class Column:
+    """What a workload came to."""
 
-    def __init__(self, name: str, port: int) -> None:
-        self.name = name
-        self.port = port
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("servers.py"), name, str(port)],
-            preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(200):
-            try:
-                self.connect().close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise SystemExit(f"{name} did not start")
+    title: str
+    unit: str
+    values: dict[str, float]
+    digits: int = 1
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port))
+    @property
+    def floor(self) -> float | None:
+        return next((self.values[name] for name in FLOORS if name in self.values), None)
 
-    def cpu(self) -> float:
-        """Seconds of CPU that its threads have used."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-    def memory(self) -> int:
-        """Bytes resident."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-
-    def request(self, path: str) -> bytes:
-        return GET.format(path=path, port=self.port).encode()
+    def cell(self, name: str) -> str:
+        if name not in self.values:
+            return ""
+        text = f"{self.values[name]:,.{self.digits}f}"
+        return f"{text} ({self.values[name] / self.floor:.2f})" if self.floor else text
 
 
-@contextmanager
-def servers(*names: str) -> Iterator[list[Server]]:
-    started: list[Server] = []
-    try:
-        for name in names:
-            # Below the ephemeral range, so that no client can sit on it.
-            started.append(Server(name, 17000 + os.getpid() % 1000 + len(started)))
-        yield started
-    finally:
-        for server in started:
-            server.process.kill()
-            server.process.wait()
+def measured(title: str, unit: str, samples: dict[str, Sample], digits: int = 1) -> Column:
+    return Column(title, unit, {name: s.microseconds for name, s in samples.items()}, digits)
 
 
-class Sample:
-    """What a server has used for how much."""
-
-    def __init__(self) -> None:
-        self.cpu = self.wall = self.count = 0.0
-
-    def add(self, server: Server, burst: Callable[[], float]) -> None:
-        cpu, wall = server.cpu(), time.perf_counter()
-        count = burst()
-        self.cpu += server.cpu() - cpu
-        self.wall += time.perf_counter() - wall
-        self.count += count
-
-
-def take_turns(
-    group: list[Server], rounds: int, burst_of: Callable[[Server], Callable[[], float]]
-) -> dict[str, Sample]:
-    """Bursts in turn; the first round warms up and does not count."""
-    samples = {server.name: Sample() for server in group}
-    bursts = {server.name: burst_of(server) for server in group}
-    for server in group:
-        bursts[server.name]()
-    for _ in range(rounds):
-        for server in group:
-            samples[server.name].add(server, bursts[server.name])
-    return samples
-
-
-def flood(sockets: list[socket.socket], question: bytes, size: int, count: int) -> float:
-    """Keep 32 questions in flight on every socket, in one write each time, until `count` answers,
-    of `size` bytes, have come."""
-    flight = question * 32
-    with selectors.DefaultSelector() as selector:
-        missing = {}
-        for sock in sockets:
-            selector.register(sock, selectors.EVENT_READ)
-            sock.sendall(flight)
-            missing[sock] = 32 * size
-        asked, answered = len(sockets) * 32, 0
-        while answered < asked:
-            for key, _ in selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                answer = sock.recv(65536)
-                if not answer:
-                    raise SystemExit("the server closed")
-                missing[sock] -= len(answer)
-                if missing[sock] == 0:
-                    answered += 32
-                    if asked < count:
-                        sock.sendall(flight)
-                        asked += 32
-                        missing[sock] = 32 * size
-    return answered
-
-
-def ping_pong(sockets: list[socket.socket], question: bytes, ending: bytes, count: int) -> float:
-    """Ask on every socket, one question at a time, until `count` answers have come."""
-    with selectors.DefaultSelector() as selector:
-        for sock in sockets:
-            selector.register(sock, selectors.EVENT_READ)
-            sock.sendall(question)
-        asked, answered = len(sockets), 0
-        while answered < asked:
-            for key, _ in selector.select():
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                answer = sock.recv(65536)
-                if not answer.endswith(ending):
-                    if not answer:
-                        raise SystemExit("the server closed")
-                    continue  # head and body came in two reads
-                answered += 1
-                if asked < count:
-                    sock.sendall(question)
-                    asked += 1
-    return answered
-
-
-def title(text: str, *columns: str) -> None:
-    print(f"\n**{text}**\n\n| server | {' | '.join(columns)} |")
-    print("|---|" + "---:|" * len(columns), flush=True)
-
-
-def plain_get(rounds: int) -> None:
+def plain_get(rounds: int) -> list[Column]:
     """32 connections, kept alive, one request in flight on each."""
-    names = ["bare Trio + h11 loop", "rawstream", "rawstream, access log on", *PEERS]
 
     def opened(server: Server) -> Callable[[], float]:
         sockets = [server.connect() for _ in range(32)]
-        return lambda: ping_pong(sockets, server.request("/"), HELLO, 1000)
+        return lambda: load.ping_pong(sockets, server.get("/"), load.HELLO, 1000)
 
-    with servers(*names) as group:
+    with servers(LOOP, "rawstream", "rawstream, access log on", *PEERS) as group:
         samples = take_turns(group, rounds * 10, opened)
-    title("Plain GET, 32 kept-alive connections", "CPU µs a request", "ratio", "requests/s")
-    floor = samples[names[0]].cpu / samples[names[0]].count
-    for name, sample in samples.items():
-        cpu = sample.cpu / sample.count
-        rate = sample.count / sample.wall
-        print(f"| {name} | {cpu * 1e6:.0f} | {cpu / floor:.2f} | {rate:,.0f} |", flush=True)
+    return [measured("plain GET, 32 connections", "µs a request", samples)]
 
 
-def stream(rounds: int) -> None:
+def stream(rounds: int) -> list[Column]:
     """One client reads 64 KiB pieces as fast as they come."""
-    names = ["bare Trio + h11 loop", "rawstream", *PEERS]
     pieces = 4000
     buffer = bytearray(1 << 18)
 
     def read_all(server: Server) -> float:
         with server.connect() as sock:
-            sock.sendall(server.request(f"/stream?count={pieces}"))
+            sock.sendall(server.get(f"/stream?count={pieces}"))
             total = 0
-            while total < pieces * len(PIECE):
+            while total < pieces * 65536:
                 got = sock.recv_into(buffer)
                 if not got:
                     raise SystemExit(f"{server.name} closed early")
                 total += got
-        return total
+        return total / 1e6
 
-    with servers(*names) as group:
+    with servers(LOOP, "rawstream", *PEERS) as group:
         samples = take_turns(group, rounds * 2, lambda server: lambda: read_all(server))
-    title("One stream of 64 KiB pieces", "CPU s a GB", "ratio", "MB/s")
-    floor = samples[names[0]].cpu / samples[names[0]].count
-    for name, sample in samples.items():
-        cpu = sample.cpu / sample.count
-        label = "bare Trio `send_all` loop" if name == names[0] else name
-        rate = sample.count / sample.wall / 1e6
-        print(f"| {label} | {cpu * 1e9:.2f} | {cpu / floor:.2f} | {rate:,.0f} |", flush=True)
+    return [measured("one stream of 64 KiB pieces", "µs a MB", samples, 0)]
 
 
-def echo(rounds: int, connections: int, in_flight: int) -> None:
-    """WebSockets, so many messages of 100 bytes in flight on each."""
-    names = ["codec by hand on Trio", "rawstream", *PEERS]
+def echo(rounds: int) -> list[Column]:
+    """WebSockets, messages of 100 bytes."""
 
-    def opened(server: Server) -> Callable[[], float]:
-        sockets = [server.connect() for _ in range(connections)]
-        for sock in sockets:
-            sock.sendall(UPGRADE.format(port=server.port).encode())
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += sock.recv(1)
-            assert b" 101 " in head
-        if in_flight == 1:
-            return lambda: ping_pong(sockets, MASKED_FRAME, ECHOED_FRAME, 1000)
-        return lambda: flood(sockets, MASKED_FRAME, len(ECHOED_FRAME), 10_000)
+    def one(server: Server) -> Callable[[], float]:
+        sockets = load.websockets_to(server, 64)
+        return lambda: load.ping_pong(sockets, load.MASKED_FRAME, load.ECHOED_FRAME, 1000)
 
-    with servers(*names) as group:
-        samples = take_turns(group, rounds * 10, opened)
-    title(
-        f"WebSocket echo, {connections} connections, {in_flight} in flight, 100 bytes",
-        "CPU µs a message",
-        "ratio",
-        "messages/s",
-    )
-    floor = samples[names[0]].cpu / samples[names[0]].count
-    for name, sample in samples.items():
-        cpu, rate = sample.cpu / sample.count, sample.count / sample.wall
-        print(f"| {name} | {cpu * 1e6:.1f} | {cpu / floor:.2f} | {rate:,.0f} |", flush=True)
+    def many(server: Server) -> Callable[[], float]:
+        sockets = load.websockets_to(server, 8)
+        size = len(load.ECHOED_FRAME)
+        return lambda: load.flood(sockets, load.MASKED_FRAME, size, 10_000)
+
+    with servers(CODEC, "rawstream", *PEERS, WEBSOCKETS) as group:
+        return [
+            measured("echo, 64 WebSockets, 1 in flight", "µs a message", take_turns(group, rounds * 10, one)),
+            measured("echo, 8 WebSockets, 32 in flight", "µs a message", take_turns(group, rounds * 10, many)),
+        ]  # fmt: skip
 
 
-def idle_memory(clients: int) -> None:
-    """Clients that have read one event and wait for the next."""
-    title(f"{clients:,} idle event streams", "KiB resident a client")
-    names = ["bare Trio task", "rawstream", *PEERS]
-    for name in names:
+def fan_out(readers: int, rounds: int) -> list[Column]:
+    """Messages of 100 bytes to all readers, at a pace and in bursts."""
+    columns = []
+    nchan = [NCHAN] if shutil.which("nginx") else []
+    for path, kind in (("/fan-events", "events"), ("/fan-ws", "WebSockets")):
+        names = [SEND, "rawstream", *PEERS, *nchan]
+        if path == "/fan-ws":
+            names.append(WEBSOCKETS)
+        if readers > 500:
+            names.remove(SLOW)
+        paces = [("50 a second", 100_000 // readers // 2, 50, 1), ("bursts of 100", 200, 1000, 100)]
+        for pace, count, rate, burst in paces:
+            with servers(*names) as group:
+                samples = {server.name: Sample() for server in group}
+                for _ in range(rounds):
+                    for server in group:
+                        _deliver(server, samples[server.name], path, readers, count, rate, burst)
+            title = f"fan-out to {readers:,} {kind}, {pace}"
+            columns.append(measured(title, "µs a delivery", samples, 2))
+    return columns
+
+
+def _deliver(
+    server: Server, sample: Sample, path: str, readers: int, count: int, rate: float, burst: int
+) -> None:
+    path = path if server.name != SEND else "/fan-events"
+    all_of_them = Readers(server, path, readers)
+
+    def deliver() -> float:
+        publish(server, count, rate, burst)
+        return all_of_them.read(readers * count)
+
+    publish(server, burst, rate, burst)
+    all_of_them.read(readers * burst)  # warms up
+    sample.add(server, deliver)
+    all_of_them.close()
+
+
+def storms(clients: int) -> list[Column]:
+    """Clients that come all at once: new ones, and ones that come back 500 messages behind."""
+    nchan = [NCHAN] if shutil.which("nginx") else []
+    joined, waited = {}, {}
+    for name in ("rawstream", *PEERS, *nchan):
         with servers(name) as [server]:
-            sockets = []
-            for sock in (server.connect() for _ in range(200)):  # warm up
-                sock.sendall(server.request("/events"))
-                sock.recv(65536)
-                sockets.append(sock)
+            cpu, began = server.cpu(), time.perf_counter()
+            storm = Storm(server, "/fan-events", clients)
+            storm.wait_for_heads()
+            waited[name] = time.perf_counter() - began
+            joined[name] = (server.cpu() - cpu) / clients * 1e6
+            storm.close()
+    resumed, caught_up = {}, {}
+    for name in ("rawstream", *nchan):
+        with servers(name) as [server]:
+            publish(server, 500, 10_000, 500)
+            time.sleep(1)
+            path = "/fan-all"
+            if name == "rawstream":
+                epoch, end = load.end_of_log(server)
+                path = f"/fan-events?after={epoch}-{end - 500}"
+            cpu, began = server.cpu(), time.perf_counter()
+            storm = Storm(server, path, clients)
+            storm.read(clients * 500)
+            caught_up[name] = time.perf_counter() - began
+            resumed[name] = (server.cpu() - cpu) / clients / 500 * 1e6
+            storm.close()
+    return [
+        Column(f"{clients:,} join at once", "µs a client", joined, 0),
+        Column(f"{clients:,} join at once", "s until the last has its answer", waited),
+        Column(f"{clients:,} come back 500 behind", "µs a delivery", resumed, 2),
+        Column(f"{clients:,} come back 500 behind", "s until all have all", caught_up),
+    ]
+
+
+def idle_memory(clients: int) -> list[Column]:
+    """Clients that have read one event and wait for the next."""
+    values = {}
+    for name in (TASK, "rawstream", *PEERS):
+        with servers(name) as [server]:
+            warm = Readers(server, "/events", 200)
             before = server.memory()
-            for _ in range(clients):
-                sock = server.connect()
-                sock.sendall(server.request("/events"))
-                sock.recv(65536)
-                sockets.append(sock)
+            idle = Readers(server, "/events", clients)
             time.sleep(0.5)
-            used = (server.memory() - before) / clients
-            for sock in sockets:
-                sock.close()
-        print(f"| {name} | {used / 1024:.1f} |", flush=True)
+            values[name] = (server.memory() - before) / clients / 1024
+            idle.close()
+            warm.close()
+    return [Column(f"{clients:,} idle event streams", "KiB resident a client", values)]
 
 
-def fan_out(path: str, readers: int, rounds: int, *, count: int, rate: int, burst: int) -> None:
-    """Messages of 100 bytes to all readers, so many a second, in bursts."""
-    names = ["bare loop of send", "rawstream", *PEERS]
-    names.remove("hypercorn on Trio")  # its queues are asyncio's here
-    if path == "/fan-ws":
-        names.append("websockets broadcast, uvloop")
-    upgrade = UPGRADE.replace("/ws", "/fan-ws")
-    events = GET.replace("Accept: */*", "Accept: text/event-stream")
+def ten_thousand(readers: int = 10_000, seconds: int = 20) -> list[Column]:
+    """Readers of one process at 10 messages a second, while new clients come."""
+    with servers("rawstream") as [server]:
+        all_of_them = Readers(server, "/fan-events", readers)
+        selector = all_of_them._selector
+        publish_stamped = server.get(f"/publish-stamped?count={seconds * 10}&rate=10")
+        with server.connect() as sock:
+            sock.sendall(publish_stamped)
+            sock.recv(65536)
+        latencies: list[float] = []
+        accepts: list[float] = []
+        cpu, next_probe = server.cpu(), time.monotonic() + 0.05
+        probe, probed = None, 0.0
+        while len(latencies) < readers * seconds * 10:
+            ready = selector.select(load.SILENCE_SECONDS)
+            if not ready:
+                raise SystemExit("messages are lost")
+            for key, _ in ready:
+                data = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+                now = time.monotonic_ns()
+                if key.fileobj is probe:
+                    accepts.append(now / 1e6 - probed)
+                    selector.unregister(probe)
+                    probe.close()
+                    probe = None
+                    continue
+                for part in data.split(b"data: ")[1:]:
+                    latencies.append((now - int(part[:20])) / 1e6)
+            if probe is None and time.monotonic() > next_probe:
+                next_probe += 0.2
+                probed = time.monotonic_ns() / 1e6
+                probe = server.connect()
+                probe.sendall(server.get("/"))
+                selector.register(probe, selectors.EVENT_READ)
+        share = (server.cpu() - cpu) / seconds
+        all_of_them.close()
+    latencies.sort()
+    title = f"{readers:,} readers, 10 messages a second"
+    values = {
+        "deliveries": float(len(latencies)),
+        "ms until delivered, p50": latencies[len(latencies) // 2],
+        "ms until delivered, p99": latencies[len(latencies) * 99 // 100],
+        "ms until delivered, worst": latencies[-1],
+        "ms until a new client has its answer, worst": max(accepts),
+        "of a core": share,
+    }
+    return [Column(title, unit, {"rawstream": value}) for unit, value in values.items()]
 
-    def opened(server: Server) -> Callable[[], float]:
-        selector = selectors.DefaultSelector()
-        bare = server.name == names[0]
-        head = (events if path == "/fan-events" or bare else upgrade).format(
-            path=path, port=server.port
-        )
-        for _ in range(readers):
-            sock = server.connect()
-            sock.sendall(head.encode())
-            if not sock.recv(65536):
-                raise SystemExit(f"{server.name} closed")
-            selector.register(sock, selectors.EVENT_READ)
 
-        def burst_of() -> float:
-            wanted, got = readers * count * len(MESSAGE), 0
-            query = f"/publish?count={count}&rate={rate}&burst={burst}"
-            with server.connect() as sock:
-                sock.sendall(server.request(query))
-                sock.recv(65536)
-            while got < wanted:
-                ready = selector.select(10)
-                if not ready:
-                    raise SystemExit(f"{server.name} lost messages")
-                for key, _ in ready:
-                    assert isinstance(key.fileobj, socket.socket)
-                    got += key.fileobj.recv(1 << 18).count(b"x")
-            return got / len(MESSAGE)
-
-        return burst_of
-
-    with servers(*names) as group:
-        samples = take_turns(group, rounds, opened)
-    kind = "events" if path == "/fan-events" else "WebSockets"
-    pace = f"in bursts of {burst}" if burst > 1 else f"{rate} a second"
-    title(f"Fan-out to {readers:,} {kind}, {pace}", "CPU µs a delivery", "ratio")
-    floor = samples[names[0]].cpu / samples[names[0]].count
-    for name, sample in samples.items():
-        cpu = sample.cpu / sample.count
-        print(f"| {name} | {cpu * 1e6:.2f} | {cpu / floor:.2f} |", flush=True)
-
-
-def all_fan_outs(rounds: int) -> None:
-    for path in ("/fan-events", "/fan-ws"):
-        fan_out(path, 500, rounds, count=100, rate=50, burst=1)
-        fan_out(path, 500, rounds, count=1000, rate=1000, burst=100)
+def table(columns: list[Column]) -> str:
+    """All there is: a row a workload, a column a server."""
+    names = list(dict.fromkeys(name for column in columns for name in column.values))
+    floors = [name for name in names if name in FLOORS]
+    names = [name for name in names if name not in FLOORS]
+    head = ["", *(["the floor"] if floors else []), *names]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for column in columns:
+        cells = [column.cell(name) for name in names]
+        if floors:
+            cells.insert(0, f"{column.floor:,.{column.digits}f}" if column.floor else "")
+        lines.append([f"{column.title}, {column.unit}", *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
-    parser.add_argument(
-        "workload", nargs="*", help="get, stream, echo, fan-out, memory; all by default"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="more are steadier (default: 5)")
-    parser.add_argument("--clients", type=int, default=5000, help="of the memory workload")
-    options = parser.parse_args()
-    os.sched_setaffinity(0, {LOAD_CORE})
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    workloads = {
-        "get": lambda: plain_get(options.rounds),
-        "stream": lambda: stream(options.rounds),
-        "echo": lambda: [echo(options.rounds, 64, 1), echo(options.rounds, 8, 32)],
-        "fan-out": lambda: all_fan_outs(options.rounds),
-        "memory": lambda: idle_memory(options.clients),
+    workloads: dict[str, Callable[[argparse.Namespace], list[Column]]] = {
+        "get": lambda o: plain_get(o.rounds),
+        "stream": lambda o: stream(o.rounds),
+        "echo": lambda o: echo(o.rounds),
+        "fan-out": lambda o: fan_out(500, o.rounds),
+        "fan-out-5000": lambda o: fan_out(5000, max(1, o.rounds // 2)),
+        "storms": lambda o: storms(o.clients),
+        "memory": lambda o: idle_memory(o.clients),
+        "10000": lambda o: ten_thousand(),
     }
-    for name in options.workload or workloads:
+    parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
+    parser.add_argument("workload", nargs="*", help=f"{', '.join(workloads)}; all by default")
+    parser.add_argument("--rounds", type=int, default=3, help="more are steadier (default: 3)")
+    parser.add_argument("--clients", type=int, default=5000, help="of storms and memory")
+    parser.add_argument("--picture", type=Path, help="draw the ratios into this SVG file")
+    options = parser.parse_args()
+    for name in options.workload:
         if name not in workloads:
             parser.error(f"there is no workload {name!r}")
-        workloads[name]()
+    os.sched_setaffinity(0, {load.LOAD_CORE})
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    columns = []
+    for name in options.workload or workloads:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        columns += workloads[name](options)
+    print(table(columns))
+    if options.picture:
+        panels = {
+            column.title: {name: value / column.floor for name, value in column.values.items()}
+            for column in columns
+            if column.floor
+        }
+        picture.draw(panels, FLOORS, options.picture)
 
 
 if __name__ == "__main__":

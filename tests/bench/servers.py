@@ -3,7 +3,8 @@
 All answer alike: `/` with "hello", `/stream?count=N` with N pieces of 64 KiB, `/events` with one
 event and silence, and a WebSocket echo on `/ws`. Those that fan out have their readers on
 `/fan-events` and `/fan-ws`, and send each of them `count` messages of 100 bytes when asked for
-`/publish?count=N&rate=N&burst=N`: so many a second, in bursts.
+`/publish?count=N&rate=N&burst=N`: so many a second, in bursts. (To nginx messages are posted, one by
+one.)
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -187,12 +191,21 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
                 channel.publish(MESSAGE)
             await trio.sleep(burst / rate)
 
+    async def publish_stamped(count: int, rate: float) -> None:
+        for _ in range(count):
+            channel.publish(f"{time.monotonic_ns():020} {'x' * 79}")
+            await trio.sleep(1 / rate)
+
     async def app(request: rawstream.Request) -> None:
         match request.path:
             case "/fan-events" | "/fan-ws":
                 await rawstream.serve_channel(request, channel)
             case "/publish":
                 publisher.start_soon(publish, *publishing(parse_qs(request.query_string)))
+                await request.respond(204)
+            case "/publish-stamped":
+                count, rate = int(request.query["count"]), float(request.query["rate"])
+                publisher.start_soon(publish_stamped, count, rate)
                 await request.respond(204)
             case "/":
                 await request.respond(200, HELLO, content_type="text/plain")
@@ -212,7 +225,8 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
     async def main() -> None:
         nonlocal publisher
         async with trio.open_nursery() as publisher:
-            limits = rawstream.Limits(ping_seconds=3600)  # the load answers no pings
+            # The load answers no pings, and 10,000 readers are not all of it.
+            limits = rawstream.Limits(ping_seconds=3600, connections=12_000)
             await rawstream.serve(app, port=port, access_log=access_log, limits=limits)
 
     if access_log:
@@ -225,22 +239,69 @@ def rawstream_server(port: int, *, access_log: bool = False) -> None:
 # -- ASGI -----------------------------------------------------------------------------------------
 
 
-queues: set[asyncio.Queue[str]] = set()
-tasks: set[asyncio.Task[None]] = set()
+class OnAsyncio:
+    """What the ASGI application needs of what it runs on."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def queue(self) -> tuple[Callable[[str], None], Callable[[], Awaitable[str]]]:
+        queue = asyncio.Queue[str]()
+        return queue.put_nowait, queue.get
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class OnTrio:
+    """The same for Trio."""
+
+    def queue(self) -> tuple[Callable[[str], None], Callable[[], Awaitable[str]]]:
+        import trio
+
+        into, out = trio.open_memory_channel[str](2**30)
+        return into.send_nowait, out.receive
+
+    async def sleep(self, seconds: float) -> None:
+        import trio
+
+        await trio.sleep(seconds)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        import trio
+
+        trio.lowlevel.spawn_system_task(work)
+
+
+runs_on: OnAsyncio | OnTrio = OnAsyncio()
+queues: set[Callable[[str], None]] = set()
+
+
+@contextmanager
+def subscribed() -> Iterator[Callable[[], Awaitable[str]]]:
+    put, get = runs_on.queue()
+    queues.add(put)
+    try:
+        yield get
+    finally:
+        queues.discard(put)
 
 
 async def publish_to_queues(count: int, rate: float, burst: int) -> None:
     for _ in range(count // burst):
         for _ in range(burst):
-            for queue in queues:
-                queue.put_nowait(MESSAGE)
-        await asyncio.sleep(burst / rate)
+            for put in queues:
+                put(MESSAGE)
+        await runs_on.sleep(burst / rate)
 
 
 def start_publishing(query: Mapping[str, Any]) -> None:
-    task = asyncio.create_task(publish_to_queues(*publishing(query)))
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
+    runs_on.start(partial(publish_to_queues, *publishing(query)))
 
 
 async def asgi(
@@ -260,9 +321,9 @@ async def asgi(
         await receive()
         await send({"type": "websocket.accept"})
         if scope["path"] == "/fan-ws":
-            queues.add(queue := asyncio.Queue())
-            while True:
-                await send({"type": "websocket.send", "text": await queue.get()})
+            with subscribed() as get:
+                while True:
+                    await send({"type": "websocket.send", "text": await get()})
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "bytes": message["bytes"]})
         return
@@ -280,10 +341,19 @@ async def asgi(
         await send({"type": "http.response.body", "body": b""})
     elif scope["path"] == "/fan-events":
         await start(b"text/event-stream")
-        queues.add(queue := asyncio.Queue())
-        while True:
-            event = b"data: %b\n\n" % (await queue.get()).encode()
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+        with subscribed() as get:
+            present = True
+
+            async def watch() -> None:  # a send to who has left says nothing
+                nonlocal present
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                present = False
+
+            runs_on.start(watch)
+            while present:
+                event = b"data: %b\n\n" % (await get()).encode()
+                await send({"type": "http.response.body", "body": event, "more_body": True})
     else:
         await start(b"text/event-stream")
         await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
@@ -314,6 +384,8 @@ def hypercorn_trio(port: int) -> None:
     from hypercorn.config import Config
     from hypercorn.trio import serve
 
+    global runs_on
+    runs_on = OnTrio()
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.errorlog = None
@@ -359,16 +431,16 @@ def aiohttp_server(port: int) -> None:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        queues.add(queue := asyncio.Queue())
-        while True:
-            await response.write(b"data: %b\n\n" % (await queue.get()).encode())
+        with subscribed() as get:
+            while True:
+                await response.write(b"data: %b\n\n" % (await get()).encode())
 
     async def fan_ws(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
-        queues.add(queue := asyncio.Queue())
-        while True:
-            await ws.send_str(await queue.get())
+        with subscribed() as get:
+            while True:
+                await ws.send_str(await get())
 
     app = web.Application()
     app.router.add_get("/publish", publish)
@@ -381,8 +453,8 @@ def aiohttp_server(port: int) -> None:
     web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=65535)
 
 
-def websockets_broadcast(port: int) -> None:
-    """websockets' own fan-out, which drops messages for who is slow, on uvloop."""
+def websockets_uvloop(port: int) -> None:
+    """An echo, and websockets' own fan-out, which drops messages for who is slow."""
     import uvloop
     from websockets.asyncio.server import ServerConnection, broadcast, serve
     from websockets.http11 import Request, Response
@@ -396,6 +468,11 @@ def websockets_broadcast(port: int) -> None:
             await asyncio.sleep(burst / rate)
 
     async def handler(connection: ServerConnection) -> None:
+        assert connection.request
+        if connection.request.path == "/ws":
+            async for message in connection:
+                await connection.send(message)
+            return
         readers.add(connection)
         try:
             await connection.wait_closed()
@@ -405,9 +482,7 @@ def websockets_broadcast(port: int) -> None:
     def answer(connection: ServerConnection, request: Request) -> Response | None:
         if not request.path.startswith("/publish"):
             return None
-        task = asyncio.create_task(publish(*publishing(parse_qs(request.path.partition("?")[2]))))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        runs_on.start(partial(publish, *publishing(parse_qs(request.path.partition("?")[2]))))
         return connection.respond(200, "")
 
     async def main() -> None:
@@ -420,10 +495,50 @@ def websockets_broadcast(port: int) -> None:
     uvloop.run(main())
 
 
+# -- nginx ----------------------------------------------------------------------------------------
+
+NGINX = """
+load_module {module};
+daemon off;
+master_process off;
+worker_rlimit_nofile 20000;
+error_log stderr crit;
+pid {folder}/pid;
+events {{ worker_connections 16000; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 1000000;
+    nchan_shared_memory_size 512M;
+    nchan_message_buffer_length 1000;
+    server {{
+        listen 127.0.0.1:{port} backlog=65535;
+        location = /publish {{ nchan_publisher; nchan_channel_id all; }}
+        location = /fan-events {{ nchan_subscriber eventsource; nchan_channel_id all; nchan_subscriber_first_message newest; }}
+        location = /fan-ws {{ nchan_subscriber websocket; nchan_channel_id all; nchan_subscriber_first_message newest; }}
+        location = /fan-all {{ nchan_subscriber eventsource; nchan_channel_id all; nchan_subscriber_first_message oldest; }}
+    }}
+}}
+"""
+
+
+def nginx_nchan(port: int) -> None:
+    """Debian's nginx with its module nchan, one process, which takes the place of this one."""
+    folder = tempfile.mkdtemp()
+    module = "/usr/lib/nginx/modules/ngx_nchan_module.so"
+    config = Path(folder, "nginx.conf")
+    config.write_text(NGINX.format(module=module, folder=folder, port=port))
+    os.execvp("nginx", ["nginx", "-p", folder, "-c", str(config)])
+
+
 SERVERS: dict[str, Callable[[int], None]] = {
     "bare loop of send": bare_fan_out,
     "codec by hand on Trio": hand_codec,
-    "websockets broadcast, uvloop": websockets_broadcast,
+    "websockets on uvloop": websockets_uvloop,
     "bare Trio + h11 loop": bare,
     "bare Trio task": socket_only,
     "rawstream": rawstream_server,
@@ -432,6 +547,7 @@ SERVERS: dict[str, Callable[[int], None]] = {
     "uvicorn, httptools + uvloop": uvicorn_uvloop,
     "hypercorn on Trio": hypercorn_trio,
     "aiohttp": aiohttp_server,
+    "nginx + nchan (C)": nginx_nchan,
 }
 
 if __name__ == "__main__":
