@@ -38,8 +38,10 @@ def chromium(**options: object) -> Iterator[Page]:
 
 
 def free_port() -> int:
-    """A port below the ephemeral range, so that no client of the test can sit on it."""
-    for port in range(18000 + os.getpid() % 1000, 20000):
+    """A port below the ephemeral range, so that no client of the test can sit on it; of a range
+    that no other worker of pytest's takes from."""
+    first = 18000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for port in range(first + os.getpid() % 900, first + 1000):
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
