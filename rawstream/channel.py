@@ -89,7 +89,9 @@ class Entry:
 class Reader:
     """A reader's place in a channel."""
 
-    __slots__ = ("__weakref__", "format", "last_sent", "position", "sink", "woken", "write_now")
+    __slots__ = (
+        "__weakref__", "format", "last_sent", "leaving", "position", "sink", "woken", "write_now",
+    )  # fmt: skip
 
     def __init__(self, sink: Sink, format: Format, position: int) -> None:
         self.sink = sink
@@ -97,7 +99,13 @@ class Reader:
         self.format = format
         self.position = position  # of the last entry it has been sent
         self.last_sent = 0.0
+        self.leaving = False
         self.woken = trio.Event()
+
+    def leave(self) -> None:
+        """Let it go, once what is being sent to it is sent: a send must not be cut in two."""
+        self.leaving = True
+        self.woken.set()
 
 
 class Channel:

@@ -22,7 +22,7 @@ from functools import partial
 
 import trio
 
-from .channel import Channel
+from .channel import Channel, Reader
 from .channels import PRESENCE, Channels
 from .errors import BrokenStream, HTTPError, WebSocketClosed
 from .formats import Frames, Lines
@@ -42,9 +42,8 @@ async def converse(
     it asks for until it is closed. Raises what `open_websocket` raises."""
     cursor, last = cursor_of(request), last_of(request)
     with ExitStack() as stack:
-        starts = [
-            Start(stack.enter_context(channels.in_use(name)), cursor, last) for name, _ in members
-        ]
+        joined = [stack.enter_context(channels.in_use(name)) for name, _ in members]
+        starts = Start.of_each(joined, cursor, last)
         async with open_websocket(request, origins=channels.origins) as ws:
             async with trio.open_nursery() as nursery:
                 conversation = _Conversation(request, channels, ws, nursery)
@@ -69,7 +68,7 @@ class _Conversation:
         self._channels = channels
         self._ws = ws
         self._nursery = nursery
-        self._joined: dict[str, trio.CancelScope] = {}
+        self._joined: dict[str, Reader] = {}
         self.too_slow = trio.CancelScope()
         """Ends the conversation, if that is what a reader who is too slow gets."""
 
@@ -102,25 +101,25 @@ class _Conversation:
             raise HTTPError(403, f"a connection joins {MOST_JOINED} channels at most")
         with ExitStack() as stack:
             channel = stack.enter_context(self._channels.read(name, member))
-            scope = self._joined[name] = trio.CancelScope()
             who: dict[str, object] = {}
             if name.endswith(PRESENCE):
                 who = self._channels.presence(name).as_json()
                 if start.cursor is None:
                     start.position = channel.end  # of which this is the state
             joined = {"joined": name, "id": channel.id_of(start.position)}
+            format = (Frames if self._ws.shared_frames else Lines)(name)
+            reader = self._joined[name] = Reader(self._ws, format, start.position)
             await self._answer({**joined, **who, **ref})
-            self._nursery.start_soon(self._follow, channel, start, scope, stack.pop_all())
+            self._nursery.start_soon(self._follow, channel, reader, start, stack.pop_all())
 
     async def _follow(
-        self, channel: Channel, start: Start, scope: trio.CancelScope, reading: ExitStack
+        self, channel: Channel, reader: Reader, start: Start, reading: ExitStack
     ) -> None:
         start.cursor = start.cursor or channel.id_of(start.position)  # it has just been told
-        format = (Frames if self._ws.shared_frames else Lines)(channel.name)
-        lag = self._channels.lag
-        with reading, scope, suppress(WebSocketClosed, BrokenStream):
-            await follow_by_websocket(self._ws, channel, format, start, lag)
-            self.too_slow.cancel()
+        with reading, suppress(WebSocketClosed, BrokenStream):
+            await follow_by_websocket(self._ws, channel, reader, start, self._channels.lag)
+            if not reader.leaving:
+                self.too_slow.cancel()
 
     def _start(self, name: str, command: dict[str, object]) -> Start:
         """Where a client begins that joins. Raises `HTTPError`."""
@@ -130,10 +129,10 @@ class _Conversation:
         return Start(self._channels.get(name), after, last)
 
     async def _leave(self, name: str, ref: dict[str, object]) -> None:
-        scope = self._joined.pop(name, None)
-        if scope is None:
+        reader = self._joined.pop(name, None)
+        if reader is None:
             raise HTTPError(404, f"{name} is not joined")
-        scope.cancel()
+        reader.leave()
         await self._answer({"left": name, **ref})
 
     async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:

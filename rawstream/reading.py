@@ -9,7 +9,7 @@ brings none is first told where it is. How entries look is in formats.py; a poll
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -18,7 +18,7 @@ from typing import Literal
 import trio
 
 from .channel import Channel, Format, Reader
-from .cursors import own_part
+from .cursors import make_vector, own_part, position_in
 from .errors import BrokenStream, HTTPError, WebSocketClosed
 from .formats import EVENTS, FRAMES, LINES, TEXT, as_json
 from .longpoll import open_poll
@@ -97,6 +97,14 @@ class Start:
     def of(cls, request: Request, channel: Channel) -> Start:
         """Where the request says. Raises `HTTPError` 400 for a `last` that is no number."""
         return cls(channel, cursor_of(request), last_of(request))
+
+    @classmethod
+    def of_each(cls, channels: Sequence[Channel], cursor: str | None, last: int) -> list[Start]:
+        """The same in several channels, whose cursor is a vector. One that is the first's alone is
+        of a client that has read nothing but that until now."""
+        if cursor and channels and position_in(cursor, channels[0].epoch) is not None:
+            cursor = make_vector([(channels[0].name, cursor)])
+        return [cls(channel, cursor, last) for channel in channels]
 
     @property
     def lost_from(self) -> str:
@@ -200,8 +208,8 @@ async def read_by_websocket(
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
                 nursery.start_soon(_ignore_messages, ws, reading)
-                format = FRAMES if ws.shared_frames else LINES
-                await follow_by_websocket(ws, channel, format, start, lag)
+                reader = Reader(ws, FRAMES if ws.shared_frames else LINES, start.position)
+                await follow_by_websocket(ws, channel, reader, start, lag)
             if not reading.cancelled_caught:
                 with suppress(WebSocketClosed, BrokenStream):
                     await ws.close(TRY_AGAIN_LATER, "too slow")
@@ -215,11 +223,11 @@ async def _ignore_messages(ws: WebSocket, reading: trio.CancelScope) -> None:
 
 
 async def follow_by_websocket(
-    ws: WebSocket, channel: Channel, format: Format, start: Start, lag: Lag
+    ws: WebSocket, channel: Channel, reader: Reader, start: Start, lag: Lag
 ) -> None:
-    """As `follow`; `format` makes frames if the WebSocket can share them, else lines."""
+    """As `follow`; the format makes frames if the WebSocket can share them, else lines."""
     send = ws.send_frames if ws.shared_frames else partial(_send_lines, ws)
-    await follow(channel, Reader(ws, format, start.position), send, start, lag)
+    await follow(channel, reader, send, start, lag)
 
 
 async def _send_lines(ws: WebSocket, lines: bytes) -> None:
@@ -234,15 +242,15 @@ async def follow(
     start: Start,
     lag: Lag,
 ) -> None:
-    """Send what the channel holds and will hold behind the reader's position. Returns if the
-    reader is too slow and `lag` ends it."""
+    """Send what the channel holds and will hold behind the reader's position. Returns when it
+    leaves, or if it is too slow and `lag` ends it."""
     format = reader.format
     id = channel.id_of(reader.position)
     if start.is_lost:
         await send(format.gap(id, start.lost_from, id))
     elif start.cursor is None:
         await send(format.place(id))
-    while True:
+    while not reader.leaving:
         if reader.position < channel.start:
             if lag == "close":
                 return

@@ -1,9 +1,9 @@
 """Channels over HTTP: who may, and what each method does.
 
-GET /channels/NAME                      reads it; with ?channel=OTHER (or several) those too
-GET, Upgrade: websocket                 reads, joins, leaves and publishes: joining.py
-GET /channels/NAME@presence             who comes and goes; as application/json, who is there
-POST /channels/NAME                     publishes: publishing.py
+GET /channels/NAME                  reads it; with ?channel=OTHER (or several) those too
+GET, Upgrade: websocket             reads, joins, leaves and publishes: joining.py
+GET /channels/NAME@presence         who comes and goes; as application/json, who is there
+POST /channels/NAME                 publishes: publishing.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def serve_channels(request: Request, channels: Channels, name: str = "") -
 
     Pages of other origins are refused with 403, unless `channels.origins` lists them. Raises
     `HTTPError` also for names that are none, methods other than GET and POST, and what
-    `channels.authorize` refuses.
+    `authorize` refuses.
     """
     check_origin(request, channels.origins)
     headers = _for_other_origins(request, channels)

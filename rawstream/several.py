@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from .channel import BATCH_BYTES, Channel, Format
-from .cursors import fit, make_vector, position_in
+from .cursors import fit, make_vector
 from .formats import Events, Lines, Text, as_json
 from .longpoll import open_poll
 from .reading import VARY, Lag, Start, cursor_of, last_of, stream_type
@@ -103,13 +103,14 @@ class _Places:
         last: int,
         format: _Made,
     ) -> None:
-        first = channels[0]
-        if cursor and position_in(cursor, first.epoch) is not None:
-            cursor = make_vector([(first.name, cursor)])  # of a client that read it alone
         self.channels = channels
         self.format = format("")
         self.is_new = cursor is None
-        self._places = [_Place(c, Start(c, cursor, last), format(c.name)) for c in channels]
+        starts = Start.of_each(channels, cursor, last)
+        self._places = [
+            _Place(channel, start, format(channel.name))
+            for channel, start in zip(channels, starts, strict=True)
+        ]
 
     @property
     def id(self) -> str:

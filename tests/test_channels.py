@@ -803,6 +803,25 @@ async def test_joining_and_leaving_while_connected(enter: Enter) -> None:
     assert await visitor.hears() == {"joined": "c", "id": "cccc-0"}
 
 
+async def test_leaving_cuts_no_frame_in_two() -> None:
+    channels = rooms(Channel)
+    async with connected(app_of(channels)) as (peer, _):
+        await peer.send(get("/a", *handshake_fields()))
+        visitor = Visitor(peer)
+        await peer.until(b"-0\"}")
+        for n in range(50):
+            channels.get("a").publish(f"{n} " + "x" * 2000)
+            await trio.lowlevel.checkpoint()  # its socket is soon full
+        await visitor.says({"leave": "a"}, {"publish": "y", "channel": "a"}, {"join": "a"})
+        heard = [await visitor.hears()]
+        while "joined" not in heard[-1]:
+            heard.append(await visitor.hears())
+        sent = [int(o["data"].partition(" ")[0]) for o in heard if "data" in o]
+        assert sent == list(range(len(sent)))
+        assert len(sent) < 50
+        assert [next(iter(o)) for o in heard[-3:]] == ["left", "published", "joined"]
+
+
 async def test_publishing_is_acknowledged(enter: Enter) -> None:
     channels = rooms()
     ann, bob = await enter(channels, "/a"), await enter(channels, "/a")
