@@ -808,7 +808,7 @@ async def test_leaving_cuts_no_frame_in_two() -> None:
     async with connected(app_of(channels)) as (peer, _):
         await peer.send(get("/a", *handshake_fields()))
         visitor = Visitor(peer)
-        await peer.until(b"-0\"}")
+        await peer.until(b'-0"}')
         for n in range(50):
             channels.get("a").publish(f"{n} " + "x" * 2000)
             await trio.lowlevel.checkpoint()  # its socket is soon full
