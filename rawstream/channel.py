@@ -93,6 +93,9 @@ class Reader:
         "__weakref__", "format", "last_sent", "leaving", "position", "sink", "woken", "write_now",
     )  # fmt: skip
 
+    leaving: bool
+    """Set when it shall be sent nothing more; what is being sent is finished."""
+
     def __init__(self, sink: Sink, format: Format, position: int) -> None:
         self.sink = sink
         self.write_now = sink.write_now
@@ -101,11 +104,6 @@ class Reader:
         self.last_sent = 0.0
         self.leaving = False
         self.woken = trio.Event()
-
-    def leave(self) -> None:
-        """Let it go, once what is being sent to it is sent: a send must not be cut in two."""
-        self.leaving = True
-        self.woken.set()
 
 
 class Channel:
@@ -135,10 +133,12 @@ class Channel:
         self.epoch = epoch or secrets.token_hex(4)
         self.end = start
         """The position of the last entry."""
-        self.most_entries = entries
+        self._most_entries = entries
         self.most_bytes = size
         self._entries = deque[Entry]()
         self._bytes = 0
+        self._published_bytes = self._flushed_bytes = 0  # ever; and when all had their turn
+        self._flushed = start
         self._batches: dict[tuple[Format, int], tuple[bytes, int]] = {}
         self._caught_up: dict[tuple[Format, str], dict[Reader, None]] = {}
         self._awaited = set[trio.Event]()  # to be set by the next entry
@@ -155,13 +155,16 @@ class Channel:
         """
         if event is not None and any(forbidden in event for forbidden in "\r\n\0"):
             raise ValueError(f"CR, LF or NUL in the event type {event!r}")
+        if event == "gap":
+            raise ValueError('an event "gap" is what tells readers that entries are lost')
         entry = Entry(self.end + 1, _LINE_END.sub("\n", data), event)
         if entry.size > self.most_bytes:
             raise ValueError(f"an entry of {entry.size} bytes; the channel holds {self.most_bytes}")
         self.end = entry.position
         self._entries.append(entry)
         self._bytes += entry.size
-        while len(self._entries) > self.most_entries or self._bytes > self.most_bytes:
+        self._published_bytes += entry.size
+        while len(self._entries) > self._most_entries or self._bytes > self.most_bytes:
             self._bytes -= self._entries.popleft().size
         self._batches.clear()
         for news in self._awaited:
@@ -247,12 +250,25 @@ class Channel:
             for channel in channels:
                 channel._awaited.discard(news)
 
-    async def flushed(self) -> None:
-        """Wait until those who are caught up have what was published so far: who publishes much at
-        a time would else make them lose their place."""
-        await trio.lowlevel.checkpoint()
-        while self._flushing is not None:
+    def dismiss(self, reader: Reader) -> None:
+        """Let a reader go: nothing more is written to it directly, and its task is told."""
+        reader.leaving = True
+        for group in self._caught_up.values():
+            group.pop(reader, None)
+        reader.woken.set()
+
+    async def keep_pace(self) -> None:
+        """To be called by who publishes much at a time: wait, if otherwise those who are caught up
+        would lose their place, until they have what was published so far."""
+        if not self._caught_up:
+            self._flushed, self._flushed_bytes = self.end, self._published_bytes
+        entries, size = self.end - self._flushed, self._published_bytes - self._flushed_bytes
+        if 2 * entries >= self._most_entries or 2 * size >= self.most_bytes:
             await trio.lowlevel.checkpoint()
+            while self._flushing is not None:
+                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # for those who could not be written to directly
+            self._flushed, self._flushed_bytes = self.end, self._published_bytes
 
     # -- The flush ----------------------------------------------------------------------------
 

@@ -181,6 +181,9 @@ class Http1Exchange:
             return data
         return await self.transport.receive()
 
+    def receive_now(self) -> bytes | None:
+        return None if self._received else self.transport.receive_now()
+
     def skip_received_body(self) -> bool:
         """Throw away what has come of a body that nobody is going to ask for; whether that was
         all of it."""

@@ -362,7 +362,7 @@ def error_response(error: HTTPError, request: Request | None = None) -> tuple[in
     accepted = request.headers.get("accept", "") if request else ""
     if isinstance(error, Unavailable) and "text/event-stream" in accepted:
         retry = b"retry: %d\n\n" % (error.retry_seconds * 1000)
-        return 200, [("Content-Type", "text/event-stream")], retry
+        return 200, [("Content-Type", "text/event-stream"), *error.headers], retry
     text = f"{error.status} {reason_phrase(error.status)}"
     if error.text:
         text += f": {error.text}"

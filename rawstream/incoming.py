@@ -48,14 +48,12 @@ class Incoming:
     def feed(self, data: bytes) -> None:
         """Add what has come; b"" is the end of input."""
         self._has_ended = not data
-        if self._start < len(self._data):
-            data = self._data[self._start :] + data
-        self._data, self._start = data, 0
+        self._data, self._start = self._data[self._start :] + data, 0
 
     @property
     def has_more(self) -> bool:
         """Whether there are bytes that have not been taken."""
-        return self._start < len(self._data)
+        return bool(self._data)
 
     @property
     def is_between_messages(self) -> bool:
@@ -71,13 +69,13 @@ class Incoming:
             return None
         message = whole_message(self._data, self._start, *found)
         if message is not None:
-            self._start = found[1]
+            self._advance(found[1])
         return message
 
     def take(self) -> Iterator[Happening]:
         """All that the bytes so far amount to, one by one; what has not been asked for is not
         taken. Others may have their turn between any two."""
-        while self._start < len(self._data):
+        while self._data:
             message = self.take_message()
             if message is not None:
                 yield message
@@ -86,7 +84,7 @@ class Incoming:
                 break
             size = min(self._left, INFLATE_STEP) if self._deflating else self._left
             piece = self._data[self._start : self._start + size]
-            self._start += len(piece)
+            self._advance(self._start + len(piece))
             self._left -= len(piece)
             self._wsproto.receive_data(piece)
             yield from self._events()
@@ -94,6 +92,11 @@ class Incoming:
         if self._has_ended:
             self._wsproto.receive_data(None)
             yield from self._events()
+
+    def _advance(self, start: int) -> None:
+        self._start = start
+        if start == len(self._data):
+            self._data, self._start = b"", 0  # idle clients are many
 
     def _enter_frame(self) -> bool:
         """Count what wsproto is to be given of the next frame; False if its header is not whole."""

@@ -8,9 +8,9 @@
                                                   <-  {"id": ID, "channel": NAME, "data": TEXT}
     anything else                             ->  <-  {"error": STATUS, "text": ...}
 
-A "ref" in what the client sends, whatever it is, comes back in the answer. The id is that of the
-channel alone, so that all its readers share the bytes; the cursor of several is put together from
-the last of each, `?after=a:ID,b:ID`.
+A "ref", text or an integer, in what the client sends comes back in the answer. The id is that of
+the channel alone, so that all its readers share the bytes; the cursor of several is put together
+from the last of each, `?after=a:ID,b:ID`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ async def converse(
                 with conversation.too_slow, suppress(WebSocketClosed, BrokenStream):
                     for (name, member), start in zip(members, starts, strict=True):
                         await conversation.join(name, member, start, {})
+                    stack.close()  # who has joined uses them
                     async for message in ws:
                         await conversation.take(message)
                 if conversation.too_slow.cancelled_caught:
@@ -77,7 +78,10 @@ class _Conversation:
         ref: dict[str, object] = {}
         try:
             command = _command(message)
-            ref = {"ref": command["ref"]} if "ref" in command else {}
+            if "ref" in command:
+                if not isinstance(command["ref"], str | int):
+                    raise HTTPError(400, '"ref" is text or an integer')
+                ref = {"ref": command["ref"]}
             match command:
                 case {"join": str(name)}:
                     member = await self._channels.allow(self._request, name, "read")
@@ -124,15 +128,15 @@ class _Conversation:
     def _start(self, name: str, command: dict[str, object]) -> Start:
         """Where a client begins that joins. Raises `HTTPError`."""
         after, last = command.get("after"), command.get("last", 0)
-        if not isinstance(after, str | None) or not isinstance(last, int) or last < 0:
+        if not isinstance(after, str | None) or type(last) is not int or last < 0:
             raise HTTPError(400, '"after" is a cursor, "last" a number of entries')
-        return Start(self._channels.get(name), after, last)
+        return Start(self._channels.get(name), after or None, last)
 
     async def _leave(self, name: str, ref: dict[str, object]) -> None:
         reader = self._joined.pop(name, None)
         if reader is None:
             raise HTTPError(404, f"{name} is not joined")
-        reader.leave()
+        self._channels.get(name).dismiss(reader)
         await self._answer({"left": name, **ref})
 
     async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:
@@ -140,8 +144,10 @@ class _Conversation:
             raise HTTPError(400, '"event" is text')
         member = await self._channels.allow(self._request, name, "publish")
         compose = partial(self._channels.compose, member)
-        id = publish_text(self._channels.get(name), compose, text, event)
+        channel = self._channels.get(name)
+        id = publish_text(channel, compose, text, event)
         await self._answer({"published": id, "channel": name, **ref})
+        await channel.keep_pace()
 
     async def _answer(self, answer: dict[str, object]) -> None:
         await self._ws.send(json.dumps(answer))

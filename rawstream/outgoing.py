@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from wsproto.connection import Connection, ConnectionState
@@ -47,7 +48,6 @@ class Outgoing:
         self._in_message = trio.Lock()  # fragments of two messages must not mix
         self._joined: list[bytes] = []  # frames that wait for others
         self._joined_bytes = 0
-        self._joins = not deflating
         exchange.hold_writes(deflating)
 
     async def send_message(self, message: str | bytes, *, more: bool) -> None:
@@ -58,7 +58,7 @@ class Outgoing:
                 await self.send(_message(message, finished=True))
             return
         frame = data_frame(message)
-        if not (more and self._joins):
+        if not more:
             await self.send(frame)
             return
         self._check_open()
@@ -79,19 +79,21 @@ class Outgoing:
     async def open_message(self) -> AsyncIterator[MessageStream]:
         """Send one message in fragments."""
         async with self._in_message:
-            stream = MessageStream(self.send)
+            stream = MessageStream(partial(self.send, in_part=True))
             finished = False
             self._exchange.hold_writes(True)  # a message may not come between fragments
             try:
                 yield stream
                 await stream._end()
                 finished = True
-                self._exchange.hold_writes(self._deflating)
+                is_open = self._wsproto.state is ConnectionState.OPEN
+                self._exchange.hold_writes(self._deflating or not is_open)
             finally:
                 self._torn = self._torn or not finished
 
-    async def send(self, event: Event | bytes) -> None:
-        """Have wsproto make a frame, unless it is one, and send it behind those that wait."""
+    async def send(self, event: Event | bytes, *, in_part: bool = False) -> None:
+        """Have wsproto make a frame, unless it is one, and send it behind those that wait. What is
+        sent `in_part` is a fragment of a message."""
         if isinstance(event, bytes | Message):
             self._check_open()
         elif self._torn and not isinstance(event, CloseConnection):
@@ -112,6 +114,10 @@ class Outgoing:
             raise WebSocketClosed(*self.ended) from None
         finally:
             if not sent:
+                # What was made and not sent is missing from what the peer's inflater, or its
+                # idea of the message under way, builds on.
+                is_data = isinstance(event, Message)
+                self._torn = self._torn or in_part or (self._deflating and is_data)
                 self._put_back(joined)
 
     async def flush(self) -> None:
@@ -125,11 +131,9 @@ class Outgoing:
             return
         data = b"".join(self._joined)
         written = self._exchange.write_now(data)
-        self._joins = written > 0
         self._joined, self._joined_bytes = [], 0
         if written < len(data):
-            self._joined.append(b"" if written else data)  # the exchange has the rest of it
-            self._left_over()
+            self._put_back([b"" if written else data])  # the exchange has the rest of it
 
     def _check_open(self) -> None:
         if self._wsproto.state is not ConnectionState.OPEN:
@@ -138,14 +142,11 @@ class Outgoing:
             raise BrokenStream
 
     def _put_back(self, joined: list[bytes]) -> None:
-        """A send has failed. Those that have returned before it count as sent, and must be. What
-        was made and not sent is missing from what the peer's inflater, or its idea of the message
-        under way, builds on."""
+        """These have not gone out. The sends that brought them have returned, so they must."""
         if joined:
             self._joined = joined + self._joined
+            self._joined_bytes = sum(map(len, self._joined))
             self._left_over()
-        if self._deflating or self._in_message.locked():
-            self._torn = True
 
 
 class MessageStream:

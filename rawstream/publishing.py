@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+import trio
+
 from .channel import Channel
 from .errors import HTTPError
 from .formats import as_json
@@ -19,7 +21,7 @@ from .limits import KIB
 from .request import Fields, Request
 
 LINES_A_PASS = 64
-"""Lines after which the readers, and all other tasks, have their turn."""
+"""Lines after which the other tasks have their turn."""
 
 LINE_BYTES = 64 * KIB
 """The longest line that is an entry."""
@@ -39,8 +41,9 @@ async def publish_body(
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if "content-length" in request.headers and kind != "application/x-ndjson":
         count, id = 1, publish_text(channel, compose, await request.body(), event)
+        await channel.keep_pace()
     else:
-        count, id = await _publish_lines(request, channel, compose, event)
+        count, id = await _publish_lines(request, channel, compose, event, headers)
     answer = as_json({"id": id, "entries": count}) + "\n"
     await request.respond(201, answer, content_type="application/json", headers=headers)
 
@@ -63,14 +66,18 @@ def publish_text(
 
 
 async def _publish_lines(
-    request: Request, channel: Channel, compose: Callable[[str], str], event: str | None
+    request: Request,
+    channel: Channel,
+    compose: Callable[[str], str],
+    event: str | None,
+    headers: Fields,
 ) -> tuple[int, str]:
     count = 0
     id = channel.id_of(channel.end)
 
     async def farewell() -> None:
         """The server stops, while the client may go on for ever."""
-        await request.respond(503, f"the server is stopping; {published()}\n")
+        await request.respond(503, f"the server is stopping; {published()}\n", headers=headers)
 
     def published() -> str:
         return f"published so far: {count}"
@@ -82,8 +89,9 @@ async def _publish_lines(
         except HTTPError as error:
             raise HTTPError(error.status, f"{error.text}; {published()}") from None
         count += 1
+        await channel.keep_pace()
         if count % LINES_A_PASS == 0:
-            await channel.flushed()
+            await trio.lowlevel.checkpoint()
 
     request.exchange.endless(farewell)
     pending = bytearray()

@@ -187,7 +187,7 @@ async def _read_as(
     headers: Fields,
 ) -> None:
     start = Start.of(request, channel)
-    fields = [VARY, *headers]
+    fields = [("Cache-Control", "no-cache"), VARY, *headers]
     async with open_stream(request, content_type, headers=fields, endless=True) as stream:
         reader = Reader(request.exchange, format, start.position)
         await follow(channel, reader, stream.send, start, lag)

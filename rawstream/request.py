@@ -86,6 +86,10 @@ class Exchange(Protocol):
     async def receive(self) -> bytes:
         """The next piece of the request body; b"" when it is over."""
 
+    def receive_now(self) -> bytes | None:
+        """Of an upgraded protocol: what is here already, or None if `receive` has to wait for it,
+        or for other reasons."""
+
     async def take_over(self, headers: Fields) -> None:
         """Accept an upgrade. From here on `send` and `receive` carry the bytes of the other
         protocol, those that came right behind the request first; `receive` waits as long as it

@@ -35,6 +35,14 @@ async def serve_channels(request: Request, channels: Channels, name: str = "") -
     """
     check_origin(request, channels.origins)
     headers = _for_other_origins(request, channels)
+    try:
+        await _serve(request, channels, name, headers)
+    except HTTPError as error:
+        error.headers = [*error.headers, *headers]
+        raise
+
+
+async def _serve(request: Request, channels: Channels, name: str, headers: Fields) -> None:
     only_read = not name or name.endswith(PRESENCE)
     allow = ("Allow", "GET, HEAD, OPTIONS" if only_read else "GET, HEAD, OPTIONS, POST")
     match request.method:
@@ -47,15 +55,18 @@ async def serve_channels(request: Request, channels: Channels, name: str = "") -
         case "OPTIONS":
             await request.respond(204, headers=[allow, *headers])
         case _:
-            raise HTTPError(405, "a channel is read with GET and written with POST", [allow])
+            methods = "read with GET" if only_read else "read with GET and written with POST"
+            raise HTTPError(405, f"it is {methods}", [allow])
 
 
 def _for_other_origins(request: Request, channels: Channels) -> Fields:
     """The fields with which a browser lets pages of a listed origin see the answer (WHATWG Fetch,
     section 3.3, "CORS protocol")."""
-    origin = request.headers.get("origin")
-    if origin is None or channels.origins is None:
+    if channels.origins is None:
         return ()
+    origin = request.headers.get("origin")
+    if origin is None:
+        return [("Vary", "Origin")]
     return [
         ("Access-Control-Allow-Origin", origin),
         ("Access-Control-Allow-Headers", "Content-Type, If-None-Match, Last-Event-ID"),

@@ -46,6 +46,7 @@ async def read_several(
             await _follow(places, events.send_encoded, lag)
     else:
         utf8 = "; charset=utf-8" if format is Text else ""
+        fields.insert(0, ("Cache-Control", "no-cache"))
         async with open_stream(request, kind + utf8, headers=fields, endless=True) as stream:
             await _follow(places, stream.send, lag)
 

@@ -95,6 +95,17 @@ class Transport:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
+    def receive_now(self) -> bytes | None:
+        """What is here already, as `receive` gives it; None if that would have to wait."""
+        if self._fd < 0:
+            return None
+        try:
+            return os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     async def send(self, *parts: bytes) -> None:
         """Put the parts on the wire, one behind the other, as one piece that no other send can
         come into. When it returns they are with the kernel.

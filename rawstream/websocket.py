@@ -98,16 +98,20 @@ async def open_websocket(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ws._pump)
+            ws._nursery = nursery
             try:
-                yield ws
-            except WebSocketClosed:
-                pass  # the end of the block is what it was about to reach
-            except Exception as error:
-                failure = error  # leaves as it is, not in a group
-            exchange.endless(None)
-            with suppress(WebSocketClosed, BrokenStream):
-                await ws.close(INTERNAL_ERROR if failure else NORMAL)
-            nursery.cancel_scope.cancel()
+                try:
+                    yield ws
+                except WebSocketClosed:
+                    pass  # the end of the block is what it was about to reach
+                except Exception as error:
+                    failure = error  # leaves as it is, not in a group
+                exchange.endless(None)
+                with suppress(WebSocketClosed, BrokenStream):
+                    await ws.close(INTERNAL_ERROR if failure else NORMAL)
+                nursery.cancel_scope.cancel()
+            finally:
+                ws._nursery = None
     finally:
         ws.beating = False
     if failure is not None:
@@ -144,8 +148,9 @@ class WebSocket:
         self.shared_frames = not self._deflating
         self._incoming = Incoming(self._wsproto, max_message_size, deflating=self._deflating)
         self._outgoing = Outgoing(
-            self._exchange, self._wsproto, self._want_pump, deflating=self._deflating
+            self._exchange, self._wsproto, self._send_left_over, deflating=self._deflating
         )
+        self._nursery: trio.Nursery | None = None
         # From the pump to the handler; None: read yourself.
         self._to_inbox, self._inbox = trio.open_memory_channel[str | bytes | None](
             self._limits.message_queue
@@ -154,6 +159,7 @@ class WebSocket:
         self._pump_wanted = trio.Event()
         self._pump_wanted.set()
         self._reading = False  # the handler does, at this moment
+        self._waiting: trio.CancelScope | None = None  # for something to read
         self._away = True  # the handler is not in `receive`
         self._watch = _Watch(self)
         self._taken = 0  # messages, by the handler
@@ -178,6 +184,14 @@ class WebSocket:
         """
         more = self._incoming.has_more and not self._pumping
         return self._outgoing.send_message(message, more=more)
+
+    def _send_left_over(self) -> None:
+        if self._nursery:
+            self._nursery.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        with suppress(WebSocketClosed, BrokenStream):
+            await self._outgoing.flush()
 
     def open_message(self) -> AbstractAsyncContextManager[MessageStream]:
         """Send one long message in fragments: `async with ws.open_message() as message:`.
@@ -211,8 +225,16 @@ class WebSocket:
         """The next message. Raises `WebSocketClosed` when there will be none; cancelled, it has
         taken none."""
         message = self._take_at_once()
-        if message is not None:
-            return message
+        return message if message is not None else await self._receive()
+
+    def _take_at_once(self) -> str | bytes | None:
+        """A message that is here already, unless it is time for the other tasks."""
+        if self._pumping:
+            return None
+        self._taken += 1
+        return self._incoming.take_message() if self._taken % FRAMES_A_PASS else None
+
+    async def _receive(self) -> str | bytes:
         self._receiving = True
         self._away = False
         try:
@@ -236,28 +258,28 @@ class WebSocket:
             if not (self._watch.paced or self._pumping):
                 self._watch.pace()
 
-    def _take_at_once(self) -> str | bytes | None:
-        """A message that is here already, unless it is time for the other tasks."""
-        self._taken += 1
-        if self._pumping or self._taken % FRAMES_A_PASS == 0:
-            return None
-        return self._incoming.take_message()
-
     async def _read(self) -> None:
-        """Read more, if nobody else does."""
+        """Read more, unless the pump is to do it."""
         self._outgoing.write_joined()
         if self._reading:
             raise trio.BusyResourceError("another task is receiving from this WebSocket")
         self._reading = True
+        data = None
         try:
-            data = await self._exchange.receive()
+            # First the others: by the time they have had their turn a busy client's next bytes are
+            # often here, and a wait that can be interrupted costs as much as all the rest.
+            await trio.lowlevel.checkpoint()
+            if not self._pumping and (data := self._exchange.receive_now()) is None:
+                with trio.CancelScope() as self._waiting:
+                    data = await self._exchange.receive()
         finally:
-            self._reading = False
+            self._reading, self._waiting = False, None
             if self._pumping:
                 self._pump_wanted.set()
-        self._awaiting_pong = False  # whatever came, somebody is there
-        self._incoming.feed(data)
-        if not data:
+        if data is not None:
+            self._awaiting_pong = False  # whatever came, somebody is there
+            self._incoming.feed(data)
+        if data == b"":
             self._want_pump()
 
     def __aiter__(self) -> WebSocket:
@@ -269,7 +291,7 @@ class WebSocket:
         if message is not None:
             return message
         try:
-            return await self.receive()
+            return await self._receive()
         except WebSocketClosed:
             raise StopAsyncIteration from None
 
@@ -324,10 +346,12 @@ class WebSocket:
     # -- The pump
 
     def _want_pump(self) -> None:
-        """Have the pump read from here on, as soon as nobody else does."""
+        """Have the pump read from here on, instead of whoever does."""
         self._pumping = True
         if not self._reading:
             self._pump_wanted.set()
+        elif self._waiting:
+            self._waiting.cancel()
 
     async def _pump(self) -> None:
         """Read when wanted, to the end; what ends it is in `close_code`, and tells or cancels the
@@ -341,7 +365,6 @@ class WebSocket:
 
     async def _read_on(self) -> None:
         """Read until the end, or until the handler waits for messages and can read by itself."""
-        await self._outgoing.flush()
         while True:
             await self._act()
             if self.close_code is not None:

@@ -47,6 +47,7 @@ def _shortcuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.config.getoption("--without-shortcuts"):
         monkeypatch.setattr(Transport, "_write", lambda self, parts: 0)
         monkeypatch.setattr(Transport, "write_now", lambda self, data: 0)
+        monkeypatch.setattr(Transport, "receive_now", lambda self: None)
         monkeypatch.setattr(Incoming, "take_message", lambda self: None)
 
 

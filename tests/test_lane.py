@@ -297,6 +297,107 @@ async def test_one_task_may_close_while_another_receives(connect: Connect) -> No
     assert got == ["one", "end"]
 
 
+async def test_a_receive_ends_with_a_close_that_nobody_answers(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    ended = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            nursery.start_soon(reader, ws)
+            await trio.sleep(1)
+            await ws.close(4000)
+
+    async def reader(ws: Any) -> None:
+        async for _ in ws:
+            pass
+        ended.append(trio.current_time())
+
+    began = trio.current_time()
+    peer = await opened(connect(handler))
+    await peer.send(frame(TEXT, b"one"))
+    await peer.to_end(patience=60)
+    assert ended
+    assert ended[0] - began < 1.1
+
+
+async def test_others_have_their_turn_between_many_messages(serving: Serving) -> None:
+    turns = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            count = 0
+            async for _ in ws:
+                count += 1
+                turns.append(count)
+                if count == 5000:
+                    break
+            nursery.cancel_scope.cancel()
+
+    async def other() -> None:
+        while True:
+            turns.append(0)
+            await trio.lowlevel.checkpoint()
+
+    server = await serving(handler)
+    peer = await opened(await server.connect())
+    await peer.send(frame(BINARY))
+    await peer.send(frame(BINARY) * 5000)
+    await peer.has(b"\x88")
+    longest = max(len(run) for run in "".join("m" if n else " " for n in turns).split())
+    assert longest <= 128  # a pass of the scheduler has no order
+
+
+async def test_what_was_sent_goes_out_though_a_later_send_is_cancelled() -> None:
+    """A joined answer that a cancelled send took along waits for nobody else."""
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            await ws.receive()
+            nursery.start_soon(ws.send, b"x" * 200_000)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await ws.receive()
+            await ws.send("A1")
+            await ws.receive()
+            with trio.move_on_after(0.3):
+                await ws.send("A2")
+            await trio.sleep_forever()
+
+    async with connected(handler) as (peer, _):
+        await opened(peer)
+        await peer.send(frame(TEXT, b"one"))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await peer.send(frame(TEXT, b"two") + frame(TEXT, b"three"))
+        await trio.sleep(0.6)
+        assert await peer.exactly(10 + 200_000 + 4)
+        # The cancelled one has left nothing behind.
+
+
+async def test_a_send_cancelled_while_it_waits_tears_no_other_message() -> None:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            nursery.start_soon(ws.send, b"x" * 200_000)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.start_soon(impatient, ws)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            async with ws.open_message() as message:
+                await message.send("frag")
+                await message.send("ments")
+
+    async def impatient(ws: Any) -> None:
+        with trio.move_on_after(0.1):
+            await ws.send("never")
+
+    async with connected(handler) as (peer, _):
+        await opened(peer)
+        await trio.sleep(0.3)
+        received = b""
+        while b"\x88\x02\x03\xe8" not in received:
+            received += await peer.exactly(1)
+        assert received[10 + 200_000 :] == b"\x01\x04frag\x00\x05ments\x80\x00\x88\x02\x03\xe8"
+
+
 async def test_an_echo_whose_client_reads_late_keeps_the_order() -> None:
     """The socket is full: part of a joined write goes out, the rest when there is room."""
     async with connected(echo) as (peer, _):
