@@ -64,12 +64,16 @@ class Incoming:
         """The lane: the next message, if it is next and whole; else None, and nothing is taken."""
         if self._left or self._in_message or self._deflating:
             return None
-        found = cut(self._data, self._start)
-        if found is None or found[1] - found[0] > self._max_size:
+        data, start = self._data, self._start
+        found = cut(data, start)
+        if found is None:
             return None
-        message = whole_message(self._data, self._start, *found)
+        payload, end = found
+        if end - payload > self._max_size:
+            return None
+        message = whole_message(data, start, payload, end)
         if message is not None:
-            self._advance(found[1])
+            self._advance(end)
         return message
 
     def take(self) -> Iterator[Happening]:

@@ -182,7 +182,7 @@ class WebSocket:
         Any number of tasks may send; each waits for its turn, and for a slow reader. Raises
         `WebSocketClosed` once the closing has begun on either side.
         """
-        more = self._incoming.has_more and not self._pumping
+        more = not self._pumping and self._incoming.has_more
         return self._outgoing.send_message(message, more=more)
 
     def _send_left_over(self) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -229,6 +231,28 @@ class Readers:
                 got += _received(sock).count(b"x")
         return got / len(MESSAGE)
 
+    def read_stamped(self, messages: int) -> list[float]:
+        """Read so many messages that begin with the time they were published; how many
+        milliseconds they took, by every tenth reader: this process must not be what is slow."""
+        took: list[float] = []
+        timed = {sock.fileno() for sock in self.sockets[::10]}
+        got = 0
+        with select.epoll() as epoll:
+            for sock in self.sockets:
+                epoll.register(sock.fileno(), select.EPOLLIN)
+            while got < messages:
+                ready = epoll.poll(SILENCE_SECONDS)
+                if not ready:
+                    raise SystemExit("messages are lost")
+                for fd, _ in ready:
+                    data = os.read(fd, 65536)
+                    got += data.count(b"data: ")
+                    if fd in timed:
+                        now = time.monotonic_ns()
+                        parts = data.split(b"data: ")[1:]
+                        took += [(now - int(part[:20])) / 1e6 for part in parts]
+        return took
+
     def close(self) -> None:
         self._selector.close()
         for sock in self.sockets:
@@ -262,6 +286,32 @@ class Storm(Readers):
             for sock in _ready(self._selector):
                 if b"HTTP/1.1 200" in _received(sock):
                     answered.add(sock)
+
+
+@contextmanager
+def newcomers(server: Server) -> Iterator[list[float]]:
+    """Have clients come, ten a second, in a process of their own: connect, ask, be answered. The
+    list has, at the end, how many milliseconds each took, in order."""
+    took: list[float] = []
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with open(writing, "w", buffering=1) as pipe:
+            while True:
+                began = time.perf_counter()
+                with server.connect() as sock:
+                    sock.sendall(server.get("/"))
+                    _received(sock)
+                pipe.write(f"{(time.perf_counter() - began) * 1000}\n")
+                time.sleep(0.1)
+    os.close(writing)
+    try:
+        yield took
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with open(reading) as pipe:
+            took += sorted(float(line) for line in pipe)
 
 
 def publish(server: Server, count: int, rate: float, burst: int) -> None:
