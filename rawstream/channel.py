@@ -147,7 +147,8 @@ class Channel:
     # -- Writing ------------------------------------------------------------------------------
 
     def publish(self, data: str, event: str | None = None) -> str:
-        """Append an entry and return its id. It never waits; call it in the Trio thread.
+        """Append an entry and return its id. It never waits; call it in the Trio thread, and await
+        `keep_pace` now and then if there are hundreds at a time.
 
         Line ends in `data` become LF, the only one that every transport carries. Raises
         `ValueError` for CR, LF or NUL in `event`, for text that is no Unicode (lone surrogates)
