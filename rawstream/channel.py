@@ -261,8 +261,6 @@ class Channel:
     async def keep_pace(self) -> None:
         """To be called by who publishes much at a time: wait, if otherwise those who are caught up
         would lose their place, until they have what was published so far."""
-        if not self._caught_up:
-            self._flushed, self._flushed_bytes = self.end, self._published_bytes
         entries, size = self.end - self._flushed, self._published_bytes - self._flushed_bytes
         if 2 * entries >= self._most_entries or 2 * size >= self.most_bytes:
             await trio.lowlevel.checkpoint()
