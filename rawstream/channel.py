@@ -143,6 +143,7 @@ class Channel:
         self._caught_up: dict[tuple[Format, str], dict[Reader, None]] = {}
         self._awaited = set[trio.Event]()  # to be set by the next entry
         self._flushing: Iterator[None] | None = None
+        self._flushed_to = start  # all who are caught up have been written to, up to here
 
     # -- Writing ------------------------------------------------------------------------------
 
@@ -263,8 +264,9 @@ class Channel:
         would lose their place, until they have what was published so far."""
         entries, size = self.end - self._flushed, self._published_bytes - self._flushed_bytes
         if 2 * entries >= self._most_entries or 2 * size >= self.most_bytes:
+            goal = self.end
             await trio.lowlevel.checkpoint()
-            while self._flushing is not None:
+            while self._flushing is not None and self._flushed_to < goal:
                 await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()  # for those who could not be written to directly
             self._flushed, self._flushed_bytes = self.end, self._published_bytes
@@ -286,6 +288,7 @@ class Channel:
         behind = True
         while behind:
             behind = False
+            goal = self.end
             for (format, _), group in list(self._caught_up.items()):
                 framed: dict[int, tuple[bytes, int]] = {}
                 size = position = last_place = -1
@@ -320,7 +323,9 @@ class Channel:
                     elif position != end:
                         behind = True
                     count += 1
-                behind = behind or end != self.end
+            self._flushed_to = goal
+            # Published while others had their turn: not all that were served before have it.
+            behind = behind or goal != self.end
 
     def _wake(self, reader: Reader, group: dict[Reader, None]) -> None:
         del group[reader]

@@ -300,6 +300,9 @@ class Http1Exchange:
         counted = not (self.chunked or self.upgraded or self._until_close)
         return _refuse if counted or self.has_ended else self.transport.write_now
 
+    def take(self, data: bytes) -> None:
+        self.transport.take(data)
+
     def hold_writes(self, held: bool) -> None:
         self.transport.held = held
 

@@ -38,8 +38,7 @@ class Outgoing:
         *,
         deflating: bool,
     ) -> None:
-        """`left_over` is called when something waits that can only go out by waiting: somebody
-        has to `flush`."""
+        """`left_over` is called when the socket has not taken all: somebody has to `flush`."""
         self._exchange = exchange
         self._wsproto = wsproto
         self._left_over = left_over
@@ -58,7 +57,7 @@ class Outgoing:
                 await self.send(_message(message, finished=True))
             return
         frame = data_frame(message)
-        if not more:
+        if not self._joined and (not more or self._exchange.sending):
             await self.send(frame)
             return
         self._check_open()
@@ -67,8 +66,10 @@ class Outgoing:
             trio.lowlevel.current_trio_token().run_sync_soon(self.write_joined)
         self._joined.append(frame)
         self._joined_bytes += len(frame)
-        if self._joined_bytes > JOINED_BYTES:
-            await self.flush()
+        if not more or self._joined_bytes > JOINED_BYTES:
+            self.write_joined()
+            if self._exchange.sending:
+                await self.flush()
 
     async def send_frames(self, frames: bytes) -> None:
         """Send whole messages that are frames already."""
@@ -81,6 +82,7 @@ class Outgoing:
         async with self._in_message:
             stream = MessageStream(partial(self.send, in_part=True))
             finished = False
+            self.write_joined()
             self._exchange.hold_writes(True)  # a message may not come between fragments
             try:
                 yield stream
@@ -99,13 +101,10 @@ class Outgoing:
         elif self._torn and not isinstance(event, CloseConnection):
             raise BrokenStream
         await trio.lowlevel.checkpoint_if_cancelled()
+        self.write_joined()
         if isinstance(event, CloseConnection):
             self._exchange.hold_writes(True)  # for good: nothing follows a Close
         frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
-        joined = self._joined
-        if joined:
-            self._joined, self._joined_bytes = [], 0
-            frame = b"".join((*joined, frame))
         sent = False
         try:
             await self._exchange.send(frame)
@@ -118,35 +117,29 @@ class Outgoing:
                 # idea of the message under way, builds on.
                 is_data = isinstance(event, Message)
                 self._torn = self._torn or in_part or (self._deflating and is_data)
-                self._put_back(joined)
-
-    async def flush(self) -> None:
-        """Send what waits, if there is still somebody to send it to."""
-        if self._joined and self._wsproto.state is ConnectionState.OPEN:
-            await self.send(b"")
 
     def write_joined(self) -> None:
-        """Write what waits, without waiting."""
-        if not self._joined:
-            return
-        data = b"".join(self._joined)
-        written = self._exchange.write_now(data)
-        self._joined, self._joined_bytes = [], 0
-        if written < len(data):
-            self._put_back([b"" if written else data])  # the exchange has the rest of it
+        """Write what waits, without waiting. It is out of our hands then: what the socket does not
+        take goes out before anything else."""
+        if self._joined:
+            data = b"".join(self._joined)
+            self._joined, self._joined_bytes = [], 0
+            self._exchange.take(data)
+            if self._exchange.sending:
+                self._left_over()
+
+    async def flush(self) -> None:
+        """Wait until what was left over has gone out. Cancelled, it goes out later."""
+        try:
+            await self._exchange.send(b"")
+        except ClientGone:
+            raise WebSocketClosed(*self.ended) from None
 
     def _check_open(self) -> None:
         if self._wsproto.state is not ConnectionState.OPEN:
             raise WebSocketClosed(*self.ended)
         if self._torn:
             raise BrokenStream
-
-    def _put_back(self, joined: list[bytes]) -> None:
-        """These have not gone out. The sends that brought them have returned, so they must."""
-        if joined:
-            self._joined = joined + self._joined
-            self._joined_bytes = sum(map(len, self._joined))
-            self._left_over()
 
 
 class MessageStream:

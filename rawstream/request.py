@@ -73,6 +73,10 @@ class Exchange(Protocol):
         out with the next `send`, be it of nothing, which somebody has to call. To be used while
         the handler, within its stream, waits, and no longer."""
 
+    def take(self, data: bytes) -> None:
+        """As `write_now`, but all is taken, wherever it goes. If a send is under way afterwards,
+        somebody has to `send`, even nothing."""
+
     def hold_writes(self, held: bool) -> None:
         """Whether `write_now` refuses for now, because something is under way that it must not
         come into the middle of, or behind."""

@@ -57,7 +57,7 @@ class Transport:
     lost: Callable[[str], None] | None
     """Called when a send finds that the peer has gone, with how; before `ClientGone` is raised."""
     drained: Callable[[], None] | None
-    """Called when a send that had to wait is done."""
+    """Called when a send that had to wait is over, sent or not."""
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits) -> None:
         self.stream = stream
@@ -153,6 +153,13 @@ class Transport:
             self._tail = memoryview(data)[written:]
         return written
 
+    def take(self, data: bytes) -> None:
+        """Take all of `data` without waiting; what the socket does not take goes out before any
+        later send does. If this is `sending` now, somebody has to `send`, even nothing."""
+        if not self.write_now(data):
+            tail = b"" if self._tail is None else bytes(self._tail)
+            self._tail = memoryview(tail + data)
+
     def _write(self, parts: Sequence[bytes]) -> int:
         """Write what the socket takes without waiting; the count of bytes, 0 if it takes none.
 
@@ -204,12 +211,12 @@ class Transport:
                 self.torn = False
             if rest:
                 raise ClientGone("client stopped reading")
-            if self.drained:
-                self.drained()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone from None
         finally:
             self._turn.release()
+            if self.drained:
+                self.drained()
 
     def is_settled(self) -> bool:
         """Whether a close now loses nothing: the peer has acknowledged all that was sent, and

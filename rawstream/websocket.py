@@ -396,7 +396,8 @@ class WebSocket:
                 await self._deliver(happening)
             elif isinstance(happening, Ping):
                 if not self._closing:  # RFC 6455 section 5.5.2: not after a Close
-                    await self._outgoing.send(happening.response())
+                    with suppress(BrokenStream):  # what comes is still to be read
+                        await self._outgoing.send(happening.response())
             elif isinstance(happening, CloseConnection):
                 await self._take_close(happening)
             if self.close_code is not None:

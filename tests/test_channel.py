@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_websocket import PING, close, frame, handshake
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
-from rawstream.channel import BATCH_BYTES, Entry
+from rawstream.channel import BATCH_BYTES, Entry, Reader
 from rawstream.departure import PeekingDepartures
 from rawstream.exchange import Service
 from rawstream.formats import EVENTS, FRAMES, LINES, TEXT
@@ -490,6 +490,43 @@ def assert_whole_frames(data: bytes) -> None:
         else:
             assert first in (0x89, 0x88)
         data = data[start + size :]
+
+
+class Recorder:
+    """A reader's sink that takes everything."""
+
+    def __init__(self, key: str) -> None:
+        self.frame_key = key
+        self.got = b""
+
+    def frame(self, data: bytes) -> bytes:
+        return data
+
+    def write_now(self, data: bytes) -> int:
+        self.got += data
+        return len(data)
+
+
+@pytest.mark.parametrize("sizes", [(500, 1), (501, 0), (730, 40), (1000, 3)])
+async def test_what_is_published_while_the_flush_pauses_reaches_all(
+    nursery: trio.Nursery, sizes: tuple[int, int]
+) -> None:
+    channel = channel_of(entries=100)
+    readers = [
+        Reader(Recorder(key), TEXT, 0)
+        for key, size in zip("ab", sizes, strict=True)
+        for _ in range(size)
+    ]
+    for reader in readers:
+        nursery.start_soon(channel.written_to, reader)
+    await trio.testing.wait_all_tasks_blocked()
+    channel.publish("1")
+    for n in range(2, 6):
+        await trio.lowlevel.checkpoint()
+        channel.publish(str(n))
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert {reader.sink.got for reader in readers} == {b"1\n2\n3\n4\n5\n"}  # type: ignore[attr-defined]
+    nursery.cancel_scope.cancel()
 
 
 # -- The choice -----------------------------------------------------------------------------------

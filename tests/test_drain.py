@@ -231,19 +231,26 @@ async def test_a_send_under_way_is_finished_first(
     assert body.count(b"x") >= size - 5_000_000  # (what `has` took is not counted)
 
 
-async def test_a_torn_stream_gets_no_last_chunk(serving: Serving) -> None:
+@pytest.mark.parametrize("torn_first", [True, False])
+async def test_a_torn_stream_gets_no_last_chunk(serving: Serving, torn_first: bool) -> None:
+    sending, torn = trio.Event(), trio.Event()
+
     async def handler(request: Request) -> None:
         async with open_stream(request, "text/plain", endless=True) as stream:
-            with trio.move_on_after(0.1):
+            sending.set()
+            with trio.move_on_after(0.2):
                 await stream.send(b"x" * 50_000_000)
+            torn.set()
             await trio.sleep_forever()
 
     server = await serving(handler)
     peer = await server.connect()
     await peer.send(GET)
-    await trio.sleep(0.3)
+    await (torn if torn_first else sending).wait()
     server.stop.set()
+    await torn.wait()
     assert (await peer.to_end()).endswith(b"x")
+    await peer.stream.aclose()
     with trio.fail_after(AT_ONCE):
         await server.ended.wait()
 

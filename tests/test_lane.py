@@ -157,14 +157,14 @@ async def echo(request: Request) -> None:
 async def test_answers_to_what_came_together_go_out_together(
     serving: Serving, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    original = Transport._write
+    original = Transport.write_now
     sizes: list[int] = []
 
-    def counted(self: Transport, parts: Any) -> int:
-        sizes.append(sum(map(len, parts)))
-        return original(self, parts)
+    def counted(self: Transport, data: bytes) -> int:
+        sizes.append(len(data))
+        return original(self, data)
 
-    monkeypatch.setattr(Transport, "_write", counted)
+    monkeypatch.setattr(Transport, "write_now", counted)
     server = await serving(echo)
     peer = await opened(await server.connect())
     await peer.send(frame(TEXT, b"one"))
@@ -377,6 +377,7 @@ async def test_what_was_sent_goes_out_though_a_later_send_is_cancelled() -> None
 async def test_a_send_cancelled_while_it_waits_tears_no_other_message() -> None:
     async def handler(request: Request) -> None:
         async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            await ws.receive()
             nursery.start_soon(ws.send, b"x" * 200_000)
             await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.start_soon(impatient, ws)
@@ -391,11 +392,59 @@ async def test_a_send_cancelled_while_it_waits_tears_no_other_message() -> None:
 
     async with connected(handler) as (peer, _):
         await opened(peer)
+        await peer.send(frame(TEXT, b"go"))
         await trio.sleep(0.3)
         received = b""
         while b"\x88\x02\x03\xe8" not in received:
             received += await peer.exactly(1)
         assert received[10 + 200_000 :] == b"\x01\x04frag\x00\x05ments\x80\x00\x88\x02\x03\xe8"
+
+
+async def test_a_client_that_does_not_read_is_waited_for() -> None:
+    """Also by a handler that does something else between the messages of one read."""
+    sent = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal sent
+        async with open_websocket(request) as ws:
+            async for _ in ws:
+                await trio.lowlevel.checkpoint()
+                await ws.send(b"x" * 60_000)
+                sent += 1
+
+    async with connected(handler) as (peer, _):
+        await opened(peer)
+        await peer.send(frame(TEXT, b"one"))
+        await peer.exactly(60_000)
+        await peer.send(frame(TEXT) * 600)
+        await trio.sleep(0.2)
+        assert sent < 10
+
+
+async def test_answers_keep_their_order_on_a_full_socket_and_at_the_end() -> None:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            async for message in ws:
+                await ws.send(message)
+                await trio.lowlevel.checkpoint()
+
+    async with connected(handler) as (peer, connection), trio.open_nursery() as nursery:
+        await opened(peer)
+        sent = b"".join(frame(TEXT, b"%03d" % n * 500) for n in range(40))
+        nursery.start_soon(peer.send, sent)
+        await trio.sleep(0.05)
+        connection._service.draining = True
+        connection.drain()
+        received = b""
+        while b"\x88" not in received:
+            received += await peer.exactly(1)
+        answers, start = [], 0
+        while received[start] == 0x81:
+            answers.append(int(received[start + 4 : start + 7]))
+            start += 4 + 1500
+        assert answers == list(range(len(answers)))
+        assert received[start] == 0x88
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_echo_whose_client_reads_late_keeps_the_order() -> None:
