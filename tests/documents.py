@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from conftest import PATIENCE
+from peers import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PORT = "8000"
@@ -159,7 +159,7 @@ class Terminals:
         """An example on its port: the last argument, unless it has an address already."""
         return command[0] if self._port in command[0] else f"{command[0]} {self._port} "
 
-    def _there(self, output: bytes) -> str:
+    def _there(self, output: bytes | bytearray) -> str:
         return output.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import socket
 import zlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from conftest import Certificate, Connect, Serving
-from test_websocket import BINARY, CONTINUATION, DEFLATE, frame, handshake
+from handlers import or_ok
+from peers import Certificate, Connect, Serving
+from wire import BINARY, CONTINUATION, DEFLATE, GET, GET_1_0, OK, POST_CHUNKED, frame, handshake
 
 from rawstream import (
     BrokenStream,
+    Handler,
     HTTPError,
     Limits,
     Request,
@@ -23,26 +24,6 @@ from rawstream import (
     open_stream,
     open_websocket,
 )
-
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-OK = b"GET /ok HTTP/1.1\r\nHost: localhost\r\n\r\n"
-GET_1_0 = b"GET / HTTP/1.0\r\n\r\n"
-POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-Handler = Callable[[Request], Awaitable[None]]
-
-
-def or_ok(handler: Handler) -> Handler:
-    """The handler, and one that is sound at /ok."""
-
-    async def app(request: Request) -> None:
-        if request.path == "/ok":
-            await request.respond(200, b"ok\n")
-        else:
-            await handler(request)
-
-    return app
-
 
 # -- Handlers -------------------------------------------------------------------------------------
 

@@ -2,69 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 
-from conftest import COMMAND, Certificate, program
-from playwright.sync_api import Page, sync_playwright
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@contextmanager
-def chromium(**options: object) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=ARGUMENTS)
-        page = browser.new_context(**options).new_page()  # type: ignore[arg-type]
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
-        assert errors == []
-
-
-def free_port() -> int:
-    """A port below the ephemeral range, so that no client of the test can sit on it; of a range
-    that no other worker of pytest's takes from."""
-    first = 18000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    for port in range(first + os.getpid() % 900, first + 1000):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
-
-
-@contextmanager
-def served(*command: str, announced: bytes) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process, once its first line has said so; killed at the end."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=Path(__file__).parent.parent
-    )
-    try:
-        assert process.stdout is not None
-        assert announced in process.stdout.readline()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
+from browser import chromium
+from peers import COMMAND, Certificate, free_port, served
+from playwright.sync_api import Page
 
 
 def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:

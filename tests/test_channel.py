@@ -6,27 +6,31 @@ import gc
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from conftest import Connect, Handler, Peer, Serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_websocket import PING, close, frame, handshake
+from peers import Connect, Peer, Serving, connected
+from wire import (
+    PING,
+    close,
+    frame,
+    handshake,
+    objects_in_frames,
+    objects_in_lines,
+    unchunked,
+    unchunked_so_far,
+)
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
 from rawstream.channel import BATCH_BYTES, Entry, Reader
-from rawstream.departure import PeekingDepartures
-from rawstream.exchange import Service
 from rawstream.formats import EVENTS, FRAMES, LINES, TEXT
-from rawstream.http1 import Connection
 from rawstream.negotiation import preferred
-from rawstream.pacemaker import Pacemaker
-from rawstream.transport import Transport
 
 EPOCH = "5eed5eed"
 
@@ -145,7 +149,7 @@ STREAMS = {
 
 
 def get(cursor: str | None, fields: bytes, *, extra: str = "") -> bytes:
-    query = "&".join(filter(None, (cursor is not None and f"after={cursor}", extra)))
+    query = "&".join(filter(None, ("" if cursor is None else f"after={cursor}", extra)))
     host = b"" if b"Host" in fields else b"Host: localhost\r\n"
     return f"GET /?{query} HTTP/1.1\r\n".encode() + host + fields + b"\r\n"
 
@@ -166,14 +170,6 @@ async def reader_of(
         return await (await serving(handler)).connect()
 
     return reader_of
-
-
-def unchunked(data: bytes) -> bytes:
-    body = b""
-    while data:
-        size, _, data = data.partition(b"\r\n")
-        body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
-    return body
 
 
 @pytest.mark.parametrize("name", CURSORS)
@@ -209,7 +205,10 @@ async def test_cursors_on_a_long_poll(reader_of: Callable[..., Awaitable[Peer]],
         await trio.testing.wait_all_tasks_blocked(0.01)
         channel.publish("text 5")
         positions = [5]
-    answer = {"entries": [*map(entry_of, positions)], "next": f"{EPOCH}-{positions[-1]}"}
+    answer: dict[str, Any] = {
+        "entries": [*map(entry_of, positions)],
+        "next": f"{EPOCH}-{positions[-1]}",
+    }
     gap = gap_of(name)
     if gap:
         answer["gap"] = gap
@@ -250,33 +249,6 @@ def objects_in_events(body: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def objects_in_lines(body: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in body.split(b"\n")[:-1]]
-
-
-def objects_in_frames(data: bytes) -> list[dict[str, Any]]:
-    """Of a server's frames; a last one that is cut off does not count."""
-    found = []
-    while len(data) > 4:
-        assert data[0] in (0x81, 0x88, 0x89, 0x8A)
-        size, start = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4], "big"), 4)
-        if len(data) < start + size:
-            break
-        if data[0] == 0x81:
-            found.append(json.loads(data[start : start + size]))
-        data = data[start + size :]
-    return found
-
-
-def unchunked_so_far(data: bytes) -> bytes:
-    """The body in chunks that may be cut off anywhere."""
-    body = b""
-    while match := re.match(rb"([0-9a-f]+)\r\n", data):
-        size = int(match[1], 16)
-        body, data = body + data[match.end() :][:size], data[match.end() + size + 2 :]
-    return body
-
-
 DECODE = {
     "events": lambda data: objects_in_events(unchunked_so_far(data)),
     "lines": lambda data: objects_in_lines(unchunked_so_far(data)),
@@ -311,30 +283,6 @@ class Client:
     @property
     def position(self) -> int:
         return int(self.cursor.partition("-")[2])
-
-
-@asynccontextmanager
-async def connected(
-    handler: Handler, *, dribble: bool = False, limits: Limits | None = None
-) -> AsyncIterator[tuple[Peer, Connection]]:
-    """A connection over a pair of sockets with small buffers. With `dribble` its server's socket
-    takes a byte at a time, and every other time none at all."""
-    ours, theirs = trio.socket.socketpair()
-    for sock in (ours, theirs):
-        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
-    limits = limits or Limits()
-    departures, pacemaker = PeekingDepartures(), Pacemaker()
-    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, access_log=False)
-    transport = Transport(trio.SocketStream(theirs), limits)
-    if dribble:
-        transport._socket = Dribbling(theirs)  # type: ignore[assignment]
-    connection = Connection(transport, service, handler, "", last=False)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pacemaker.run)
-        nursery.start_soon(connection.run)
-        async with trio.SocketStream(ours) as stream:
-            yield Peer(stream), connection
-        nursery.cancel_scope.cancel()
 
 
 async def visit(
@@ -400,21 +348,6 @@ async def test_every_reader_sees_one_sequence_without_silent_gaps(
 
 
 # -- Bytes never mix ------------------------------------------------------------------------------
-
-
-class Dribbling:
-    """A socket that takes one byte at a time, and none every other time."""
-
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self._sock = sock
-        self._turn = 0
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    async def send(self, data: memoryview) -> int:
-        await trio.lowlevel.checkpoint()
-        return await self._sock.send(data[:1])
 
 
 @pytest.fixture

@@ -12,22 +12,25 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from conftest import Connect, Curl, Handler, Peer, Serving, program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_channel import (
-    connected,
+from peers import Connect, Curl, Peer, Serving, connected, program
+from wire import (
+    TEXT,
+    close,
+    frame,
+    handshake,
     objects_in_frames,
     objects_in_lines,
     unchunked,
     unchunked_so_far,
 )
-from test_websocket import TEXT, close, frame, handshake
 
 from rawstream import (
     Channel,
     Channels,
     EventDecoder,
+    Handler,
     HTTPError,
     Limits,
     Request,
@@ -400,7 +403,7 @@ async def filled(**counts: int) -> Channels:
     return channels
 
 
-SEVERAL = {
+SEVERAL: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "new": ("", [{"id": vector(a=3, b=1)}]),
     "the last of both": (vector(a=3, b=1), []),
     "old": (
@@ -476,7 +479,7 @@ async def test_vectors_as_events(connect: Connect, name: str) -> None:
     body = ""
     for o in [*expected, {**entry("b", "news", a=3, b=2), "event": "late"}]:
         event = "gap" if "gap" in o else o.get("event")
-        data = {"channel": o.get("channel"), **o.get("gap", {"data": o.get("data")})}  # type: ignore[call-overload,dict-item]
+        data = {"channel": o.get("channel"), **o.get("gap", {"data": o.get("data")})}
         body += f"event: {event}\n" if event else ""
         body += f"id: {o['id']}\n"
         body += f"data: {json.dumps(data)}\n" if "channel" in o else ""
@@ -495,7 +498,7 @@ async def test_vectors_on_a_long_poll(connect: Connect, name: str) -> None:
         channels.get("b").publish("news")
         expected = [entry("b", "news", a=3, b=2)]
     answer = await peer.until(b"\n")
-    gaps = [{"channel": o["channel"], **o["gap"]} for o in expected if "gap" in o]  # type: ignore[arg-type,dict-item]
+    gaps = [{"channel": o["channel"], **o["gap"]} for o in expected if "gap" in o]
     assert answered(answer) == (
         200,
         {

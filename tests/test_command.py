@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import COMMAND, Certificate, Curl, program, running
+from peers import COMMAND, Certificate, Curl, program, running
 
 from rawstream.__main__ import main
 
@@ -223,7 +223,9 @@ async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
 async def test_polling_the_demo(curl: Curl) -> None:
     async with running("--port", "0") as server:
         _, answer = await curl("-i", f"{server.url}/poll?wait=0")
-        cursor = re.search(rb'ETag: "([^"]+)"', answer)[1].decode()  # type: ignore[index]
+        found = re.search(rb'ETag: "([^"]+)"', answer)
+        assert found
+        cursor = found[1].decode()
         got: list[bytes] = []
 
         async def poll() -> None:

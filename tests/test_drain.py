@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from conftest import Certificate, Peer, Serving
-from test_websocket import TEXT, close, frame, handshake
+from handlers import hello
+from peers import Certificate, Peer, Serving
+from wire import GET, TEXT, close, frame, handshake
 
 from rawstream import Limits, Request, open_events, open_poll, open_stream, open_websocket
 
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AT_ONCE = 1.0
 
 
@@ -112,9 +112,6 @@ async def test_websockets_close_with_1001(serving: Serving, carrier: dict[str, A
 async def test_idle_connections_see_the_end_at_once(
     serving: Serving, carrier: dict[str, Any]
 ) -> None:
-    async def hello(request: Request) -> None:
-        await request.respond(200, b"hello\n")
-
     server = await serving(hello, **carrier)
     fresh, kept = await server.connect(), await server.connect()
     await kept.send(GET)
@@ -273,9 +270,6 @@ async def test_a_stream_opened_while_draining_ends_at_once(serving: Serving) -> 
 
 
 async def test_a_head_that_is_coming_in_is_still_answered(serving: Serving) -> None:
-    async def hello(request: Request) -> None:
-        await request.respond(200, b"hello\n")
-
     server = await serving(hello)
     peer = await server.connect()
     await peer.send(GET[:10])

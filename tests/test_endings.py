@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
-from conftest import PATIENCE, Certificate, Connect, Server, Serving
-from test_abuse import GET, GET_1_0, OK, POST_CHUNKED, or_ok
-from test_websocket import BINARY, DEFLATE, TEXT, frame, handshake
+from handlers import or_ok
+from peers import PATIENCE, Certificate, Connect, Server, Serving
+from wire import (
+    BINARY,
+    CONTINUATION,
+    DEFLATE,
+    GET,
+    GET_1_0,
+    OK,
+    PONG,
+    POST_CHUNKED,
+    TEXT,
+    frame,
+    handshake,
+)
 
 from rawstream import (
     Limits,
@@ -170,7 +183,7 @@ async def test_a_stream_torn_from_outside_is_closed(
     serving: Serving, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = trio.Event()
-    streams = []
+    streams: list[Callable[[str], Awaitable[None]]] = []
 
     async def handler(request: Request) -> None:
         if kind == "events":
@@ -201,8 +214,8 @@ async def test_a_stream_torn_from_outside_is_closed(
 
 TINY = {
     "chunks": (POST_CHUNKED, b"1\r\nx\r\n" * 5000),
-    "pongs": (handshake(), frame(10) * 5000),
-    "fragments": (handshake(), frame(TEXT, fin=0) + frame(0, fin=0) * 5000),
+    "pongs": (handshake(), frame(PONG) * 5000),
+    "fragments": (handshake(), frame(TEXT, fin=0) + frame(CONTINUATION, fin=0) * 5000),
     "compressed": (handshake(DEFLATE), frame(TEXT, b"\0", rsv=4) * 5000),
 }
 

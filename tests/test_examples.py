@@ -9,14 +9,15 @@ import struct
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from conftest import PATIENCE, Curl, program
+from browser import chromium
 from documents import ROOT, Exchange, exchanges, fenced, indented, terminals
-from playwright.sync_api import Page
-from test_browser import chromium, free_port, served
+from peers import PATIENCE, Curl, free_port, program, served
+from playwright.sync_api import Dialog, Page
 
 CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 MOST_LINES = 130
@@ -199,7 +200,7 @@ def test_two_tabs_chat_and_see_who_is_there() -> None:
     with serving("15_chat_rooms", port) as process, chromium() as ann:
         bob = ann.context.new_page()
         for page, name in ((ann, "ann"), (bob, "bob")):
-            page.on("dialog", lambda dialog, name=name: dialog.accept(name))
+            page.on("dialog", partial(Dialog.accept, prompt_text=name))
             page.goto(f"http://127.0.0.1:{port}/")
         for page in (ann, bob):
             page.wait_for_function("/^(ann, bob|bob, ann)$/.test(here.textContent)")

@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import pytest
 import trio
-from conftest import Connect
+from handlers import hello
+from peers import Connect
+from wire import HOST
 
-from rawstream import HTTPError, Limits, Request
+from rawstream import HTTPError, Limits
 from rawstream.head import check_head, is_local_host, split_authority
-
-HOST = b"Host: localhost\r\n"
 
 ACCEPTED = {
     "plain": b"GET / HTTP/1.1\r\n" + HOST,
@@ -115,10 +115,6 @@ REFUSED = {
         b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: \x0bchunked\r\n",
     ),
 }  # fmt: skip
-
-
-async def hello(request: Request) -> None:
-    await request.respond(200, b"hello\n")
 
 
 @pytest.mark.parametrize("head", ACCEPTED.values(), ids=ACCEPTED)

@@ -8,14 +8,13 @@ import logging
 import pytest
 import trio
 import trio.testing
-from conftest import DATE, Connect, Peer, Serving, connect_over_memory
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import Connect, Peer, Serving, connect_over_memory
+from wire import DATE, HOST, get
 
 from rawstream import HTTPError, Limits, Request, open_stream
 from rawstream.access import masked
-
-HOST = b"Host: localhost\r\n"
 
 
 async def app(request: Request) -> None:
@@ -59,10 +58,6 @@ async def app(request: Request) -> None:
             await request.respond(405, headers=[("Allow", "GET, HEAD")])
         case _:
             await request.respond(404)
-
-
-def get(target: str, version: str = "1.1", fields: bytes = b"") -> bytes:
-    return f"GET {target} HTTP/{version}\r\n".encode() + HOST + fields + b"\r\n"
 
 
 EXCHANGES = {

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from conftest import Connect, Peer, Serving
 from hypothesis import given
 from hypothesis import strategies as st
-from test_channel import connected
-from test_websocket import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, handshake
+from peers import Connect, Peer, Serving, connected
+from wire import BINARY, CONTINUATION, PING, PONG, TEXT, close, frame, handshake
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from conftest import Certificate, Peer, Server, Serving
-from test_websocket import CONTINUATION, TEXT, close, frame, handshake
+from peers import Certificate, Peer, Server, Serving
+from wire import CONTINUATION, GET, TEXT, close, frame, handshake
 
 import rawstream.server
 from rawstream import (
@@ -29,8 +29,6 @@ from rawstream.departure import PeekingDepartures
 
 AT_ONCE = 0.25
 """Seconds; milliseconds when nothing else runs, but this may be a busy machine."""
-
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Watched:

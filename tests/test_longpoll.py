@@ -8,14 +8,11 @@ import re
 import pytest
 import trio
 import trio.testing
-from conftest import Connect
+from peers import Connect
+from wire import get
 
 from rawstream import Limits, Request, open_poll
 from rawstream.demo.push import Board
-
-
-def get(target: str, fields: bytes = b"") -> bytes:
-    return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n".encode() + fields + b"\r\n"
 
 
 async def never(request: Request) -> None:
@@ -120,7 +117,9 @@ async def test_a_loop_of_polls_loses_and_repeats_nothing(
             peer = connect(handler)  # a connection each: nothing hangs on it
             await peer.send(get(f"/?after={cursor}&wait=1"))
             answer = await peer.has(b"\r\n\r\n")
-            cursor = re.search(rb'ETag: "([^"]+)"', answer)[1].decode()  # type: ignore[index]
+            found = re.search(rb'ETag: "([^"]+)"', answer)
+            assert found
+            cursor = found[1].decode()
             body = answer.partition(b"\r\n\r\n")[2].decode()
             got += body.split(",") if body else []
             await trio.sleep(0.3)

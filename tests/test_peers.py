@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 import websockets.sync.client
-from conftest import Certificate, Server, Serving
+from peers import Certificate, Server, Serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
@@ -155,7 +155,8 @@ def open_socket(server: Server, path: str = "/", **options: Any) -> Any:
 
 async def test_echo_and_push_at_the_same_time(server: Server) -> None:
     def client() -> tuple[list[str], list[int]]:
-        echoes, pushes = [], []
+        echoes: list[str] = []
+        pushes: list[int] = []
         with open_socket(server, "/ws?seconds=0.02", compression=None) as ws:
             for n in range(200):
                 ws.send(f"m{n}")
@@ -218,11 +219,13 @@ async def test_refusals_and_closes_reach_the_client(serving: Serving) -> None:
             ws.send("close me")
             with pytest.raises(ConnectionClosed) as closed:
                 ws.recv(5)
+            assert closed.value.rcvd
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "as you wish")
         with open_socket(server) as ws:
             ws.send("x" * 101)
             with pytest.raises(ConnectionClosed) as closed:
                 ws.recv(5)
+            assert closed.value.rcvd
             assert closed.value.rcvd.code == 1009
 
     await trio.to_thread.run_sync(client)

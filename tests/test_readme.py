@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import Curl, program
 from documents import ROOT, exchanges, fenced, terminals
-from test_browser import free_port
+from peers import Curl, free_port, program
 
 README = (ROOT / "README.md").read_text()
 
@@ -86,14 +85,14 @@ def test_it_installs_and_runs_with_one_command(tmp_path: Path) -> None:
             text=True,
             start_new_session=True,
         )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("rawstream on http://127.0.0.1:"), errors.read_text()
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
+        process.stdout.close()
 
 
 @pytest.mark.parametrize("name", ["examples", "benchmarks", "docs"])

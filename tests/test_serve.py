@@ -10,11 +10,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from conftest import Certificate, Serving
+from peers import Certificate, Serving
+from wire import GET
 
 import rawstream.server
 from rawstream import Limits, Request, serve
@@ -24,10 +26,9 @@ from rawstream.listen import (
     inherited_sockets,
     is_loopback,
     tls_context,
+    tune,
     url_of,
 )
-
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def hello(request: Request) -> None:
@@ -124,13 +125,12 @@ async def test_accepted_sockets_find_a_peer_that_vanished(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[trio.SocketStream] = []
-    real = rawstream.server.tune
 
-    def tune(stream: trio.SocketStream, limits: Limits) -> None:
-        real(stream, limits)
+    def noted(stream: trio.SocketStream, limits: Limits) -> None:
+        tune(stream, limits)
         seen.append(stream)
 
-    monkeypatch.setattr(rawstream.server, "tune", tune)
+    monkeypatch.setattr(rawstream.server, "tune", noted)
     server = await serving(hello)
     peer = await server.connect()
     await peer.send(GET)
@@ -219,12 +219,13 @@ def test_what_is_loopback(address: tuple[str, int] | str, loopback: bool) -> Non
 
 async def test_host_is_checked_on_loopback_only(serving: Serving) -> None:
     foreign = GET.replace(b"localhost", b"evil.example")
-    for options, status in [
+    cases: list[tuple[dict[str, Any], bytes]] = [
         ({}, b"421"),
         ({"allowed_hosts": ["evil.example"]}, b"200"),
         ({"allowed_hosts": ["*"]}, b"200"),
         ({"host": "0.0.0.0"}, b"200"),
-    ]:
+    ]
+    for options, status in cases:
         server = await serving(hello, **options)
         peer = await server.connect()
         await peer.send(foreign)

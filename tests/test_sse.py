@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from conftest import Connect
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import Connect
+from wire import GET
 
 from rawstream import Event, EventDecoder, Request, open_events
-
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 ENCODED = {
     "data": (Event("hello"), b"data: hello\n\n"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from conftest import DATE, Connect, Serving
+from peers import Connect, Serving
+from wire import DATE, GET, GET_1_0
 
-from rawstream import BrokenStream, ClientGone, Limits, Request, open_stream
+from rawstream import BrokenStream, ClientGone, Handler, Limits, Request, open_stream
 from rawstream.transport import Transport
 
-GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD_1_1 = (
     b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Type: text/plain\r\nX-Accel-Buffering: no\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -19,11 +19,11 @@ HEAD_1_1 = (
 pytestmark = pytest.mark.usefixtures("fixed_date")
 
 
-def sending(*pieces: bytes, **options: object):  # type: ignore[no-untyped-def]
+def sending(*pieces: bytes, length: int | None = None) -> Handler:
     """A handler that streams these pieces."""
 
     async def handler(request: Request) -> None:
-        async with open_stream(request, "text/plain", **options) as stream:  # type: ignore[arg-type]
+        async with open_stream(request, "text/plain", length=length) as stream:
             for piece in pieces:
                 await stream.send(piece)
 
@@ -52,7 +52,7 @@ async def test_chunks_to_the_byte(connect: Connect, pieces: list[bytes], chunks:
 
 async def test_http_1_0_gets_the_bytes_until_close(connect: Connect) -> None:
     peer = connect(sending(b"ping", b"", b":pong!"))
-    await peer.send(b"GET / HTTP/1.0\r\n\r\n")
+    await peer.send(GET_1_0)
     assert await peer.to_end() == (
         b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Type: text/plain\r\nX-Accel-Buffering: no\r\n"
         b"Connection: close\r\n\r\nping:pong!"
@@ -83,7 +83,7 @@ async def test_trailers_follow_the_last_chunk(connect: Connect) -> None:
     peer = connect(handler)
     await peer.send(GET)
     assert (await peer.to_end_of_chunks()).endswith(b"1\r\na\r\n0\r\nX-Sum: 97\r\n\r\n")
-    await peer.send(b"GET / HTTP/1.0\r\n\r\n")
+    await peer.send(GET_1_0)
     assert (await peer.to_end()).endswith(b"\r\n\r\na")
 
 

@@ -8,51 +8,12 @@ import zlib
 import pytest
 import trio
 import trio.testing
-from conftest import Connect, Peer, Serving
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import Connect, Peer, Serving, connect_over_memory
+from wire import BINARY, CONTINUATION, DEFLATE, MASK, PING, PONG, TEXT, close, frame, handshake
 
-from rawstream import Limits, Request, WebSocketClosed, open_websocket
-
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455 section 1.3
-MASK = b"\x37\xfa\x21\x3d"
-
-
-def handshake(*fields: bytes, without: bytes = b"", head: bytes = b"GET / HTTP/1.1") -> bytes:
-    lines = {
-        b"Host": b"localhost",
-        b"Upgrade": b"websocket",
-        b"Connection": b"keep-alive, Upgrade",
-        b"Sec-WebSocket-Key": KEY,
-        b"Sec-WebSocket-Version": b"13",
-    }
-    lines.pop(without, None)
-    lines.update(field.split(b": ", 1) for field in fields)  # type: ignore[misc]
-    return b"\r\n".join([head, *(b"%b: %b" % line for line in lines.items()), b"", b""])
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: int = 1, rsv: int = 0) -> bytes:
-    """A client's frame."""
-    first = fin << 7 | rsv << 4 | opcode
-    if len(payload) < 126:
-        header = bytes([first, 0x80 | len(payload)])
-    elif len(payload) < 65536:
-        header = struct.pack("!BBH", first, 0x80 | 126, len(payload))
-    else:
-        header = struct.pack("!BBQ", first, 0x80 | 127, len(payload))
-    return header + MASK + bytes(b ^ MASK[n % 4] for n, b in enumerate(payload))
-
-
-def close(code: int | None = None, reason: bytes = b"") -> bytes:
-    return frame(8, b"" if code is None else struct.pack("!H", code) + reason)
-
-
-def closed(code: int | None = None) -> bytes:
-    """The start of the server's Close frame's payload, length left out."""
-    return b"" if code is None else struct.pack("!H", code)
-
-
-TEXT, BINARY, CONTINUATION, PING, PONG = 1, 2, 0, 9, 10
+from rawstream import Handler, Limits, Request, WebSocketClosed, open_websocket
 
 
 async def echo(request: Request) -> None:
@@ -61,8 +22,8 @@ async def echo(request: Request) -> None:
             await ws.send(message)
 
 
-async def opened(connect: Connect, handler=echo, *fields: bytes, **options) -> Peer:  # type: ignore[no-untyped-def]
-    peer = connect(handler, **options)
+async def opened(connect: Connect, handler: Handler = echo, *fields: bytes) -> Peer:
+    peer = connect(handler)
     await peer.send(handshake(*fields))
     assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     return peer
@@ -309,7 +270,7 @@ CLOSES = {
 async def test_the_client_closes(
     connect: Connect, sent: bytes, answer: bytes, code: int, reason: str
 ) -> None:
-    seen = []
+    seen: list[object] = []
 
     async def handler(request: Request) -> None:
         async with open_websocket(request) as ws:
@@ -484,9 +445,6 @@ def deflated(data: bytes) -> bytes:
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
-DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-
-
 async def test_compressed_messages_to_the_byte(connect: Connect) -> None:
     peer = await opened(connect, echo, DEFLATE)
     # "Hello" of RFC 7692 section 7.2.3.1, and the same in two fragments (7.2.3.1 again).
@@ -534,8 +492,6 @@ def test_messages_are_the_same_wherever_they_are_cut(
     messages: list[str | bytes], cuts: list[int], fragment: int
 ) -> None:
     """Frame borders and read borders are unrelated, and neither is visible in the messages."""
-    from conftest import connect_over_memory
-
     sent = b""
     for message in messages:
         opcode = TEXT if isinstance(message, str) else BINARY

@@ -1,0 +1,292 @@
+"""Peers that speak in bytes, and the servers they talk to: over memory, sockets, or as a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from rawstream import Handler, Limits
+from rawstream.departure import PeekingDepartures
+from rawstream.exchange import Service
+from rawstream.http1 import Connection
+from rawstream.pacemaker import Pacemaker
+from rawstream.transport import Transport
+
+PATIENCE = 10
+"""Seconds after which a test that waits for bytes has failed."""
+
+
+class Peer:
+    """The client's end of a byte stream."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.received = b""
+
+    async def send(self, data: bytes, *, step: int = 0) -> None:
+        """Send, in pieces of `step` bytes, each read by the server before the next is sent."""
+        for start in range(0, len(data), step or max(1, len(data))):
+            await self.stream.send_all(data[start : start + (step or len(data))])
+            if step:
+                await trio.testing.wait_all_tasks_blocked()
+
+    async def until(self, ending: bytes) -> bytes:
+        """All that has come, once it ends with these bytes."""
+        return await self._once(lambda: self.received.endswith(ending), PATIENCE)
+
+    async def exactly(self, count: int) -> bytes:
+        """All that has come, once it is `count` bytes; more if more came together."""
+        return await self._once(lambda: len(self.received) >= count, PATIENCE)
+
+    async def has(self, pattern: bytes, patience: float = PATIENCE) -> bytes:
+        """All that has come, once it contains these bytes."""
+        return await self._once(lambda: pattern in self.received, patience)
+
+    async def to_end_of_chunks(self, patience: float = PATIENCE) -> bytes:
+        """A response up to the end of its chunked body, trailers included."""
+        last = re.compile(rb"\r\n0\r\n(\S+: .*\r\n)*\r\n\Z")
+        return await self._once(lambda: last.search(self.received) is not None, patience)
+
+    async def to_end(self, patience: float = PATIENCE) -> bytes:
+        """All that comes until the server closes."""
+        with trio.fail_after(patience):
+            while data := await self.stream.receive_some():
+                self.received += data
+        return self._taken()
+
+    async def _once(self, complete: Callable[[], bool], patience: float) -> bytes:
+        with trio.fail_after(patience):
+            while not complete():
+                data = await self.stream.receive_some()
+                assert data, f"the server closed after {self.received!r}"
+                self.received += data
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        taken, self.received = self.received, b""
+        return taken
+
+
+# -- Over memory ----------------------------------------------------------------------------------
+
+Connect = Callable[..., Peer]
+"""Of the fixture `connect`."""
+
+
+def connect_over_memory(
+    nursery: trio.Nursery, handler: Handler, limits: Limits | None = None, **options: Any
+) -> Peer:
+    """One connection to a handler, over memory; `options` are `Service`'s."""
+    limits = limits or Limits()
+    departures, pacemaker = PeekingDepartures(), Pacemaker()
+    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, **options)
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(pacemaker.run)
+    transport = Transport(theirs, limits)
+    nursery.start_soon(Connection(transport, service, handler, "", last=False).run)
+    return Peer(ours)
+
+
+# -- Over a pair of sockets -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connected(
+    handler: Handler, *, dribble: bool = False, limits: Limits | None = None
+) -> AsyncIterator[tuple[Peer, Connection]]:
+    """A connection over a pair of sockets with small buffers. With `dribble` its server's socket
+    takes a byte at a time, and every other time none at all."""
+    ours, theirs = trio.socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+    limits = limits or Limits()
+    departures, pacemaker = PeekingDepartures(), Pacemaker()
+    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, access_log=False)
+    transport = Transport(trio.SocketStream(theirs), limits)
+    if dribble:
+        transport._socket = Dribbling(theirs)  # type: ignore[assignment]
+    connection = Connection(transport, service, handler, "", last=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pacemaker.run)
+        nursery.start_soon(connection.run)
+        async with trio.SocketStream(ours) as stream:
+            yield Peer(stream), connection
+        nursery.cancel_scope.cancel()
+
+
+class Dribbling:
+    """A socket that takes one byte at a time."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    async def send(self, data: memoryview) -> int:
+        await trio.lowlevel.checkpoint()
+        return await self._sock.send(data[:1])
+
+
+# -- Over sockets ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """A server in the test's nursery."""
+
+    address: tuple[str, int] | str
+    stop: trio.Event
+    ended: trio.Event = field(default_factory=trio.Event)
+    tls: ssl.SSLContext | None = None  # the clients'
+    peers: list[Peer] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        assert isinstance(self.address, tuple)
+        return self.address[1]
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    async def connect(self) -> Peer:
+        """A raw client; over TLS if the server is."""
+        stream: trio.abc.Stream
+        if isinstance(self.address, str):
+            stream = await trio.open_unix_socket(self.address)
+        else:
+            stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        if self.tls is not None:
+            stream = trio.SSLStream(
+                stream, self.tls, server_hostname="127.0.0.1", https_compatible=True
+            )
+        self.peers.append(Peer(stream))
+        return self.peers[-1]
+
+
+Serving = Callable[..., Awaitable[Server]]
+"""Of the fixture `serving`."""
+
+
+@dataclass
+class Certificate:
+    """A certificate for 127.0.0.1 and localhost, and clients that trust it."""
+
+    server_context: ssl.SSLContext
+    client_context: ssl.SSLContext
+    certfile: Path
+    keyfile: Path
+    ca: Path
+
+
+# -- As a process ---------------------------------------------------------------------------------
+
+COMMAND = (sys.executable, "-m", "rawstream")
+
+
+@dataclass
+class Program:
+    """`python -m rawstream` in a process of its own."""
+
+    process: trio.Process
+    url: str
+
+    async def error_output(self) -> str:
+        """All that it writes to stderr until it ends."""
+        assert self.process.stderr is not None
+        output = b""
+        with trio.fail_after(PATIENCE * 3):
+            while data := await self.process.stderr.receive_some():
+                output += data
+            await self.process.wait()
+        return output.decode()
+
+
+@asynccontextmanager
+async def running(*arguments: str, **options: Any) -> AsyncIterator[Program]:
+    """A server process that has said on which URL it answers; killed at the end."""
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, *arguments],
+        stdout=-1,
+        stderr=-1,
+        **options,
+    )
+    try:
+        yield Program(process, await _announced(process))
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def _announced(process: trio.Process) -> str:
+    assert process.stdout is not None
+    output = b""
+    with trio.fail_after(PATIENCE * 2):
+        while not (found := re.search(rb"rawstream on (\S+)", output)):
+            data = await process.stdout.receive_some()
+            assert data, "the server ended at once"
+            output += data
+    return found[1].decode()
+
+
+@contextmanager
+def served(*command: str, announced: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process, once its first line has said so; killed at the end. For tests
+    without Trio."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=Path(__file__).parent.parent
+    )
+    assert process.stdout is not None
+    try:
+        assert announced in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def free_port() -> int:
+    """A port below the ephemeral range, so that no client of the test can sit on it; of a range
+    that no other worker of pytest's takes from."""
+    first = 18000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    for port in range(first + os.getpid() % 900, first + 1000):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+# -- Other people's programs ----------------------------------------------------------------------
+
+Curl = Callable[..., Awaitable[tuple[int, bytes]]]
+"""Of the fixture `curl`."""
+
+
+def program(name: str) -> str:
+    """A program the tests need. CI installs it; elsewhere its tests are skipped without it."""
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
