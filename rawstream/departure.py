@@ -32,6 +32,9 @@ class Departures(Protocol):
         """Stop watching; call it in the same step as, and before, closing the socket, whose
         descriptor may belong to the next connection a moment later."""
 
+    def look(self) -> None:
+        """Call at once what `run` would call a moment later."""
+
     async def run(self) -> None:
         """Watch until cancelled."""
 
@@ -53,14 +56,17 @@ class EpollDepartures:
         if self._left.pop(fd, None) is not None and not self._epoll.closed:
             self._epoll.unregister(fd)
 
+    def look(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            # One call may close another's socket: ask again who is still here.
+            if left := self._left.get(fd):
+                left()
+
     async def run(self) -> None:
         with self._epoll:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for fd, _ in self._epoll.poll(0):
-                    # One call may close another's socket: ask again who is still here.
-                    if left := self._left.get(fd):
-                        left()
+                self.look()
 
 
 class PeekingDepartures:
@@ -75,6 +81,9 @@ class PeekingDepartures:
 
     def forget(self, sock: trio.socket.SocketType) -> None:
         self._left.pop(sock, None)
+
+    def look(self) -> None:
+        """Nothing: to look at all of them for each request would cost too much."""
 
     async def run(self) -> None:
         while True:

@@ -44,6 +44,8 @@ class Service:
     """Names Host may have besides the local ones; None: Host is not checked."""
     access_log: bool = True
     draining: bool = False
+    lingering: int = 0
+    """Connections that are being closed in stages."""
 
 
 class Phase:

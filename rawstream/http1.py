@@ -86,11 +86,8 @@ class Connection:
     # -- The life of a connection ---------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve requests until the connection ends, then close it. Raises no `Exception`."""
-        carrier = self._transport.stream
-        if isinstance(carrier, trio.SSLStream):
-            carrier = carrier.transport_stream
-        sock = carrier.socket if isinstance(carrier, trio.SocketStream) else None
+        """Serve requests until the connection ends, then close it."""
+        sock = self._transport.carrier_socket
         finished = False
         try:
             try:
@@ -101,7 +98,8 @@ class Connection:
                     if self._service.draining:
                         self._phase.cancel("drained")  # accepted in the last moment
                     while await self._serve_one():
-                        pass
+                        if self._received:  # pipelined: the others have their turn first
+                            await trio.lowlevel.checkpoint()
             except Exception as error:
                 # The one place where a handler's failure ends: said aloud, never passed on.
                 expected = all(isinstance(leaf, EXPECTED) for leaf in _leaves(error))
@@ -116,11 +114,13 @@ class Connection:
             self.beating = False
             if not finished:
                 self._phase.ended = "cut"
-            self._log_exchange()
+            self._transport.lost = self._transport.drained = None  # no cycle to be collected
             if sock is not None:
                 self._service.departures.forget(sock)
-            self._transport.lost = self._transport.drained = None  # no cycle to be collected
-            await self._close()
+            try:
+                self._log_exchange()
+            finally:
+                await self._close()
 
     async def _serve_one(self) -> bool:
         """One request and its response; whether another may follow."""
@@ -211,8 +211,13 @@ class Connection:
         unread = self._h11.their_state is h11.SEND_BODY or bool(self._received)
         refused = exchange.status != 0 and (exchange.is_refusal or exchange.is_malformed)
         talking = unread or refused or exchange.upgraded or not self._transport.is_settled()
-        if talking and not exchange.input_over:
-            await self._transport.close_in_stages()
+        may_linger = self._service.lingering < self._service.limits.lingering
+        if talking and not exchange.input_over and may_linger:
+            self._service.lingering += 1
+            try:
+                await self._transport.close_in_stages()
+            finally:
+                self._service.lingering -= 1
         else:
             await self._transport.close()
 
@@ -287,6 +292,9 @@ class Connection:
         head = await self._read_head()
         if head is None:
             return None
+        # Whether the client has half-closed behind it, as `nc -N` does, is asked now: by the time a
+        # busy server is told, it could not be told from a client that leaves.
+        self._service.departures.look()
         check = check_head_again if len(head) <= FAMILIAR_BYTES else check_head
         check(head, self._service.limits)
         self._h11.receive_data(head)

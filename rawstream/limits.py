@@ -54,9 +54,12 @@ class Limits:
     with: a WebSocket handler told of the close, a request whole before its client half-closed."""
 
     linger_seconds: float = 2
-    linger_bytes: int = 256 * KIB
-    """An answer given before the request was read to its end: how long and how much is still
-    read and thrown away, so that the answer is not lost to a reset (RFC 9112 section 9.6)."""
+    linger_total_seconds: float = 30
+    lingering: int = 100
+    """An answer given before the request was read to its end: what the client still sends is read
+    and thrown away until it is silent for this long, and in total, so that the answer is not lost
+    to a reset (RFC 9112 section 9.6); by so many connections at a time. By time and not by size,
+    as nginx does it (5 and 30 seconds): a client that uploads much reads the answer at the end."""
 
     user_timeout_seconds: float = 30
     """TCP_USER_TIMEOUT: sent bytes that no acknowledgement answers for this long mean that

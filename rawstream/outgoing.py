@@ -8,7 +8,7 @@ others, to go out in one write.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
@@ -34,14 +34,16 @@ class Outgoing:
         self,
         exchange: Exchange,
         wsproto: Connection,
-        left_over: Callable[[], None],
+        flush_soon: Callable[[], bool],
         *,
         deflating: bool,
     ) -> None:
-        """`left_over` is called when the socket has not taken all: somebody has to `flush`."""
+        """`flush_soon` is called when the socket has not taken all: it starts a task that calls
+        `flush`, and says whether it could."""
         self._exchange = exchange
         self._wsproto = wsproto
-        self._left_over = left_over
+        self._flush_soon = flush_soon
+        self._flushed: trio.Event | None = None  # set when the flush under way is over
         self._deflating = deflating
         self._torn = False  # wsproto and the wire no longer agree about what was sent
         self._in_message = trio.Lock()  # fragments of two messages must not mix
@@ -68,8 +70,9 @@ class Outgoing:
         self._joined_bytes += len(frame)
         if not more or self._joined_bytes > JOINED_BYTES:
             self.write_joined()
-            if self._exchange.sending:
-                await self.flush()
+            if self._flushed is not None:
+                # The task of the flush sends: over TLS, a send that is cancelled tears the wire.
+                await self._flushed.wait()
 
     async def send_frames(self, frames: bytes) -> None:
         """Send whole messages that are frames already."""
@@ -125,15 +128,18 @@ class Outgoing:
             data = b"".join(self._joined)
             self._joined, self._joined_bytes = [], 0
             self._exchange.take(data)
-            if self._exchange.sending:
-                self._left_over()
+            if self._exchange.sending and self._flushed is None and self._flush_soon():
+                self._flushed = trio.Event()
 
     async def flush(self) -> None:
-        """Wait until what was left over has gone out. Cancelled, it goes out later."""
+        """Send what the socket has not taken."""
+        assert self._flushed is not None
         try:
-            await self._exchange.send(b"")
-        except ClientGone:
-            raise WebSocketClosed(*self.ended) from None
+            with suppress(BrokenStream, ClientGone):
+                await self._exchange.send(b"")
+        finally:
+            self._flushed.set()
+            self._flushed = None
 
     def _check_open(self) -> None:
         if self._wsproto.state is not ConnectionState.OPEN:

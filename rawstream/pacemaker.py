@@ -8,12 +8,15 @@ keep alive what it stands for.
 from __future__ import annotations
 
 import heapq
+import logging
 from itertools import count
 from math import inf
 from typing import Protocol
 from weakref import ref
 
 import trio
+
+logger = logging.getLogger("rawstream")
 
 
 class Beating(Protocol):
@@ -29,7 +32,7 @@ class Beating(Protocol):
         """False once it has ended. It is asked, and forgotten, when its entry comes up."""
 
     async def beat(self) -> None:
-        """Send a sign of life. Must not raise, and must end when its connection closes."""
+        """Send a sign of life. Must end when its connection closes."""
 
 
 class Pacemaker:
@@ -56,7 +59,7 @@ class Pacemaker:
                     # It may have sent since its entry was made: then it is due later.
                     due = stream.last_sent + stream.interval
                     if due <= now:
-                        nursery.start_soon(stream.beat)
+                        nursery.start_soon(_beat, stream)
                         due = now + stream.interval
                     self._push(due, stream)
                 with trio.move_on_at(self._due[0][0] if self._due else inf):
@@ -69,3 +72,11 @@ class Pacemaker:
         if not self._due or due < self._due[0][0]:
             self._earlier.set()
         heapq.heappush(self._due, (due, next(self._tie), ref(stream)))
+
+
+async def _beat(stream: Beating) -> None:
+    """A beat, whose failure is nobody else's."""
+    try:
+        await stream.beat()
+    except Exception:
+        logger.exception("a heartbeat failed")

@@ -135,25 +135,29 @@ async def _welcome(
     live: set[Connection],
     stream: trio.SocketStream,
 ) -> None:
-    """Serve one accepted connection, or tell it that there are too many, or just drop it."""
-    tune(stream, service.limits)
-    address = peer_address(stream)
-    excess = caps.excess(address)
-    if excess > service.limits.refusals:
-        return
-    carrier: trio.abc.Stream = stream
-    if tls is not None:
-        carrier = trio.SSLStream(stream, tls, server_side=True)
-    transport = Transport(carrier, service.limits)
-    serving = _turn_away if excess else handler
-    connection = Connection(transport, service, serving, address, last=excess > 0)
-    caps.add(address)
-    live.add(connection)
+    """Serve one accepted connection, or tell it that there are too many, or just drop it. No
+    `Exception` leaves it: it would end all other connections."""
     try:
-        await connection.run()
-    finally:
-        live.discard(connection)
-        caps.remove(address)
+        tune(stream, service.limits)
+        address = peer_address(stream)
+        excess = caps.excess(address)
+        if excess > service.limits.refusals:
+            return
+        carrier: trio.abc.Stream = stream
+        if tls is not None:
+            carrier = trio.SSLStream(stream, tls, server_side=True)
+        transport = Transport(carrier, service.limits)
+        serving = _turn_away if excess else handler
+        connection = Connection(transport, service, serving, address, last=excess > 0)
+        caps.add(address)
+        live.add(connection)
+        try:
+            await connection.run()
+        finally:
+            live.discard(connection)
+            caps.remove(address)
+    except Exception:
+        logger.exception("a connection failed")  # Trio closes the socket
 
 
 async def _turn_away(request: Request) -> None:

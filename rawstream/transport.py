@@ -7,9 +7,9 @@ and a send that was cancelled half way marks the wire as torn, once and for all.
 A send first writes directly, without waiting: when the socket has room, which is nearly always,
 nothing else is needed. Measured on 64 KiB chunks that halves the CPU a byte costs against
 `send_all`, which passes through the scheduler each time. `_write` is that short-cut; where it
-takes nothing (TLS, other streams, a full socket) `send_all` does it all. `write_now` is the second
-and last direct write, for who cannot wait at all: what the socket did not take stays here as the
-tail, and goes out before anything else does.
+takes nothing (TLS, other streams, a full socket) `send_all` does it all. `write_now` and `take` are
+for who cannot wait at all: what the socket did not take stays here as the tail, and goes out before
+anything else does.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
-        "_fd", "_limits", "_socket", "_tail", "_turn", "_unyielded", "bytes_sent", "drained",
-        "held", "lost", "stream", "torn",
+        "_carrier", "_fd", "_limits", "_socket", "_tail", "_turn", "_unyielded", "bytes_sent",
+        "drained", "held", "lost", "stream", "torn",
     )  # fmt: skip
 
     lost: Callable[[str], None] | None
@@ -70,6 +70,10 @@ class Transport:
         self._tail: memoryview | None = None  # what `write_now` took and the socket did not
         self._unyielded = 0
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        # What TLS is carried by. `unwrap` takes it away from the TLS stream.
+        self._carrier: trio.abc.Stream = (
+            stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        )
         # Where reads and writes may go directly; -1 where they may not, and from the moment of
         # closing on, when the descriptor may belong to another connection.
         self._fd = self._socket.fileno() if self._socket is not None and DIRECT else -1
@@ -192,24 +196,19 @@ class Transport:
         try:
             if self.torn:
                 raise BrokenStream
-            tail, self._tail = self._tail, None
-            if tail is not None:
-                parts, written = (tail, *parts), 0
             rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[written:]
             with trio.move_on_after(self._limits.send_seconds) as stuck:
-                while rest:
-                    # How much of a piece a cancelled `send_all` has sent, nobody can tell.
-                    self.torn = written > 0 or tail is not None or self._socket is None
-                    if self._socket is None:
-                        written = len(rest[:PIECE_SIZE])
-                        await self.stream.send_all(rest[:PIECE_SIZE])
-                    else:
-                        written = await self._socket.send(rest)
-                    self.bytes_sent += written
-                    rest = rest[written:]
+                while self._tail is not None:
+                    # It stays the tail until it is out: who is cancelled here tears nothing.
+                    taken = await self._put(self._tail, begun=False)
+                    self._tail = self._tail[taken:] or None
                     stuck.deadline = trio.current_time() + self._limits.send_seconds
-                self.torn = False
-            if rest:
+                while rest:
+                    taken = await self._put(rest, begun=written > 0)
+                    rest = rest[taken:]
+                    written += taken
+                    stuck.deadline = trio.current_time() + self._limits.send_seconds
+            if rest or self._tail is not None:
                 raise ClientGone("client stopped reading")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone from None
@@ -218,15 +217,34 @@ class Transport:
             if self.drained:
                 self.drained()
 
+    async def _put(self, data: memoryview, *, begun: bool) -> int:
+        """Send a piece of `data` and return its size. Cancelled before that is out, it leaves the
+        wire torn if the piece is `begun`, or if nobody can tell how much of it is out."""
+        self.torn = begun or self._socket is None
+        if self._socket is None:
+            taken = len(data[:PIECE_SIZE])
+            await self.stream.send_all(data[:PIECE_SIZE])
+        else:
+            taken = await self._socket.send(data)
+        self.torn = False
+        self.bytes_sent += taken
+        return taken
+
+    @property
+    def carrier_socket(self) -> trio.socket.SocketType | None:
+        """The socket that carries the bytes, be it under TLS; None over memory."""
+        return self._carrier.socket if isinstance(self._carrier, trio.SocketStream) else None
+
     def is_settled(self) -> bool:
         """Whether a close now loses nothing: the peer has acknowledged all that was sent, and
         nothing lies unread that would make the kernel answer a close with a reset."""
-        if self._fd < 0 or not UNSENT:
+        sock = self.carrier_socket
+        if sock is None or not UNSENT:
             return True
         try:
-            unsent = fcntl.ioctl(self._fd, UNSENT, bytes(4))
-            unread = fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4))
-        except OSError:
+            unsent = fcntl.ioctl(sock.fileno(), UNSENT, bytes(4))
+            unread = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+        except (OSError, ValueError):
             return True
         return not any(unsent + unread)
 
@@ -251,24 +269,27 @@ class Transport:
 
     async def close_in_stages(self) -> None:
         """Close so that the peer can still read what was sent, though it may be sending itself
-        (RFC 9112 section 9.6): first our half, then, when the peer has closed or enough of what
-        it sends has been thrown away, the whole."""
+        (RFC 9112 section 9.6): first our half, then the whole, when the peer has closed, has been
+        silent for `linger_seconds`, or has gone on sending for `linger_total_seconds`."""
         self._fd = -1
-        stream = self.stream
         try:
-            if isinstance(stream, trio.SSLStream):
-                # Sends our close_notify (RFC 8446 section 6.1) and waits for theirs.
-                with trio.move_on_after(self._limits.linger_seconds / 2):
-                    with suppress(trio.BrokenResourceError):
-                        await stream.unwrap()
-                stream = stream.transport_stream
-            with trio.move_on_after(self._limits.linger_seconds):
-                if isinstance(stream, trio.abc.HalfCloseableStream):
-                    await stream.send_eof()
-                    left = self._limits.linger_bytes
-                    while left > 0 and (data := await stream.receive_some(READ_SIZE)):
-                        left -= len(data)
+            with trio.move_on_after(self._limits.linger_total_seconds):
+                if isinstance(self.stream, trio.SSLStream):
+                    await self._end_tls(self.stream)
+                if isinstance(self._carrier, trio.abc.HalfCloseableStream):
+                    await self._carrier.send_eof()
+                    with trio.CancelScope() as silent:
+                        silent.deadline = trio.current_time() + self._limits.linger_seconds
+                        while await self._carrier.receive_some(READ_SIZE):
+                            silent.deadline = trio.current_time() + self._limits.linger_seconds
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass  # Busy: a send is stuck below TLS, and there is nothing to be read behind it
         finally:
-            await trio.aclose_forcefully(stream)
+            await trio.aclose_forcefully(self._carrier)
+
+    async def _end_tls(self, stream: trio.SSLStream[trio.abc.Stream]) -> None:
+        """Send close_notify (RFC 8446 section 6.1), and wait for theirs a little: a client that is
+        in the middle of sending has none for us."""
+        with trio.move_on_after(self._limits.linger_seconds / 2):
+            with suppress(trio.BrokenResourceError):
+                await stream.unwrap()

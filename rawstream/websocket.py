@@ -148,7 +148,7 @@ class WebSocket:
         self.shared_frames = not self._deflating
         self._incoming = Incoming(self._wsproto, max_message_size, deflating=self._deflating)
         self._outgoing = Outgoing(
-            self._exchange, self._wsproto, self._send_left_over, deflating=self._deflating
+            self._exchange, self._wsproto, self._flush_soon, deflating=self._deflating
         )
         self._nursery: trio.Nursery | None = None
         # From the pump to the handler; None: read yourself.
@@ -185,13 +185,11 @@ class WebSocket:
         more = not self._pumping and self._incoming.has_more
         return self._outgoing.send_message(message, more=more)
 
-    def _send_left_over(self) -> None:
-        if self._nursery:
-            self._nursery.start_soon(self._flush)
-
-    async def _flush(self) -> None:
-        with suppress(WebSocketClosed, BrokenStream):
-            await self._outgoing.flush()
+    def _flush_soon(self) -> bool:
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(self._outgoing.flush)
+        return True
 
     def open_message(self) -> AbstractAsyncContextManager[MessageStream]:
         """Send one long message in fragments: `async with ws.open_message() as message:`.

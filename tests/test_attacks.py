@@ -1,0 +1,286 @@
+"""What breaks servers: each of these once broke this one, over TCP and over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from peers import PATIENCE, Certificate, Peer, Server, Serving
+from wire import GET, TEXT, close, frame, handshake
+
+from rawstream import HTTPError, Limits, Request, open_websocket
+
+Start = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+async def start(
+    request: pytest.FixtureRequest, serving: Serving, certificate: Certificate
+) -> Start:
+    """A server over each carrier."""
+    carriers: dict[str, dict[str, Any]] = {
+        "tcp": {},
+        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
+    }
+
+    async def start(handler: Any, **options: Any) -> Server:
+        return await serving(handler, **carriers[request.param], **options)
+
+    return start
+
+
+# -- What ends a connection ends no other ---------------------------------------------------------
+
+
+async def still_serves(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await peer.until(b"hello\n")
+
+
+async def hello(request: Request) -> None:
+    await request.respond(200, b"hello\n")
+
+
+async def test_a_client_that_answers_close_notify_ends_only_its_own_connection(
+    serving: Serving, certificate: Certificate
+) -> None:
+    server = await serving(
+        hello, tls=certificate.server_context, client_context=certificate.client_context
+    )
+
+    def talk(request: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+            tls = certificate.client_context.wrap_socket(sock, server_hostname="127.0.0.1")
+            tls.sendall(request)
+            answer = tls.recv(65536)
+            tls.unwrap().close()
+            return answer
+
+    waiting = await server.connect()
+    for request in (
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host: 400, and a close in stages
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n",
+    ):
+        answer = await trio.to_thread.run_sync(talk, request)
+        assert answer.startswith(b"HTTP/1.1 ")
+    await waiting.send(GET)
+    await waiting.until(b"hello\n")
+
+
+STEPS = [
+    (trio.SocketStream, "send_eof"),
+    (trio.SocketStream, "receive_some"),
+    (trio.SocketStream, "aclose"),
+    (trio.SSLStream, "unwrap"),
+    (trio.SSLStream, "aclose"),
+    (trio.socket.SocketType, "getpeername"),
+]
+
+
+@pytest.mark.parametrize(("owner", "step"), STEPS, ids=[name for _, name in STEPS])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=["closed", "closed in stages"],
+)
+async def test_whatever_fails_at_the_end_of_a_connection_ends_only_that(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    step: str,
+    request_bytes: bytes,
+) -> None:
+    server = await start(hello)
+    waiting = await server.connect()
+    await waiting.send(GET)
+    await waiting.until(b"hello\n")
+    failing = await server.connect()
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError("injected")
+
+    with monkeypatch.context() as patch:
+        await failing.send(request_bytes)
+        await failing.has(b"\r\n\r\n")
+        patch.setattr(owner, step, fail)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    await waiting.send(GET)
+    await waiting.until(b"hello\n")
+    await still_serves(server)
+
+
+@pytest.mark.parametrize("words", ["last words", "access line", "answer to an error"])
+async def test_whatever_is_said_at_the_end_may_fail(
+    start: Start, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rawstream.access")
+
+    def fail(*args: object) -> Any:
+        raise RuntimeError("injected")
+
+    async def handler(request: Request) -> None:
+        match request.path:
+            case "/hello":
+                await hello(request)
+            case _ if words == "answer to an error":
+                raise HTTPError(400, headers=[("no\nname", "")])
+            case _ if words == "last words":
+                request.exchange.endless(fail)
+                request.exchange.cancel("drained")
+                await trio.sleep_forever()
+            case _:
+                logging.getLogger("rawstream.access").addFilter(fail)
+                await request.respond(200)
+
+    server = await start(handler)
+    waiting = await server.connect()
+    failing = await server.connect()
+    await failing.send(GET)
+    try:
+        await failing.to_end()
+    finally:
+        logging.getLogger("rawstream.access").removeFilter(fail)
+    assert "injected" in caplog.text or words == "answer to an error"
+    await waiting.send(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await waiting.until(b"hello\n")
+
+
+# -- Answers that were lost -----------------------------------------------------------------------
+
+
+async def test_an_early_answer_reaches_who_sends_all_before_reading(
+    start: Start, certificate: Certificate
+) -> None:
+    async def refuse(request: Request) -> None:
+        raise HTTPError(403, "not here")
+
+    server = await start(refuse)
+
+    def upload() -> tuple[int, bytes]:
+        client: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(
+                "127.0.0.1", server.port, timeout=PATIENCE, context=certificate.client_context
+            )
+            if server.tls
+            else http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        )
+        with contextlib.closing(client):
+            client.request("POST", "/", body=bytes(5_000_000))
+            response = client.getresponse()
+            return response.status, response.read()
+
+    for _ in range(5):
+        assert await trio.to_thread.run_sync(upload) == (403, b"403 Forbidden: not here\n")
+
+
+async def test_only_so_many_connections_linger(serving: Serving) -> None:
+    async def refuse(request: Request) -> None:
+        raise HTTPError(403)
+
+    server = await serving(refuse, limits=Limits(lingering=1, linger_seconds=1000))
+    post = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    lingering = await server.connect()
+    await lingering.send(post)
+    await lingering.to_end()
+    await lingering.send(bytes(10))  # is still read
+    dropped = await server.connect()
+    await dropped.send(post)
+    await dropped.to_end()
+    with pytest.raises(trio.BrokenResourceError):  # noqa: PT012
+        while True:
+            await dropped.send(bytes(10))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    await lingering.send(bytes(10))
+
+
+async def test_a_half_close_right_behind_a_request_finds_a_busy_server(serving: Serving) -> None:
+    """TCP alone: TLS has no half-close here."""
+    clients: list[socket.socket] = []
+
+    async def handler(request: Request) -> None:
+        if request.path == "/busy":
+            for client in clients:
+                client.sendall(GET)
+                client.shutdown(socket.SHUT_WR)
+        time.sleep(0.01)  # noqa: ASYNC251
+        await trio.sleep(0.001)
+        await request.respond(200, b"answered\n")
+
+    server = await serving(handler)
+    clients += [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    busy = await server.connect()
+    await busy.send(b"GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await busy.until(b"answered\n")
+    for client in clients:
+        with client:
+            peer = Peer(trio.SocketStream(trio.socket.from_stdlib_socket(client)))
+            assert (await peer.to_end()).endswith(b"answered\n")
+
+
+# -- Fairness -------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_pipelines_lets_others_in(start: Start) -> None:
+    order: list[str] = []
+
+    async def handler(request: Request) -> None:
+        order.append(request.path)
+        await request.respond(200)
+
+    server = await start(handler)
+    greedy, other = await server.connect(), await server.connect()
+    for peer in (greedy, other):  # past the handshake
+        await peer.send(GET)
+        await peer.until(b"\r\n\r\n")
+    order.clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(greedy.send, b"GET /greedy HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+        nursery.start_soon(other.send, b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await other.until(b"\r\n\r\n")
+    assert order.index("/other") < 20
+
+
+# -- Sends that are cancelled ---------------------------------------------------------------------
+
+
+async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(start: Start) -> None:
+    much = "x" * 8_000_000
+    waited = trio.Event()
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            assert await ws.receive() == "1"
+            await ws.send("first")
+            assert await ws.receive() == "2"
+            with trio.move_on_after(0.1) as gave_up:
+                await ws.send(much)
+            assert gave_up.cancelled_caught
+            waited.set()
+            await ws.send("third")
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b"\r\n\r\n")
+    await peer.send(frame(TEXT, b"1") + frame(TEXT, b"2"))
+    with trio.fail_after(PATIENCE):
+        await waited.wait()
+    first = bytes([0x81, 5]) + b"first"
+    second = bytes([0x81, 127]) + len(much).to_bytes(8, "big") + much.encode()
+    third = bytes([0x81, 5]) + b"third"
+    assert (await peer.has(third)).startswith(first + second + third)
+    await peer.send(close(1000))
