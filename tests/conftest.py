@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,10 +60,16 @@ def connect(nursery: trio.Nursery) -> Connect:
 
 @pytest.fixture
 async def serving(nursery: trio.Nursery) -> AsyncIterator[Serving]:
-    """`server = await serving(handler)`: a server on a port of its own."""
+    """`server = await serving(handler)`: a server on a port of its own. It runs in the test's
+    nursery, or in another one given as `nursery`; `client_context` is its clients'."""
+    of_the_test = nursery
 
     async def serving(
-        handler: Handler, *, client_context: ssl.SSLContext | None = None, **options: Any
+        handler: Handler,
+        *,
+        nursery: trio.Nursery = of_the_test,
+        client_context: ssl.SSLContext | None = None,
+        **options: Any,
     ) -> Server:
         stop, ended = trio.Event(), trio.Event()
 
@@ -81,6 +88,26 @@ async def serving(nursery: trio.Nursery) -> AsyncIterator[Serving]:
     for server in servers:
         for peer in server.peers:
             await trio.aclose_forcefully(peer.stream)
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def carrier(request: pytest.FixtureRequest) -> str:
+    """What carries the bytes of `serving_over_each_carrier`: "tcp", "tls" or "unix". A module
+    that wants others than these two overrides this fixture."""
+    return str(request.param)
+
+
+@pytest.fixture
+def serving_over_each_carrier(
+    carrier: str, serving: Serving, certificate: Certificate, tmp_path: Path
+) -> Serving:
+    """As `serving`, and the test runs once for each carrier."""
+    options: dict[str, dict[str, Any]] = {
+        "tcp": {},
+        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
+        "unix": {"unix": str(tmp_path / "socket")},
+    }
+    return partial(serving, **options[carrier])
 
 
 @pytest.fixture(scope="session")

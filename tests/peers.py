@@ -164,8 +164,10 @@ class Server:
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
-    async def connect(self) -> Peer:
-        """A raw client; over TLS if the server is."""
+    async def connect(self, *, strict: bool = False) -> Peer:
+        """A raw client; over TLS if the server is, its handshake done. A strict one raises
+        `trio.BrokenResourceError` where TLS ends without close_notify; the others take that for
+        an end, as most clients of HTTP do."""
         stream: trio.abc.Stream
         if isinstance(self.address, str):
             stream = await trio.open_unix_socket(self.address)
@@ -173,10 +175,25 @@ class Server:
             stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         if self.tls is not None:
             stream = trio.SSLStream(
-                stream, self.tls, server_hostname="127.0.0.1", https_compatible=True
+                stream, self.tls, server_hostname="127.0.0.1", https_compatible=not strict
             )
+            with trio.fail_after(PATIENCE):
+                await stream.do_handshake()
         self.peers.append(Peer(stream))
         return self.peers[-1]
+
+    def open_socket(self) -> socket.socket:
+        """A blocking client, for use in a thread; over TLS if the server is, and then strict:
+        `ssl.SSLEOFError` is raised where TLS ends without close_notify. It has little room for
+        what it has not read yet."""
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        sock = socket.socket(family)
+        sock.settimeout(PATIENCE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.connect(self.address)
+        if self.tls is None:
+            return sock
+        return self.tls.wrap_socket(sock, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
 
 
 Serving = Callable[..., Awaitable[Server]]

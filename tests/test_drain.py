@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from handlers import hello
-from peers import Certificate, Peer, Serving
+from peers import Serving
 from wire import GET, TEXT, close, frame, handshake
 
 from rawstream import Limits, Request, open_events, open_poll, open_stream, open_websocket
 
 AT_ONCE = 1.0
+"""Seconds for a drain that waits for nobody; milliseconds, but on a busy machine."""
 
 
 async def sse(request: Request) -> None:
@@ -41,17 +41,10 @@ async def websocket(request: Request) -> None:
         await trio.sleep_forever()
 
 
-@pytest.fixture(params=["tcp", "tls"])
-def carrier(request: pytest.FixtureRequest, certificate: Certificate) -> dict[str, Any]:
-    if request.param == "tcp":
-        return {}
-    return {"tls": certificate.server_context, "client_context": certificate.client_context}
-
-
 async def test_event_streams_end_with_a_retry_and_a_last_chunk(
-    serving: Serving, carrier: dict[str, Any]
+    serving_over_each_carrier: Serving,
 ) -> None:
-    server = await serving(sse, **carrier)
+    server = await serving_over_each_carrier(sse)
     retries = set()
     peers = [await server.connect() for _ in range(4)]
     for peer in peers:
@@ -69,8 +62,8 @@ async def test_event_streams_end_with_a_retry_and_a_last_chunk(
     assert len(retries) > 1  # not all at once
 
 
-async def test_polls_are_answered(serving: Serving, carrier: dict[str, Any]) -> None:
-    server = await serving(poll, **carrier)
+async def test_polls_are_answered(serving_over_each_carrier: Serving) -> None:
+    server = await serving_over_each_carrier(poll)
     peer = await server.connect()
     await peer.send(GET)
     await trio.sleep(0.05)
@@ -82,10 +75,8 @@ async def test_polls_are_answered(serving: Serving, carrier: dict[str, Any]) -> 
     assert b'ETag: "e-7"\r\n' in answer
 
 
-async def test_endless_streams_end_with_a_last_chunk(
-    serving: Serving, carrier: dict[str, Any]
-) -> None:
-    server = await serving(endless, **carrier)
+async def test_endless_streams_end_with_a_last_chunk(serving_over_each_carrier: Serving) -> None:
+    server = await serving_over_each_carrier(endless)
     peer = await server.connect()
     await peer.send(GET)
     await peer.until(b"hello\r\n")
@@ -95,8 +86,8 @@ async def test_endless_streams_end_with_a_last_chunk(
         await server.ended.wait()
 
 
-async def test_websockets_close_with_1001(serving: Serving, carrier: dict[str, Any]) -> None:
-    server = await serving(websocket, **carrier)
+async def test_websockets_close_with_1001(serving_over_each_carrier: Serving) -> None:
+    server = await serving_over_each_carrier(websocket)
     peer = await server.connect()
     await peer.send(handshake())
     await peer.has(b"hello")
@@ -109,23 +100,20 @@ async def test_websockets_close_with_1001(serving: Serving, carrier: dict[str, A
         await server.ended.wait()
 
 
-async def test_idle_connections_see_the_end_at_once(
-    serving: Serving, carrier: dict[str, Any]
-) -> None:
-    server = await serving(hello, **carrier)
+async def test_idle_connections_see_the_end_at_once(serving_over_each_carrier: Serving) -> None:
+    server = await serving_over_each_carrier(hello)
     fresh, kept = await server.connect(), await server.connect()
     await kept.send(GET)
     await kept.until(b"hello\n")
     server.stop.set()
     with trio.fail_after(AT_ONCE):
         assert await kept.to_end() == b""
-        if not carrier:
-            assert await fresh.to_end() == b""
+        assert await fresh.to_end() == b""
         await server.ended.wait()
 
 
-async def test_no_connection_is_accepted_any_more(serving: Serving) -> None:
-    server = await serving(sse)
+async def test_no_connection_is_accepted_any_more(serving_over_each_carrier: Serving) -> None:
+    server = await serving_over_each_carrier(sse)
     server.stop.set()
     with trio.fail_after(AT_ONCE):
         await server.ended.wait()
@@ -133,7 +121,9 @@ async def test_no_connection_is_accepted_any_more(serving: Serving) -> None:
         await server.connect()
 
 
-async def test_plain_handlers_and_finite_streams_may_finish(serving: Serving) -> None:
+async def test_plain_handlers_and_finite_streams_may_finish(
+    serving_over_each_carrier: Serving,
+) -> None:
     async def finite(request: Request) -> None:
         if request.path == "/plain":
             await trio.sleep(0.3)
@@ -144,7 +134,7 @@ async def test_plain_handlers_and_finite_streams_may_finish(serving: Serving) ->
                 await stream.send(b"tick")
                 await trio.sleep(0.1)
 
-    server = await serving(finite)
+    server = await serving_over_each_carrier(finite)
     first, second = await server.connect(), await server.connect()
     await first.send(GET)
     await second.send(GET.replace(b"/ ", b"/plain "))
@@ -158,7 +148,7 @@ async def test_plain_handlers_and_finite_streams_may_finish(serving: Serving) ->
 
 
 async def test_after_the_deadline_they_are_cut_without_a_last_chunk(
-    serving: Serving, caplog: pytest.LogCaptureFixture
+    serving_over_each_carrier: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "rawstream.access")
 
@@ -168,7 +158,7 @@ async def test_after_the_deadline_they_are_cut_without_a_last_chunk(
             await stream.send(b"tick")
             await trio.sleep_forever()
 
-    server = await serving(long, limits=Limits(drain_seconds=0.3))
+    server = await serving_over_each_carrier(long, limits=Limits(drain_seconds=0.3))
     chunked, sized = await server.connect(), await server.connect()
     await chunked.send(GET)
     await sized.send(GET.replace(b"/ ", b"/sized "))
@@ -186,7 +176,7 @@ async def test_after_the_deadline_they_are_cut_without_a_last_chunk(
 
 @pytest.mark.parametrize("kind", ["sse", "endless", "websocket"])
 async def test_a_send_under_way_is_finished_first(
-    serving: Serving, carrier: dict[str, Any], kind: str
+    serving_over_each_carrier: Serving, kind: str
 ) -> None:
     """The client reads slowly: the piece it is in the middle of, and then the end, arrive whole."""
     size = 20_000_000
@@ -205,7 +195,7 @@ async def test_a_send_under_way_is_finished_first(
                 while True:
                     await ws.send(b"x" * size)
 
-    server = await serving(handler, **carrier)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(handshake() if kind == "websocket" else GET)
     await peer.has(b"\r\n\r\n")
@@ -229,7 +219,9 @@ async def test_a_send_under_way_is_finished_first(
 
 
 @pytest.mark.parametrize("torn_first", [True, False])
-async def test_a_torn_stream_gets_no_last_chunk(serving: Serving, torn_first: bool) -> None:
+async def test_a_torn_stream_gets_no_last_chunk(
+    serving_over_each_carrier: Serving, torn_first: bool
+) -> None:
     sending, torn = trio.Event(), trio.Event()
 
     async def handler(request: Request) -> None:
@@ -240,7 +232,7 @@ async def test_a_torn_stream_gets_no_last_chunk(serving: Serving, torn_first: bo
             torn.set()
             await trio.sleep_forever()
 
-    server = await serving(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(GET)
     await (torn if torn_first else sending).wait()
@@ -252,12 +244,14 @@ async def test_a_torn_stream_gets_no_last_chunk(serving: Serving, torn_first: bo
         await server.ended.wait()
 
 
-async def test_a_stream_opened_while_draining_ends_at_once(serving: Serving) -> None:
+async def test_a_stream_opened_while_draining_ends_at_once(
+    serving_over_each_carrier: Serving,
+) -> None:
     async def late(request: Request) -> None:
         await trio.sleep(0.2)
         await sse(request)
 
-    server = await serving(late)
+    server = await serving_over_each_carrier(late)
     peer = await server.connect()
     await peer.send(GET)
     await trio.sleep(0.1)
@@ -269,8 +263,10 @@ async def test_a_stream_opened_while_draining_ends_at_once(serving: Serving) -> 
     )
 
 
-async def test_a_head_that_is_coming_in_is_still_answered(serving: Serving) -> None:
-    server = await serving(hello)
+async def test_a_head_that_is_coming_in_is_still_answered(
+    serving_over_each_carrier: Serving,
+) -> None:
+    server = await serving_over_each_carrier(hello)
     peer = await server.connect()
     await peer.send(GET[:10])
     await trio.sleep(0.05)
@@ -280,17 +276,11 @@ async def test_a_head_that_is_coming_in_is_still_answered(serving: Serving) -> N
     assert (await peer.to_end()).endswith(b"Connection: close\r\n\r\nhello\n")
 
 
-async def test_cancelling_serve_cuts_everything(nursery: trio.Nursery) -> None:
-    from functools import partial
-
-    from rawstream import serve
-
-    async with trio.open_nursery() as inner:
-        addresses = await inner.start(partial(serve, sse, port=0))
-        stream = await trio.open_tcp_stream(*addresses[0])
-        peer = Peer(stream)
+async def test_cancelling_serve_cuts_everything(serving_over_each_carrier: Serving) -> None:
+    async with trio.open_nursery() as nursery:
+        server = await serving_over_each_carrier(sse, nursery=nursery)
+        peer = await server.connect()
         await peer.send(GET)
         await peer.has(b"hello\n\n\r\n")
-        inner.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
     assert await peer.to_end() == b""
-    await stream.aclose()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import pytest
 import trio
@@ -45,20 +43,15 @@ async def much_later(request: Request) -> None:
     await request.respond(200, MUCH)
 
 
-async def to_end(server: Server, *pieces: bytes, half_close: bool = False) -> bytes:
+async def to_end(server: Server, *pieces: bytes) -> bytes:
     """All that a client gets that sends these pieces, a moment apart, and reads slowly at first.
-    Raises `ConnectionResetError`."""
+    Raises `ConnectionResetError`, or `ssl.SSLEOFError` if TLS ends without close_notify."""
 
     def talk() -> bytes:
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            sock.settimeout(PATIENCE)
-            sock.connect(("127.0.0.1", server.port))
+        with server.open_socket() as sock:
             for piece in pieces:
                 sock.sendall(piece)
                 trio.from_thread.run(trio.sleep, 0.02)
-            if half_close:
-                sock.shutdown(socket.SHUT_WR)
             trio.from_thread.run(trio.sleep, 0.1)
             answer = b""
             while data := sock.recv(65536):
@@ -72,14 +65,18 @@ async def to_end(server: Server, *pieces: bytes, half_close: bool = False) -> by
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_late_bytes_do_not_cut_an_answer(serving: Serving, version: bytes) -> None:
-    server = await serving(much_later)
+async def test_late_bytes_do_not_cut_an_answer(
+    serving_over_each_carrier: Serving, version: bytes
+) -> None:
+    server = await serving_over_each_carrier(much_later)
     head = b"GET / HTTP/%b\r\nHost: localhost\r\nConnection: close\r\n\r\n" % version
     answer = await to_end(server, head, b"\r\n")
     assert len(answer.partition(b"\r\n\r\n")[2]) == len(MUCH)
 
 
-async def test_cancelling_serve_resets_bodies_that_look_whole() -> None:
+async def test_cancelling_serve_resets_bodies_that_look_whole(
+    serving_over_each_carrier: Serving,
+) -> None:
     async def handler(request: Request) -> None:
         async with open_stream(request, "text/plain") as stream:
             await stream.send(b"half")
@@ -87,16 +84,13 @@ async def test_cancelling_serve_resets_bodies_that_look_whole() -> None:
 
     for _ in range(20):  # in which order tasks are cancelled is chance
         async with trio.open_nursery() as nursery:
-            [(_, port)] = await nursery.start(partial(serve, handler, port=0))
-            client = await trio.open_tcp_stream("127.0.0.1", port)
-            await client.send_all(GET_1_0)
-            received = b""
-            while not received.endswith(b"half"):
-                received += await client.receive_some()
+            server = await serving_over_each_carrier(handler, nursery=nursery)
+            peer = await server.connect(strict=True)
+            await peer.send(GET_1_0)
+            await peer.until(b"half")
             nursery.cancel_scope.cancel()
         with pytest.raises(trio.BrokenResourceError):
-            await client.receive_some()
-        await client.aclose()
+            await peer.stream.receive_some()
 
 
 async def test_tls_says_goodbye_also_when_bytes_lie_unread(
@@ -105,14 +99,12 @@ async def test_tls_says_goodbye_also_when_bytes_lie_unread(
     async def handler(request: Request) -> None:
         await request.respond(200, b"whole")
 
-    server = await serving(handler, tls=certificate.server_context)
+    server = await serving(
+        handler, tls=certificate.server_context, client_context=certificate.client_context
+    )
 
     def talk() -> bytes:
-        raw = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-        context = certificate.client_context
-        with context.wrap_socket(
-            raw, server_hostname="127.0.0.1", suppress_ragged_eofs=False
-        ) as sock:
+        with server.open_socket() as sock:
             sock.sendall(GET_1_0 + b"\r\n")
             answer = b""
             while data := sock.recv(65536):  # raises `SSLEOFError` without a close_notify
@@ -147,6 +139,7 @@ async def test_a_failed_handler_says_that_the_connection_closes(connect: Connect
 
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_a_half_close_that_comes_with_a_request(serving: Serving, requests: int) -> None:
+    # Over TCP only: over TLS there is no half-close.
     async def handler(request: Request) -> None:
         await trio.sleep(0.02)
         await request.respond(200, b"answer\n")
@@ -180,7 +173,7 @@ async def test_what_another_connection_raised_is_a_failure_here(
 
 @pytest.mark.parametrize("kind", ["events", "websocket"])
 async def test_a_stream_torn_from_outside_is_closed(
-    serving: Serving, kind: str, caplog: pytest.LogCaptureFixture
+    serving_over_each_carrier: Serving, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = trio.Event()
     streams: list[Callable[[str], Awaitable[None]]] = []
@@ -199,7 +192,9 @@ async def test_a_stream_torn_from_outside_is_closed(
                     pass
 
     caplog.set_level(logging.INFO, "rawstream.access")
-    server = await serving(handler, limits=Limits(heartbeat_seconds=0.05, ping_seconds=0.05))
+    server = await serving_over_each_carrier(
+        handler, limits=Limits(heartbeat_seconds=0.05, ping_seconds=0.05)
+    )
     peer = await server.connect()
     await peer.send(GET if kind == "events" else handshake())
     await opened.wait()
@@ -288,11 +283,11 @@ async def test_deflate(connect: Connect, frames: list[bytes], messages: list[byt
 # -- At start -------------------------------------------------------------------------------------
 
 
-async def test_allowed_hosts_are_names_in_any_case(serving: Serving) -> None:
+async def test_allowed_hosts_are_names_in_any_case(serving_over_each_carrier: Serving) -> None:
     async def handler(request: Request) -> None:
         await request.respond(200, b"ok\n")
 
-    server = await serving(handler, allowed_hosts=["WWW.Example.com"])
+    server = await serving_over_each_carrier(handler, allowed_hosts=["WWW.Example.com"])
     for host, status in ((b"www.example.com", b"200"), (b"Www.Example.Com:80", b"200")):
         answer = await to_end(server, b"GET / HTTP/1.0\r\nHost: %b\r\n\r\n" % host)
         assert answer.startswith(b"HTTP/1.1 " + status)

@@ -7,13 +7,12 @@ import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from peers import Certificate, Peer, Server, Serving
+from peers import Peer, Serving
 from wire import CONTINUATION, GET, TEXT, close, frame, handshake
 
 import rawstream.server
@@ -48,20 +47,9 @@ class Watched:
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
-async def start(
-    request: pytest.FixtureRequest, serving: Serving, certificate: Certificate, tmp_path: Path
-) -> Callable[..., Awaitable[Server]]:
-    """A server over each carrier."""
-    carriers: dict[str, dict[str, Any]] = {
-        "tcp": {},
-        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
-        "unix": {"unix": str(tmp_path / "socket")},
-    }
-
-    async def start(handler: Any, **options: Any) -> Server:
-        return await serving(handler, **carriers[request.param], **options)
-
-    return start
+def carrier(request: pytest.FixtureRequest) -> str:
+    """Unix sockets, too: it is the kernel that tells who has left."""
+    return str(request.param)
 
 
 async def leaves(peer: Peer, watched: Watched) -> float:
@@ -104,7 +92,7 @@ STREAMS = {"stream": (GET, plain), "events": (GET, events), "websocket": (handsh
 @pytest.mark.parametrize(("opening", "opened"), STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("pipelined", [b"", GET], ids=["", "bytes unread"])
 async def test_while_the_handler_sleeps(
-    start: Any, opening: bytes, opened: Any, pipelined: bytes
+    serving_over_each_carrier: Serving, opening: bytes, opened: Any, pipelined: bytes
 ) -> None:
     async def handler(request: Request) -> None:
         async with opened(request):
@@ -113,7 +101,7 @@ async def test_while_the_handler_sleeps(
     if pipelined and opened is websocket:
         pipelined = frame(TEXT, b"unread")
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(opening + pipelined)
     await peer.has(b"\r\n\r\n")
     assert await leaves(peer, watched) < AT_ONCE
@@ -121,7 +109,7 @@ async def test_while_the_handler_sleeps(
 
 @pytest.mark.parametrize(("opening", "opened"), STREAMS.values(), ids=STREAMS)
 async def test_while_the_handler_sends_to_a_full_buffer(
-    start: Any, opening: bytes, opened: Any
+    serving_over_each_carrier: Serving, opening: bytes, opened: Any
 ) -> None:
     async def handler(request: Request) -> None:
         async with opened(request) as send:
@@ -129,36 +117,38 @@ async def test_while_the_handler_sends_to_a_full_buffer(
                 await send(b"x" * 65536)
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(opening)
     await peer.has(b"\r\n\r\n")
     await trio.sleep(0.3)  # the buffers fill
     assert await leaves(peer, watched) < AT_ONCE
 
 
-async def test_while_a_poll_is_held(start: Any) -> None:
+async def test_while_a_poll_is_held(serving_over_each_carrier: Serving) -> None:
     async def handler(request: Request) -> None:
         async with open_poll(request, cursor="e-0"):
             await trio.sleep_forever()
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(GET)
     assert await leaves(peer, watched) < AT_ONCE
 
 
 @pytest.mark.parametrize("more", [b"", GET], ids=["", "bytes unread"])
-async def test_while_a_plain_handler_sleeps(start: Any, more: bytes) -> None:
+async def test_while_a_plain_handler_sleeps(
+    serving_over_each_carrier: Serving, more: bytes
+) -> None:
     async def handler(request: Request) -> None:
         await trio.sleep_forever()
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(GET + more)
     assert await leaves(peer, watched) < AT_ONCE
 
 
-async def test_while_the_handler_waits_for_a_body(start: Any) -> None:
+async def test_while_the_handler_waits_for_a_body(serving_over_each_carrier: Serving) -> None:
     parts = []
 
     async def handler(request: Request) -> None:
@@ -166,19 +156,19 @@ async def test_while_the_handler_waits_for_a_body(start: Any) -> None:
             parts.append(part)
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
     assert await leaves(peer, watched) < AT_ONCE
     assert parts == [b"half"]
 
 
-async def test_while_the_handler_waits_for_a_message(start: Any) -> None:
+async def test_while_the_handler_waits_for_a_message(serving_over_each_carrier: Serving) -> None:
     async def handler(request: Request) -> None:
         async with open_websocket(request) as ws:
             await ws.receive()
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(handshake())
     await peer.until(b"\r\n\r\n")
     assert await leaves(peer, watched) < AT_ONCE
@@ -187,7 +177,9 @@ async def test_while_the_handler_waits_for_a_message(start: Any) -> None:
 # -- What came before -----------------------------------------------------------------------------
 
 
-async def test_the_last_message_and_the_close_code_are_delivered(start: Any) -> None:
+async def test_the_last_message_and_the_close_code_are_delivered(
+    serving_over_each_carrier: Serving,
+) -> None:
     got: list[object] = []
 
     async def handler(request: Request) -> None:
@@ -200,7 +192,7 @@ async def test_the_last_message_and_the_close_code_are_delivered(start: Any) -> 
             got.append("tidied up")
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(handshake())
     await peer.until(b"\r\n\r\n")
     await peer.send(frame(TEXT, b"a", fin=0) + frame(CONTINUATION, b"b") + frame(TEXT, b"last"))
@@ -211,7 +203,9 @@ async def test_the_last_message_and_the_close_code_are_delivered(start: Any) -> 
     assert got == ["ab", "last", 4001, "tidied up"]
 
 
-async def test_a_handler_that_only_pushes_knows_the_close_code_at_its_end(start: Any) -> None:
+async def test_a_handler_that_only_pushes_knows_the_close_code_at_its_end(
+    serving_over_each_carrier: Serving,
+) -> None:
     codes = []
 
     async def handler(request: Request) -> None:
@@ -222,7 +216,7 @@ async def test_a_handler_that_only_pushes_knows_the_close_code_at_its_end(start:
                 codes.append(ws.close_code)
 
     watched = Watched(handler)
-    peer = await (await start(watched)).connect()
+    peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(handshake())
     await peer.until(b"\r\n\r\n")
     await peer.send(close(4001))
@@ -232,7 +226,9 @@ async def test_a_handler_that_only_pushes_knows_the_close_code_at_its_end(start:
     assert codes == [4001]
 
 
-async def test_a_body_that_came_whole_before_its_client_left_is_delivered(start: Any) -> None:
+async def test_a_body_that_came_whole_before_its_client_left_is_delivered(
+    serving_over_each_carrier: Serving,
+) -> None:
     bodies = []
 
     async def handler(request: Request) -> None:
@@ -243,7 +239,7 @@ async def test_a_body_that_came_whole_before_its_client_left_is_delivered(start:
         bodies.append(body)
 
     watched = Watched(handler)
-    server = await start(watched)
+    server = await serving_over_each_carrier(watched)
     peer = await server.connect()
     body = bytes(range(256)) * 1024
     await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n" + body)
@@ -255,6 +251,7 @@ async def test_a_body_that_came_whole_before_its_client_left_is_delivered(start:
 
 
 async def test_requests_whole_before_a_half_close_are_answered(serving: Serving) -> None:
+    # Over TCP only: over TLS there is no half-close.
     async def handler(request: Request) -> None:
         await trio.sleep(0.02)
         await request.respond(200, b"answer\n")
@@ -267,19 +264,29 @@ async def test_requests_whole_before_a_half_close_are_answered(serving: Serving)
     assert answer.endswith(b"\r\n\r\nanswer\n")
 
 
-async def test_a_client_gone_before_its_handler_began_does_not_keep_it(serving: Serving) -> None:
+async def test_a_client_gone_before_its_handler_began_does_not_keep_it(
+    serving_over_each_carrier: Serving,
+) -> None:
     async def handler(request: Request) -> None:
         await trio.sleep_forever()
 
     watched = Watched(handler)
-    server = await serving(watched, limits=Limits(leave_seconds=0.2))
-    with socket.create_connection(("127.0.0.1", server.port)) as sock:
-        sock.sendall(GET)
+    server = await serving_over_each_carrier(watched, limits=Limits(leave_seconds=0.2))
+
+    def come_and_go() -> None:
+        with server.open_socket() as sock:
+            sock.sendall(GET)
+
+    if server.tls is None:
+        come_and_go()  # the server has no turn meanwhile
+    else:
+        await trio.to_thread.run_sync(come_and_go)  # it has to take part in the handshake
     with trio.fail_after(2):
         await watched.ended.wait()
 
 
 async def test_a_reset_is_leaving_too(serving: Serving) -> None:
+    # Over TCP only: it is TCP that resets.
     async def handler(request: Request) -> None:
         async with open_events(request):
             await trio.sleep_forever()
@@ -295,7 +302,7 @@ async def test_a_reset_is_leaving_too(serving: Serving) -> None:
     assert await leaves(peer, watched) < AT_ONCE
 
 
-async def test_a_handler_may_shield_its_tidying_up(serving: Serving) -> None:
+async def test_a_handler_may_shield_its_tidying_up(serving_over_each_carrier: Serving) -> None:
     done = trio.Event()
 
     async def handler(request: Request) -> None:
@@ -308,7 +315,7 @@ async def test_a_handler_may_shield_its_tidying_up(serving: Serving) -> None:
                     done.set()
                     await stream.send("nobody hears this")
 
-    server = await serving(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(GET)
     await peer.has(b"\r\n\r\n")
@@ -317,7 +324,9 @@ async def test_a_handler_may_shield_its_tidying_up(serving: Serving) -> None:
         await done.wait()
 
 
-async def test_the_fallback_notices_too(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_fallback_notices_too(
+    serving_over_each_carrier: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rawstream.server, "departures", PeekingDepartures)
 
     async def handler(request: Request) -> None:
@@ -325,7 +334,7 @@ async def test_the_fallback_notices_too(serving: Serving, monkeypatch: pytest.Mo
             await trio.sleep_forever()
 
     watched = Watched(handler)
-    server = await serving(watched)
+    server = await serving_over_each_carrier(watched)
     peer = await server.connect()
     await peer.send(GET)
     await peer.has(b"\r\n\r\n")
@@ -334,12 +343,14 @@ async def test_the_fallback_notices_too(serving: Serving, monkeypatch: pytest.Mo
     assert await leaves(peer, watched) < 1
 
 
-async def test_one_client_leaving_is_no_matter_to_the_others(serving: Serving) -> None:
+async def test_one_client_leaving_is_no_matter_to_the_others(
+    serving_over_each_carrier: Serving,
+) -> None:
     async def handler(request: Request) -> None:
         async with open_events(request, heartbeat=0.1):
             await trio.sleep_forever()
 
-    server = await serving(handler)
+    server = await serving_over_each_carrier(handler)
     peers = [await server.connect() for _ in range(20)]
     for peer in peers:
         await peer.send(GET)
