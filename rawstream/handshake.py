@@ -65,17 +65,28 @@ def check_origin(request: Request, allowed: Collection[str] | None = None) -> No
 
     Browsers let any page open a WebSocket to any server, with that server's cookies; only the
     Origin tells. `allowed` lists origins such as "https://example.com", "*" being any; None
-    allows the same origin only, by its host and port: the scheme may differ behind a proxy. No
-    Origin means no browser, and passes.
+    allows the same origin only, by its host and port: the scheme may differ behind a proxy.
+    Without an Origin it is no browser, or a request for which browsers send none: such as an image
+    of another site, which Fetch Metadata tells.
     """
     if isinstance(allowed, str):
         raise TypeError("origins are a collection of strings")  # else "http://a" is in "http://a.b"
     origin = request.headers.get("origin")
-    if origin is None or (allowed is not None and ("*" in allowed or origin in allowed)):
+    if allowed is not None and ("*" in allowed or origin in allowed):
+        return
+    if origin is None:
+        site = request.headers.get("sec-fetch-site")
+        if site in ("cross-site", "same-site") and not _is_navigation(request):
+            raise HTTPError(403, "a page of another site asks, and does not say which")
         return
     if allowed is None and _same_host(origin, request.authority):
         return
     raise HTTPError(403, f"origin {origin} is not allowed at {request.authority}")
+
+
+def _is_navigation(request: Request) -> bool:
+    """Whether a person has followed a link: what comes is then not for the page that has it."""
+    return request.headers.get("sec-fetch-mode") == "navigate"
 
 
 def _same_host(origin: str, authority: str) -> bool:
@@ -93,9 +104,9 @@ def _same_host(origin: str, authority: str) -> bool:
 def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
     """The first acceptable offer of permessage-deflate and the answer to it (RFC 7692 section
     7.1). wsproto would take invalid offers as well."""
-    for offer in ",".join(request.headers.get_all("sec-websocket-extensions")).split(","):
-        names = [part.partition("=")[0].strip() for part in offer.split(";")]
-        if _OFFER.fullmatch(offer.strip()) and len(set(names)) == len(names):
+    for offer in request.headers.elements("sec-websocket-extensions"):
+        names = [part.partition("=")[0].strip() for part in offer.split(";", 10)]
+        if len(set(names)) == len(names) and _OFFER.fullmatch(offer):
             deflate = _Deflate()
             answer = deflate.accept(offer)
             if isinstance(answer, str):

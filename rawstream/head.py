@@ -18,17 +18,25 @@ from .limits import Limits
 
 END_OF_HEAD = b"\r\n\r\n"
 FAMILIAR_BYTES = 2048
+LIST_ELEMENTS = 100
+"""Elements of a list in a field that are looked at; a list may come in several fields. 64 KiB of
+commas would keep everybody waiting."""
+LONGEST_METHOD = 32
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n"
+)
+_REQUEST_LINE_BEGUN = re.compile(
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+( ([\x21-\x7e]+( [HTTP/0-9.]*\r?)?)?)?"
 )
 _VERSION_LIKE = re.compile(rb"[^\r\n]* HTTP/([0-9]+)(\.[0-9]+)?\r\n")
 # RFC 9110 section 5.5: field values hold HTAB and no other control character.
 _TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 # RFC 3986 section 3.2: uri-host [ ":" port ], without userinfo.
 _AUTHORITY = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::(?P<port>[0-9]{0,5}))?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)"
+    r"(?::(?P<port>[0-9]{0,5}))?"
 )
 
 
@@ -37,14 +45,25 @@ def check_unfinished_head(received: bytearray, checked: int, limits: Limits) -> 
 
     The first `checked` bytes have been through here before. Raises `HTTPError`.
     """
+    if checked == 0 or b"\r\n" not in received[:checked]:
+        _check_request_line_so_far(received, limits)
     # A head of bare LFs never completes: do not let its client wait for the deadline. The
     # byte before tells whether the first new one is bare.
     if BARE_LF.search(received, max(0, checked - 1)):
         raise HTTPError(400, "line ended by a bare LF")
-    if len(received) > limits.target_bytes and received.find(b"\r\n") < 0:
-        raise HTTPError(414, f"request line longer than {limits.target_bytes} bytes")
     if len(received) > limits.head_bytes:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
+
+
+def _check_request_line_so_far(received: bytearray, limits: Limits) -> None:
+    """Another protocol on this port, as TLS or SSH, is told at once: its client may wait for us."""
+    line, end, _ = received.partition(b"\r\n")
+    if end:
+        _split_request_line(bytes(line + end))
+    elif len(line) > limits.target_bytes:
+        raise HTTPError(414, f"request line longer than {limits.target_bytes} bytes")
+    elif not _REQUEST_LINE_BEGUN.fullmatch(line) and b"\n" not in line:
+        raise HTTPError(400, "malformed request line")
 
 
 def check_head(head: bytes, limits: Limits) -> None:
@@ -53,12 +72,9 @@ def check_head(head: bytes, limits: Limits) -> None:
     Raises `HTTPError`: 400, 414, 431, 501 or 505; the connection's framing cannot be trusted
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
     """
-    line = _REQUEST_LINE.match(head)
-    if not line:
-        if (version := _VERSION_LIKE.match(head)) and version[1] != b"1":
-            raise HTTPError(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
-        raise HTTPError(400, "malformed request line")
-    method, target, major, minor = line.groups()
+    method, target, major, minor = _split_request_line(head)
+    if len(method) > LONGEST_METHOD:
+        raise HTTPError(501, f"method longer than {LONGEST_METHOD} bytes")
     if len(target) > limits.target_bytes:
         raise HTTPError(414, f"request target longer than {limits.target_bytes} bytes")
     if len(head) > limits.head_bytes:
@@ -75,11 +91,24 @@ def check_head(head: bytes, limits: Limits) -> None:
     _check_target(method, target)
     _check_host(lowered, minor)
     _check_framing(lowered, minor)
+    if lowered.count(b",") > LIST_ELEMENTS:
+        _check_lists(lowered)
 
 
 check_head_again = lru_cache(maxsize=64)(check_head)
 """`check_head` for heads of no more than `FAMILIAR_BYTES`: on a kept-alive connection most are
 the same to the byte, and those that passed once need not be looked at again."""
+
+
+def _split_request_line(head: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Method, target, and both numbers of the version. Raises `HTTPError` 400 and 505."""
+    line = _REQUEST_LINE.match(head)
+    if not line:
+        if (version := _VERSION_LIKE.match(head)) and version[1] != b"1":
+            raise HTTPError(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise HTTPError(400, "malformed request line")
+    method, target, major, minor = line.groups()
+    return method, target, major, minor
 
 
 def has_stray_line_ends(lines: bytes) -> bool:
@@ -130,6 +159,14 @@ def _check_framing(lowered: bytes, minor: bytes) -> None:
             raise HTTPError(400, "both Content-Length and Transfer-Encoding")
         if minor == b"0":
             raise HTTPError(400, "Transfer-Encoding in HTTP/1.0")
+
+
+def _check_lists(lowered: bytes) -> None:
+    """h11 looks at every element of these."""
+    for name in (b"connection", b"transfer-encoding", b"expect"):
+        values = re.findall(rb"\n%b:([^\n]*)" % name, lowered)
+        if sum(value.count(b",") for value in values) > LIST_ELEMENTS:
+            raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
 
 
 @lru_cache(maxsize=64)  # a server has few names, and every request one of them

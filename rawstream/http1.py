@@ -210,12 +210,12 @@ class Connection:
             return
         unread = self._h11.their_state is h11.SEND_BODY or bool(self._received)
         refused = exchange.status != 0 and (exchange.is_refusal or exchange.is_malformed)
-        talking = unread or refused or exchange.upgraded or not self._transport.is_settled()
+        talking = (unread or refused or exchange.upgraded) and not exchange.input_over
         may_linger = self._service.lingering < self._service.limits.lingering
-        if talking and not exchange.input_over and may_linger:
+        if may_linger and (talking or not self._transport.is_settled()):
             self._service.lingering += 1
             try:
-                await self._transport.close_in_stages()
+                await self._transport.close_in_stages(until_settled=not talking)
             finally:
                 self._service.lingering -= 1
         else:

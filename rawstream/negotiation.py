@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .head import LIST_ELEMENTS
+
 _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str | None:
-    """The media type of `offers` that `accept` prefers; None if it takes none of them.
+    """The media type of `offers` that `accept` prefers; None if it takes none of them. What stands
+    behind the hundredth element is not looked at.
 
     Each offer has the q-value of the most specific range that it falls under. Of those with the
     highest one that is named wins over one that only falls under "*/*", then the earlier offer.
     """
-    ranges = [_parsed(part) for part in accept.lower().split(",") if part.strip()]
+    elements = accept.lower().split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
+    ranges = [_parsed(element) for element in elements if element.strip()]
     best, found = (0.0, 0), None
     for offer in offers:
         kind = offer.partition("/")[0] + "/*"

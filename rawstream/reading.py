@@ -72,8 +72,7 @@ async def serve_channel(
 
 def stream_type(request: Request) -> str:
     """The one of `STREAM_TYPES` that the client prefers. Raises `HTTPError` 406 if none will do."""
-    accepted = ", ".join(request.headers.get_all("accept")) or "*/*"
-    found = preferred(accepted, STREAM_TYPES)
+    found = preferred(request.headers.get("accept") or "*/*", STREAM_TYPES)
     if found is None:
         raise HTTPError(406, "there is " + ", ".join(STREAM_TYPES), [VARY])
     return found

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .access import masked
 from .errors import HTTPError, reason_phrase
-from .head import target_authority
+from .head import LIST_ELEMENTS, target_authority
 from .limits import Limits
 from .pacemaker import Pacemaker
 
@@ -164,10 +164,14 @@ class Headers(Pairs):
     def _one(self, values: list[str]) -> str:
         return ", ".join(values)
 
+    def elements(self, name: str) -> list[str]:
+        """The elements of a comma-separated list (RFC 9110 section 5.6.1), up to the hundredth."""
+        parts = ",".join(self.get_all(name)).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
+        return [element for part in parts if (element := part.strip())]
+
     def tokens(self, name: str) -> list[str]:
-        """The elements of a comma-separated list, in lower case."""
-        parts = ",".join(self.get_all(name)).lower().split(",")
-        return [token for part in parts if (token := part.strip())]
+        """The same in lower case."""
+        return [element.lower() for element in self.elements(name)]
 
 
 _USUAL_NAMES = {

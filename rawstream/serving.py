@@ -69,7 +69,10 @@ def _for_other_origins(request: Request, channels: Channels) -> Fields:
         return [("Vary", "Origin")]
     return [
         ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Headers", "Content-Type, If-None-Match, Last-Event-ID"),
+        (
+            "Access-Control-Allow-Headers",
+            "Authorization, Content-Type, If-None-Match, Last-Event-ID",
+        ),
         ("Access-Control-Expose-Headers", "ETag"),
         ("Vary", "Origin"),
     ]
@@ -99,7 +102,7 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
 
 
 def _wants_json(request: Request) -> bool:
-    accepted = ", ".join(request.headers.get_all("accept")) or "*/*"
+    accepted = request.headers.get("accept") or "*/*"
     return "wait" not in request.query and preferred(accepted, (*STREAM_TYPES, JSON)) == JSON
 
 

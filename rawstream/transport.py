@@ -34,6 +34,15 @@ PIECE_SIZE = 256 * KIB
 SENDS_A_PASS = 64
 """Direct writes after which a sender lets the other tasks run, however willing the socket is."""
 
+TLS_SILENCE = 0.005
+"""Seconds without a record, after which those that came are taken to be read."""
+
+SETTLING_SECONDS = 0.02
+"""How often a connection that is only to be acknowledged is asked whether it is."""
+
+STREAM_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
+"""What a stream may say on its way out. Busy: a send is stuck below TLS."""
+
 DIRECT = os.name == "posix"
 """Where a socket is a file descriptor that `os.read` and `os.writev` take."""
 
@@ -256,6 +265,8 @@ class Transport:
             await trio.aclose_forcefully(self.stream)
         else:
             with trio.move_on_after(self._limits.linger_seconds):
+                if isinstance(self.stream, trio.SSLStream):
+                    await _read_away(self.stream)
                 await self.stream.aclose()
 
     async def abort(self) -> None:
@@ -267,29 +278,55 @@ class Transport:
             self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
         await trio.aclose_forcefully(self.stream)
 
-    async def close_in_stages(self) -> None:
+    async def close_in_stages(self, *, until_settled: bool) -> None:
         """Close so that the peer can still read what was sent, though it may be sending itself
         (RFC 9112 section 9.6): first our half, then the whole, when the peer has closed, has been
-        silent for `linger_seconds`, or has gone on sending for `linger_total_seconds`."""
+        silent for `linger_seconds`, or has gone on sending for `linger_total_seconds`. Or, with
+        `until_settled`, as soon as it has acknowledged everything, within `linger_seconds`."""
         self._fd = -1
+        limits = self._limits
+        total = limits.linger_seconds if until_settled else limits.linger_total_seconds
         try:
-            with trio.move_on_after(self._limits.linger_total_seconds):
-                if isinstance(self.stream, trio.SSLStream):
-                    await self._end_tls(self.stream)
-                if isinstance(self._carrier, trio.abc.HalfCloseableStream):
-                    await self._carrier.send_eof()
-                    with trio.CancelScope() as silent:
-                        silent.deadline = trio.current_time() + self._limits.linger_seconds
-                        while await self._carrier.receive_some(READ_SIZE):
-                            silent.deadline = trio.current_time() + self._limits.linger_seconds
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            pass  # Busy: a send is stuck below TLS, and there is nothing to be read behind it
+            with trio.move_on_after(total):
+                async with trio.open_nursery() as nursery:
+                    if until_settled:
+                        nursery.start_soon(self._watch_settling, nursery.cancel_scope)
+                    with suppress(*STREAM_ERRORS):
+                        await self._linger()
+                    nursery.cancel_scope.cancel()
         finally:
             await trio.aclose_forcefully(self._carrier)
 
-    async def _end_tls(self, stream: trio.SSLStream[trio.abc.Stream]) -> None:
-        """Send close_notify (RFC 8446 section 6.1), and wait for theirs a little: a client that is
-        in the middle of sending has none for us."""
-        with trio.move_on_after(self._limits.linger_seconds / 2):
-            with suppress(trio.BrokenResourceError):
-                await stream.unwrap()
+    async def _watch_settling(self, lingering: trio.CancelScope) -> None:
+        settled = False
+        while not settled:
+            await trio.sleep(SETTLING_SECONDS)
+            settled = self.is_settled()
+        lingering.cancel()
+
+    async def _linger(self) -> None:
+        if isinstance(self.stream, trio.SSLStream):
+            await _read_away(self.stream)
+            # Our close_notify (RFC 8446 section 6.1), and theirs if it comes soon: a client that is
+            # in the middle of sending has none for us.
+            with trio.move_on_after(self._limits.linger_seconds / 2):
+                with suppress(*STREAM_ERRORS):
+                    await self.stream.unwrap()
+        if isinstance(self._carrier, trio.abc.HalfCloseableStream):
+            await self._carrier.send_eof()
+            with trio.CancelScope() as silent:
+                silent.deadline = trio.current_time() + self._limits.linger_seconds
+                while await self._carrier.receive_some(READ_SIZE):
+                    silent.deadline = trio.current_time() + self._limits.linger_seconds
+
+
+async def _read_away(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Read until nothing comes for a moment. A TLS stream that holds records which nobody has read
+    ends without close_notify."""
+    with suppress(*STREAM_ERRORS):
+        silent = False
+        while not silent:
+            with trio.move_on_after(TLS_SILENCE) as waiting:
+                if not await stream.receive_some(READ_SIZE):
+                    break
+            silent = waiting.cancelled_caught

@@ -78,9 +78,7 @@ async def open_websocket(
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", generate_accept_token(key).decode()),
     ]
-    offered = [
-        p.strip() for v in request.headers.get_all("sec-websocket-protocol") for p in v.split(",")
-    ]
+    offered = request.headers.elements("sec-websocket-protocol")
     subprotocol = next((name for name in subprotocols if name in offered), None)
     if subprotocol is not None:
         fields.append(("Sec-WebSocket-Protocol", subprotocol))

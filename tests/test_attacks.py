@@ -109,13 +109,21 @@ async def test_whatever_fails_at_the_end_of_a_connection_ends_only_that(
     await waiting.until(b"hello\n")
     failing = await server.connect()
 
-    def fail(*args: Any) -> None:
-        raise RuntimeError("injected")
+    real = getattr(owner, step)
+    failures = [RuntimeError("injected")]
+
+    def fail(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)  # Trio closes the socket that we have failed to close
 
     with monkeypatch.context() as patch:
+        if step != "receive_some":  # which brings the request
+            patch.setattr(owner, step, fail)
         await failing.send(request_bytes)
         await failing.has(b"\r\n\r\n")
-        patch.setattr(owner, step, fail)
+        if step == "receive_some":
+            patch.setattr(owner, step, fail)
         await trio.testing.wait_all_tasks_blocked(0.01)
     await waiting.send(GET)
     await waiting.until(b"hello\n")
