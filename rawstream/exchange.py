@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
-from math import inf
 
 import h11
 import trio
@@ -49,8 +48,7 @@ class Service:
 
 
 class Phase:
-    """What a connection is in: one cancel scope for all of its life, whose deadline is moved when
-    a phase begins, and the word for why it ended."""
+    """The life of a connection: one cancel scope, and the word for why it ended."""
 
     __slots__ = ("client_left", "ended", "scope")
 
@@ -59,18 +57,11 @@ class Phase:
         self.ended = ""  # for the access log; set before the scope is cancelled or may expire
         self.client_left = False  # it has at least half-closed
 
-    def bound(self, seconds: float, ended: str) -> None:
-        """Give the present phase this long; `ended` is why, should it take longer."""
-        self.ended = ended
-        self.scope.deadline = trio.current_time() + seconds
-
-    def unbound(self, leave_seconds: float) -> None:
+    def begin_handling(self, leave_seconds: float) -> None:
         """The handler takes as long as it likes, unless its client has already half-closed."""
         self.ended = ""
         if self.client_left:
-            self.bound(leave_seconds, "client left")
-        elif self.scope.deadline != inf:
-            self.scope.deadline = inf
+            self.cancel("client left", leave_seconds)
 
     def cancel(self, ended: str, grace: float = 0) -> None:
         """End it, after `grace` seconds at the latest."""
@@ -161,13 +152,16 @@ class Http1Exchange:
             if self._h11.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                 await self.transport.send(self._h11.send(go_on))
-            silence = self.limits.body_seconds if self.body_seconds is None else self.body_seconds
-            self._phase.bound(silence, "body too slow")
-            try:
-                data = await self.transport.receive()
-            finally:
-                if not self._phase.scope.cancel_called:
-                    self._phase.unbound(self.limits.leave_seconds)
+            data = self.transport.receive_now()
+            if data is None:
+                silence = self.body_seconds
+                data = await self.transport.receive_within(
+                    self.limits.body_seconds if silence is None else silence
+                )
+            if data is None:
+                self.cancel("body too slow")
+                await trio.lowlevel.checkpoint()
+                raise ClientGone
             if not data:
                 self.cancel("client left")
                 await trio.lowlevel.checkpoint()

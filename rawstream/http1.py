@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from math import inf
 
 import h11
 import trio
@@ -94,7 +95,7 @@ class Connection:
                 if sock is not None:
                     self._service.departures.watch(sock, self._left)
                 with self._phase.scope:
-                    self._phase.bound(self._service.limits.head_seconds, "idle")
+                    self._phase.ended = "idle"
                     if self._service.draining:
                         self._phase.cancel("drained")  # accepted in the last moment
                     while await self._serve_one():
@@ -130,7 +131,7 @@ class Connection:
             if request is None:
                 return False
             self._handling = True
-            self._phase.unbound(exchange.limits.leave_seconds)
+            self._phase.begin_handling(exchange.limits.leave_seconds)
             await self._handler(request)
         except Exception as raised:
             error = _http_error(raised)
@@ -335,6 +336,9 @@ class Connection:
         first head of all has it from accept on.
         """
         received = self._received
+        limits = self._service.limits
+        is_first = not self.beating
+        deadline = trio.current_time() + limits.head_seconds if is_first else inf
         checked = 0
         skipped = False
         while True:
@@ -349,12 +353,19 @@ class Connection:
             if end >= 0:
                 break
             if self._began is not None:
-                check_unfinished_head(received, checked, self._service.limits)
-                if checked == 0 and self.beating:  # not the first head
-                    self._phase.bound(self._service.limits.head_seconds, "head too slow")
+                check_unfinished_head(received, checked, limits)
+                if deadline == inf:
+                    deadline = self._began + limits.head_seconds
                 self._phase.ended = "head too slow"
                 checked = len(received)
-            data = await self._transport.receive()
+            if deadline == inf:
+                data = await self._transport.receive()
+            else:
+                left = max(0, deadline - trio.current_time())
+                in_time = await self._transport.receive_within(left)
+                if in_time is None:
+                    return None
+                data = in_time
             if not data:
                 self._phase.ended = "client left"
                 return None

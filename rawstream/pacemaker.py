@@ -16,6 +16,16 @@ from weakref import ref
 
 import trio
 
+SECOND_LOOK = 0.05
+"""Seconds for which a peer is waited for once more, if the process itself stood still."""
+
+
+def is_late(deadline: float) -> bool:
+    """Whether a deadline is found out so late that the process must have stood still: stopped,
+    suspended, or starved. A peer may have been in time and only not been seen."""
+    return trio.current_time() > deadline + 0.5
+
+
 logger = logging.getLogger("rawstream")
 
 
@@ -52,6 +62,9 @@ class Pacemaker:
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
+                if self._due and is_late(self._due[0][0]):
+                    await trio.sleep(SECOND_LOOK)
+                    now = trio.current_time()
                 while self._due and self._due[0][0] <= now:
                     stream = heapq.heappop(self._due)[2]()
                     if stream is None or not stream.beating:

@@ -245,6 +245,8 @@ async def follow(
     leaves, or if it is too slow and `lag` ends it."""
     format = reader.format
     id = channel.id_of(reader.position)
+    if reader.leaving:
+        return
     if start.is_lost:
         await send(format.gap(id, start.lost_from, id))
     elif start.cursor is None:

@@ -24,12 +24,14 @@ import trio
 
 from .errors import BrokenStream, ClientGone
 from .limits import KIB, Limits
+from .pacemaker import SECOND_LOOK, is_late
 
 READ_SIZE = 64 * KIB
 """Bytes asked for in one read; Trio's own default."""
 
-PIECE_SIZE = 256 * KIB
-"""A long send is done in pieces of this size, each with the whole of `send_seconds`."""
+PIECE_SIZE = 64 * KIB
+"""What does not go to a socket directly goes in pieces of this size, each with the whole of
+`send_seconds`: so much of it TLS holds encrypted while its client does not read."""
 
 SENDS_A_PASS = 64
 """Direct writes after which a sender lets the other tasks run, however willing the socket is."""
@@ -107,6 +109,16 @@ class Transport:
                     await trio.lowlevel.wait_readable(self._socket)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
+
+    async def receive_within(self, seconds: float) -> bytes | None:
+        """The next bytes; None if none come in time. If the whole process stood still meanwhile,
+        bytes that have come in time are not taken for late."""
+        with trio.move_on_after(seconds) as waiting:
+            return await self.receive()
+        if is_late(waiting.deadline):
+            with trio.move_on_after(SECOND_LOOK):
+                return await self.receive()
+        return None
 
     def receive_now(self) -> bytes | None:
         """What is here already, as `receive` gives it; None if that would have to wait."""
@@ -206,25 +218,30 @@ class Transport:
             if self.torn:
                 raise BrokenStream
             rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[written:]
-            with trio.move_on_after(self._limits.send_seconds) as stuck:
-                while self._tail is not None:
-                    # It stays the tail until it is out: who is cancelled here tears nothing.
-                    taken = await self._put(self._tail, begun=False)
-                    self._tail = self._tail[taken:] or None
-                    stuck.deadline = trio.current_time() + self._limits.send_seconds
-                while rest:
-                    taken = await self._put(rest, begun=written > 0)
-                    rest = rest[taken:]
-                    written += taken
-                    stuck.deadline = trio.current_time() + self._limits.send_seconds
-            if rest or self._tail is not None:
-                raise ClientGone("client stopped reading")
+            while self._tail is not None:
+                # It stays the tail until it is out: who is cancelled here tears nothing.
+                taken = await self._put_in_time(self._tail, begun=False)
+                self._tail = self._tail[taken:] or None
+            while rest:
+                taken = await self._put_in_time(rest, begun=written > 0)
+                rest = rest[taken:]
+                written += taken
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone from None
         finally:
             self._turn.release()
             if self.drained:
                 self.drained()
+
+    async def _put_in_time(self, data: memoryview, *, begun: bool) -> int:
+        """As `_put`. Raises `ClientGone` if the socket takes nothing for `send_seconds`."""
+        with trio.move_on_after(self._limits.send_seconds) as waiting:
+            return await self._put(data, begun=begun)
+        # Of what a TLS stream was sending nobody can tell how much is out.
+        if is_late(waiting.deadline) and self._socket is not None:
+            with trio.move_on_after(SECOND_LOOK):
+                return await self._put(data, begun=begun)
+        raise ClientGone("client stopped reading")
 
     async def _put(self, data: memoryview, *, begun: bool) -> int:
         """Send a piece of `data` and return its size. Cancelled before that is out, it leaves the

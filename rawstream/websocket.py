@@ -304,8 +304,9 @@ class WebSocket:
         if self._wsproto.state is ConnectionState.OPEN:
             self._closing = True
             await self._outgoing.send(CloseConnection(code, reason))
-            with trio.move_on_after(self._limits.close_seconds):
-                await self._closed.wait()
+        # Or theirs came first, and the pump is about to answer it (RFC 6455 section 5.5.1).
+        with trio.move_on_after(self._limits.close_seconds):
+            await self._closed.wait()
 
     async def _farewell(self) -> None:
         """The server stops. The handler has been cancelled, and the pump with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import logging
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from peers import PATIENCE, Certificate, Peer, Server, Serving
-from wire import GET, TEXT, close, frame, handshake
+from peers import PATIENCE, Certificate, Peer, Server, Serving, running
+from wire import GET, PONG, TEXT, close, frame, handshake, objects_in_frames
 
-from rawstream import HTTPError, Limits, Request, open_websocket
+from rawstream import Channels, HTTPError, Limits, Request, open_websocket, serve_channels
 
 Start = Callable[..., Awaitable[Server]]
 
@@ -292,3 +293,80 @@ async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(st
     third = bytes([0x81, 5]) + b"third"
     assert (await peer.has(third)).startswith(first + second + third)
     await peer.send(close(1000))
+
+
+# -- WebSockets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+async def test_a_close_is_answered_while_the_handler_pushes(start: Start, size: int) -> None:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            while True:
+                await ws.send(b"x" * size)
+                await trio.lowlevel.checkpoint()
+
+    server = await start(handler)
+    for _ in range(10):
+        peer = await server.connect()
+        await peer.send(handshake())
+        await peer.has(b"\r\n\r\n")
+        await peer.send(close(4000, b"enough"))
+        received = await peer.to_end()
+        assert received.endswith(b"\x88\x08" + (4000).to_bytes(2, "big") + b"enough")
+
+
+async def test_what_is_left_at_once_tells_no_gap(start: Start) -> None:
+    channels = Channels()
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels)
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b"\r\n\r\n")
+    join = b'{"join": "a", "after": "old-7"}'
+    await peer.send(frame(TEXT, join) + frame(TEXT, b'{"leave": "a"}') + close(1000))
+    told = objects_in_frames(await peer.to_end())
+    assert [next(iter(thing)) for thing in told] == ["joined", "left"]
+
+
+# -- A process that stands still ------------------------------------------------------------------
+
+
+async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server() -> None:
+    limits = ("head_seconds=2", "body_seconds=2", "send_seconds=1", "ping_seconds=1")
+    options = [option for limit in limits for option in ("--limit", limit)]
+    async with running("--port", "0", *options) as program:
+        host, _, port = program.url.removeprefix("http://").partition(":")
+
+        async def connected(data: bytes) -> Peer:
+            peer = Peer(await trio.open_tcp_stream(host, int(port)))
+            await peer.send(data)
+            return peer
+
+        head = await connected(GET[:20])
+        body = await connected(
+            b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nha"
+        )
+        download = await connected(b"GET /download?size=20000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        pinged = await connected(handshake(head=b"GET /ws?seconds=60 HTTP/1.1"))
+        await pinged.has(b"\x89\x00")
+        await download.has(b"\r\n\r\n")
+        program.process.send_signal(signal.SIGSTOP)
+        await head.send(GET[20:])
+        await body.send(b"lf")
+        await pinged.send(frame(PONG))
+        await trio.sleep(3.5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(download.exactly, 3_000_000)  # there is room now
+            await trio.sleep(0.1)
+            program.process.send_signal(signal.SIGCONT)
+        assert (await head.until(b"</html>\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (await body.has(b"half")).startswith(b"HTTP/1.1 200 OK\r\n")
+        await download.exactly(10_000_000)
+        await pinged.send(frame(TEXT, b"still here"))
+        await pinged.has(b"still here")
+        for peer in (head, body, download, pinged):
+            await trio.aclose_forcefully(peer.stream)
