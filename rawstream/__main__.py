@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 from .limits import Limits
+from .logs import log_to_stderr
 from .request import Handler
-from .server import run
+from .server import UNIX_MODE, run
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -24,9 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.keyfile and not options.certfile:
         parser.error("--keyfile needs --certfile")
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         limits = _limits(options.limit)
         handler, to_try = _app(options.app)
@@ -37,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         host=options.host,
         port=options.port,
         unix=options.unix,
+        unix_mode=options.unix_mode,
         certfile=options.certfile,
         keyfile=options.keyfile,
         limits=limits,
@@ -74,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--port", type=_port, default=8000, help="0 for any (default: %(default)s)")
     add("--unix", metavar="PATH", help="listen on this unix socket instead")
+    add(
+        "--unix-mode",
+        metavar="OCTAL",
+        type=_mode,
+        default=UNIX_MODE,
+        help=f"permissions of that socket (default: {UNIX_MODE:o})",
+    )
     add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
     add("--keyfile", metavar="PEM", help="its private key, if it is not in --certfile")
     add(
@@ -111,6 +117,13 @@ def _port(text: str) -> int:
     if not 0 <= port < 65536:
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return port
+
+
+def _mode(text: str) -> int:
+    mode = int(text, 8)
+    if not 0 <= mode <= 0o777:
+        raise argparse.ArgumentTypeError("permissions are three octal digits, as in 660")
+    return mode
 
 
 def _limits(settings: Sequence[str]) -> Limits:

@@ -20,10 +20,14 @@ from .channel import Entry
 from .frames import data_frame
 from .sse import Event
 
+_LINE_SEPARATORS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
+
 
 def as_json(value: object) -> str:
-    """JSON on one line, in UTF-8 where it goes."""
-    return json.dumps(value, ensure_ascii=False)
+    """JSON on one line, whatever its reader takes for the end of a line: JSON itself escapes only
+    those below U+0020. In UTF-8 where it goes."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() else text.translate(_LINE_SEPARATORS)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ it: the last words, the access line, and the one place where the connection is c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from math import inf
 
 import h11
 import trio
 
-from .access import access_log, masked
 from .errors import (
     TORN,
     BrokenStream,
@@ -36,10 +34,9 @@ from .head import (
     check_unfinished_head,
     is_local_host,
 )
+from .logs import access_log, logger, masked
 from .request import Fields, Handler, Headers, Request
 from .transport import Transport
-
-logger = logging.getLogger("rawstream")
 
 TOGETHER = 0.005
 """Seconds within which a half-close has come along with the request before it."""

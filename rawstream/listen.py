@@ -33,7 +33,11 @@ SPARE_FILES = 64
 
 
 async def open_listeners(
-    host: str | None, port: int, unix: str | None, inherited: Sequence[socket.socket]
+    host: str | None,
+    port: int,
+    unix: str | None,
+    unix_mode: int,
+    inherited: Sequence[socket.socket],
 ) -> list[trio.SocketListener]:
     """Listen on inherited sockets if there are any, else on a unix socket if one is named, else
     on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The backlog is
@@ -41,11 +45,11 @@ async def open_listeners(
     if inherited:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
     if unix is not None:
-        return [_listen_on_path(unix)]
+        return [_listen_on_path(unix, unix_mode)]
     return await trio.open_tcp_listeners(port, host=host)
 
 
-def _listen_on_path(path: str) -> trio.SocketListener:
+def _listen_on_path(path: str, mode: int) -> trio.SocketListener:
     """A unix socket; one that a dead server has left behind is replaced, a living one is not."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
@@ -60,6 +64,7 @@ def _listen_on_path(path: str) -> trio.SocketListener:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(path)
+        os.chmod(path, mode)  # before anybody can connect
         sock.listen(0xFFFF)
     except OSError as error:
         sock.close()
@@ -146,19 +151,23 @@ def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
 # -- Accepted sockets ---------------------------------------------------------------------------
 
 
-def tune(stream: trio.SocketStream, limits: Limits) -> None:
-    """Make a peer that vanishes known: probes when the connection is silent, a time-out when
-    sent bytes stay unacknowledged. Trio has set TCP_NODELAY. No-op on unix sockets."""
-    if stream.socket.family not in (socket.AF_INET, socket.AF_INET6):
+def tune(sock: trio.socket.SocketType, limits: Limits) -> None:
+    """Find out when a peer has vanished: a time-out when sent bytes stay unacknowledged, and
+    probes when the connection is silent, the last of which fails after as long. Trio has set
+    TCP_NODELAY. No-op on unix sockets."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
+    seconds = limits.user_timeout_seconds
+    options = {
+        "TCP_USER_TIMEOUT": int(min(seconds * 1000, 2**31 - 1)),
+        "TCP_KEEPIDLE": int(min(max(1, seconds / 2), 2**15 - 1)),
+        "TCP_KEEPINTVL": int(min(max(1, seconds / 6), 2**15 - 1)),
+    }
     with suppress(OSError):  # the peer may be gone already
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = int(min(limits.user_timeout_seconds * 1000, 2**31 - 1))
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            seconds = int(min(max(1, limits.user_timeout_seconds), 2**15 - 1))
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def peer_address(stream: trio.SocketStream) -> str:

@@ -14,10 +14,10 @@ from collections.abc import (
 from typing import Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from .access import masked
 from .errors import HTTPError, reason_phrase
 from .head import LIST_ELEMENTS, target_authority
 from .limits import Limits
+from .logs import masked
 from .pacemaker import Pacemaker
 
 Fields: TypeAlias = Sequence[tuple[str, str]]

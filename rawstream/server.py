@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import ssl
@@ -34,14 +33,17 @@ from .listen import (
     unlinked_after,
     url_of,
 )
+from .logs import log_to_stderr, logger
 from .pacemaker import Pacemaker
 from .request import Handler, Request
 from .transport import Transport
 
-logger = logging.getLogger("rawstream")
-
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
+
+UNIX_MODE = 0o666
+"""Everybody may connect, as with uvicorn: a proxy runs as a user of its own. Whom to keep out, a
+folder's permissions can say."""
 
 
 async def serve(
@@ -50,6 +52,7 @@ async def serve(
     host: str | None = "127.0.0.1",
     port: int = 8000,
     unix: str | None = None,
+    unix_mode: int = UNIX_MODE,
     inherited: Sequence[socket.socket] = (),
     tls: ssl.SSLContext | None = None,
     limits: Limits | None = None,
@@ -63,9 +66,10 @@ async def serve(
     `addresses = await nursery.start(partial(serve, handler, port=0))` returns when connections
     are accepted, with the addresses bound: `(host, port)`, or the path of a unix socket.
 
-    It listens on `inherited` sockets if any, else on the path `unix`, else on `host` and `port`;
-    a host of None is every interface. Bound to loopback only, it answers no Host but local names,
-    addresses, and those in `allowed_hosts` ("*": any), against DNS rebinding.
+    It listens on `inherited` sockets if any, else on the path `unix`, a socket with the
+    permissions `unix_mode`, else on `host` and `port`; a host of None is every interface. Bound to
+    loopback only, it answers no Host but local names, addresses, and those in `allowed_hosts`
+    ("*": any), against DNS rebinding.
 
     Setting `stop` drains: no more connections are accepted, idle ones are closed, endless
     streams end properly at once, and what is finite has `limits.drain_seconds` to finish before
@@ -79,7 +83,7 @@ async def serve(
     if fitted is not limits:
         logger.warning("open files allow %d connections at a time", fitted.connections)
     names = frozenset(_host_name(name) for name in allowed_hosts if name != "*")
-    listeners = await open_listeners(host, port, unix, inherited)
+    listeners = await open_listeners(host, port, unix, unix_mode, inherited)
     addresses = [address_of(listener) for listener in listeners]
     local = all(map(is_loopback, addresses)) and "*" not in allowed_hosts
     service = Service(
@@ -138,7 +142,7 @@ async def _welcome(
     """Serve one accepted connection, or tell it that there are too many, or just drop it. No
     `Exception` leaves it: it would end all other connections."""
     try:
-        tune(stream, service.limits)
+        tune(stream.socket, service.limits)
         address = peer_address(stream)
         excess = caps.excess(address)
         if excess > service.limits.refusals:
@@ -171,6 +175,7 @@ def run(
     host: str | None = "127.0.0.1",
     port: int = 8000,
     unix: str | None = None,
+    unix_mode: int = UNIX_MODE,
     certfile: str | None = None,
     keyfile: str | None = None,
     limits: Limits | None = None,
@@ -184,12 +189,13 @@ def run(
     `announce` is called with the URLs once they answer; by default they are logged. Returns when
     drained. What keeps it from starting ends the program: one line on stderr, exit status 1.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
         tls = tls_context(certfile, keyfile) if certfile is not None else None
         serving = partial(
-            serve, handler, host=host, port=port, unix=unix, inherited=inherited_sockets(),
-            tls=tls, limits=limits, allowed_hosts=allowed_hosts, access_log=access_log,
+            serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
+            inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
+            access_log=access_log,
         )  # fmt: skip
         trio.run(_run, serving, announce or _log_urls, tls is not None)
     except (OSError, ValueError) as error:

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import logging
+import re
 import signal
 import socket
+import stat
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from peers import PATIENCE, Certificate, Peer, Server, Serving, running
-from wire import GET, PONG, TEXT, close, frame, handshake, objects_in_frames
+from wire import GET, PONG, TEXT, close, frame, get, handshake, objects_in_frames
 
-from rawstream import Channels, HTTPError, Limits, Request, open_websocket, serve_channels
+from rawstream import (
+    Channel,
+    Channels,
+    Headers,
+    HTTPError,
+    Limits,
+    Request,
+    open_websocket,
+    serve_channel,
+    serve_channels,
+)
+from rawstream.negotiation import preferred
 
 Start = Callable[..., Awaitable[Server]]
 
@@ -208,7 +223,7 @@ async def test_only_so_many_connections_linger(serving: Serving) -> None:
     dropped = await server.connect()
     await dropped.send(post)
     await dropped.to_end()
-    with pytest.raises(trio.BrokenResourceError):  # noqa: PT012
+    with pytest.raises(trio.BrokenResourceError):
         while True:
             await dropped.send(bytes(10))
             await trio.testing.wait_all_tasks_blocked(0.01)
@@ -350,7 +365,9 @@ async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server() -> None
         body = await connected(
             b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nha"
         )
-        download = await connected(b"GET /download?size=20000000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        download = await connected(
+            b"GET /download?size=20000000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         pinged = await connected(handshake(head=b"GET /ws?seconds=60 HTTP/1.1"))
         await pinged.has(b"\x89\x00")
         await download.has(b"\r\n\r\n")
@@ -370,3 +387,126 @@ async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server() -> None
         await pinged.has(b"still here")
         for peer in (head, body, download, pinged):
             await trio.aclose_forcefully(peer.stream)
+
+
+# -- Small ones -----------------------------------------------------------------------------------
+
+
+async def test_a_log_that_nobody_reads_stops_nobody() -> None:
+    async with running("--port", "0") as program:
+        host, _, port = program.url.removeprefix("http://").partition(":")
+        peer = Peer(await trio.open_tcp_stream(host, int(port)))
+        for _ in range(50):  # a pipe takes 64 KiB
+            await peer.send(GET.replace(b"/ ", b"/hello ") * 50)
+            with trio.fail_after(PATIENCE):
+                while peer.received.count(b"hello\n") < 50:
+                    peer.received += await peer.stream.receive_some()
+            peer.received = b""
+        assert program.process.stderr is not None
+        assert b'"GET /hello" 200' in await program.process.stderr.receive_some(100_000)
+        await peer.send(GET)
+        await peer.until(b"</html>\n")
+        await trio.aclose_forcefully(peer.stream)
+        log = b""
+        with trio.fail_after(PATIENCE):
+            while b'"GET /" 200' not in log:
+                log += await program.process.stderr.receive_some()
+        assert re.search(rb"[0-9]+ lines of log were dropped here\n", log)
+
+
+async def test_what_a_client_sends_does_nothing_to_the_terminal_of_who_reads_the_log(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request) -> None:
+        raise KeyError((await request.body()).decode(), ValueError("\x1b[2J\x9b31m\nforged"))
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n\x1b[2Jx\r\n")
+    await peer.to_end()
+    assert "KeyError" in caplog.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", caplog.text)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"SSH-2.0-OpenSSH_9.2\r\n", bytes(1024), b"\x16\x03\x01\x02\x00\x01", b"GET\r\n", b"{}"],
+)
+async def test_another_protocol_is_answered_at_once(start: Start, greeting: bytes) -> None:
+    server = await start(hello)
+    peer = await server.connect()
+    await peer.send(greeting)
+    assert (await peer.to_end()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (501, b"A" * 10_000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: %zz\r\n\r\n"),
+        (200, b"GET / HTTP/1.1\r\nHost: %61\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"," * 1000 + b"\r\n\r\n"),
+    ],
+)
+async def test_hostile_heads(start: Start, status: int, head: bytes) -> None:
+    server = await start(hello)
+    peer = await server.connect()
+    await peer.send(head)
+    assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("name", ["Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"])
+def test_a_list_of_many_elements_is_read_quickly(name: str) -> None:
+    headers = Headers([(name.encode(), b"a," * 30_000)])
+    assert headers.elements(name) == ["a"] * 100
+    many = "text/plain;q=0.1," * 4_000 + "text/event-stream"
+    assert preferred(many, ["text/plain", "text/event-stream"]) == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"Sec-Fetch-Site: cross-site\r\n", 403),
+        (b"Sec-Fetch-Site: same-site\r\n", 403),
+        (b"Sec-Fetch-Site: same-origin\r\n", 204),
+        (b"Sec-Fetch-Site: none\r\n", 204),
+        (b"Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", 204),
+        (b"", 204),
+    ],
+)
+async def test_a_page_of_another_site_without_an_origin(
+    start: Start, fields: bytes, status: int
+) -> None:
+    channels = Channels()
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, "a")
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(b"GET /a?wait=0 HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n")
+    assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_lines_are_lines_to_every_reader(start: Start) -> None:
+    channel = Channel()
+    channel.publish("a\u2028b\u2029c\u0085d")
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(get("/?last=1", b"Accept: application/x-ndjson\r\n"))
+    lines = (await peer.has(b"d\"}\n\r\n")).decode().splitlines()
+    objects = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [thing.get("data") for thing in objects] == [None, "a\u2028b\u2029c\u0085d"]
+
+
+@pytest.mark.parametrize("mode", [None, 0o600])
+async def test_who_may_connect_to_a_unix_socket(
+    serving: Serving, tmp_path: Path, mode: int | None
+) -> None:
+    path = tmp_path / "socket"
+    await serving(hello, unix=str(path), **({} if mode is None else {"unix_mode": mode}))
+    assert stat.S_IMODE(path.stat().st_mode) == (mode or 0o666)

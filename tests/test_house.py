@@ -16,7 +16,7 @@ PACKAGE = ROOT / "rawstream"
 
 FLOORS = [
     {"limits", "errors"},
-    {"listen", "departure", "pacemaker", "transport", "access"},
+    {"listen", "departure", "pacemaker", "transport", "logs"},
     {"head", "request", "negotiation", "exchange", "http1", "server"},
     {"stream", "sse", "longpoll", "handshake", "frames", "incoming", "outgoing", "websocket"},
     {"cursors", "channel", "formats", "reading"},

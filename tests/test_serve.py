@@ -124,11 +124,11 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
 async def test_accepted_sockets_find_a_peer_that_vanished(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[trio.SocketStream] = []
+    seen: list[trio.socket.SocketType] = []
 
-    def noted(stream: trio.SocketStream, limits: Limits) -> None:
-        tune(stream, limits)
-        seen.append(stream)
+    def noted(sock: trio.socket.SocketType, limits: Limits) -> None:
+        tune(sock, limits)
+        seen.append(sock)
 
     monkeypatch.setattr(rawstream.server, "tune", noted)
     server = await serving(hello)
@@ -139,6 +139,8 @@ async def test_accepted_sockets_find_a_peer_that_vanished(
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+    assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+    assert option(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
 
 
 # -- Caps -----------------------------------------------------------------------------------------
