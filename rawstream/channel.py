@@ -17,7 +17,6 @@ Nothing here knows what a reader is written to through, only that it has `write_
 from __future__ import annotations
 
 import re
-import secrets
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -25,7 +24,7 @@ from typing import Protocol
 
 import trio
 
-from .cursors import EPOCH, make_id, position_in
+from .cursors import EPOCH, make_id, new_epoch, position_in
 from .limits import KIB, MIB
 from .request import WriteNow
 
@@ -130,7 +129,7 @@ class Channel:
         if epoch is not None and not EPOCH.fullmatch(epoch):
             raise ValueError(f"an epoch is 1 to 64 letters and digits, not {epoch!r}")
         self.name = name
-        self.epoch = epoch or secrets.token_hex(4)
+        self.epoch = epoch or new_epoch()
         self.end = start
         """The position of the last entry."""
         self._most_entries = entries
@@ -187,6 +186,11 @@ class Channel:
     def start(self) -> int:
         """The position before the first entry there is."""
         return self.end - len(self._entries)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published."""
+        return not self._published_bytes
 
     def place_of(self, cursor: str | None) -> tuple[int, bool]:
         """The position that a cursor means, and whether entries behind it are lost. Without a

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import trio
 
 from .channel import Channel
+from .cursors import new_epoch
 from .errors import HTTPError, Unavailable
 from .formats import as_json
 from .reading import Lag
@@ -46,18 +47,19 @@ def as_it_is(member: str | None, text: str) -> str:
 class Channels:
     """Named channels. A name is 1 to 64 letters, digits, `.`, `_`, `~` and `-`.
 
-    `create` makes the channel of a name that has none; it may fill it, and may raise `HTTPError`
-    404 for names there shall not be. There are `most` of them at a time, the next is refused with
-    503. One that nobody reads, and that was not asked for in `idle_seconds`, is forgotten with its
-    log as soon as any channel is asked for. `compose` makes an entry of what a client sends; it
-    can say who that was, which clients must not be left to say themselves. `origins` are the
-    browser origins let in, by default only our own, "*" being any. `lag` is as in
-    `serve_channel`.
+    `create` makes the channel of a name that has none, by default `Channel(name)`; it may fill it,
+    and may raise `HTTPError` 404 for names there shall not be. There are `most` of them at a time,
+    the next is refused with 503. One that nobody reads, and that was not asked for in
+    `idle_seconds`, is forgotten with its log as soon as any channel is asked for. One that holds
+    nothing, and that clients alone have asked for, is forgotten when the last of them has left.
+    `compose` makes an entry of what a client sends; it can say who that was, which clients must not
+    be left to say themselves. `origins` are the browser origins let in, by default only our own,
+    "*" being any. `lag` is as in `serve_channel`.
     """
 
     def __init__(
         self,
-        create: Callable[[str], Channel] = Channel,
+        create: Callable[[str], Channel] | None = None,
         *,
         authorize: Authorize = anybody,
         compose: Compose = as_it_is,
@@ -70,7 +72,10 @@ class Channels:
         self.compose = compose
         self.origins = origins
         self.lag: Lag = lag
-        self._create = create
+        self._create = create or self._make
+        # Of logs that hold nothing yet. A cursor of one that was forgotten empty is still good when
+        # it is made anew; once one is forgotten that held something, the next are of another.
+        self._epoch = new_epoch()
         self._most = most
         self._idle_seconds = idle_seconds
         self._rooms: dict[str, _Room] = {}
@@ -96,7 +101,8 @@ class Channels:
         `create` raises.
         """
         room = self._room(name.removesuffix(PRESENCE))
-        return room.presence.log if name.endswith(PRESENCE) else room.channel
+        room.is_kept = True
+        return room.log_of(name)
 
     def presence(self, name: str) -> Presence:
         """Who reads the channel of this name. Raises as `get`."""
@@ -105,24 +111,26 @@ class Channels:
     @contextmanager
     def in_use(self, name: str) -> Iterator[Channel]:
         """A channel that is not idle for as long as the block lasts. Raises as `get`."""
-        channel = self.get(name)
-        name = name.removesuffix(PRESENCE)
-        room = self._rooms[name]
+        asked_for, name = name, name.removesuffix(PRESENCE)
+        room = self._room(name)
         room.users += 1
         self._idle.pop(name, None)
         try:
-            yield channel
+            yield room.log_of(asked_for)
         finally:
             room.users -= 1
             if not room.users:
-                self._idle[name] = trio.current_time()
+                if room.is_kept or not room.holds_nothing:
+                    self._idle[name] = trio.current_time()
+                else:  # clients have only asked for the name
+                    self._forget(name)
 
     @contextmanager
     def read(self, name: str, member: str | None, *, listed: bool = True) -> Iterator[Channel]:
         """As `in_use`, by a reader who is listed; nobody is for reading who is there."""
         with self.in_use(name) as channel:
             if listed and not name.endswith(PRESENCE):
-                with self.presence(name).including(member):
+                with self._rooms[name].presence.including(member):
                     yield channel
             else:
                 yield channel
@@ -133,28 +141,46 @@ class Channels:
             longest = next(iter(self._idle))
             if now < self._idle[longest] + self._idle_seconds:
                 break
-            del self._idle[longest], self._rooms[longest]
+            del self._idle[longest]
+            self._forget(longest)
         room = self._rooms.get(name)
         if room is None:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a channel")
             if len(self._rooms) >= self._most:
                 raise Unavailable("too many channels")
-            room = self._rooms[name] = _Room(name, self._create(name))
+            room = self._rooms[name] = _Room(name, self._create(name), self._epoch)
         if not room.users:
             self._idle.pop(name, None)
             self._idle[name] = now
         return room
 
+    def _make(self, name: str) -> Channel:
+        return Channel(name, epoch=self._epoch)
+
+    def _forget(self, name: str) -> None:
+        if not self._rooms.pop(name).holds_nothing:
+            self._epoch = new_epoch()
+
 
 class _Room:
     """A channel and who is in it."""
 
-    def __init__(self, name: str, channel: Channel) -> None:
+    def __init__(self, name: str, channel: Channel, epoch: str) -> None:
         channel.name = name
         self.channel = channel
-        self.presence = Presence(name)
+        self.presence = Presence(name, epoch)
         self.users = 0
+        self.is_kept = False  # until it is idle, though it may be empty
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing was ever published, and nobody was told of who is there."""
+        return self.channel.is_empty and self.presence.has_told_nobody
+
+    def log_of(self, name: str) -> Channel:
+        """The channel, or that of who is in it."""
+        return self.presence.log if name.endswith(PRESENCE) else self.channel
 
 
 class Presence:
@@ -165,10 +191,11 @@ class Presence:
     members: dict[str, int]
     """Connections of each name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, epoch: str) -> None:
         self.count = 0
         self.members = {}
         self._name = name + PRESENCE
+        self._epoch = epoch
         self._log: Channel | None = None
 
     @property
@@ -176,8 +203,13 @@ class Presence:
         """Those who join and leave: entries of type "join" and "leave" with the data `{"name":
         NAME or null, "here": connections of this name, "count": connections}`."""
         if self._log is None:
-            self._log = Channel(self._name)
+            self._log = Channel(self._name, epoch=self._epoch)
         return self._log
+
+    @property
+    def has_told_nobody(self) -> bool:
+        """Whether `log` was never asked for, or has no entry."""
+        return self._log is None or self._log.is_empty
 
     def as_json(self) -> dict[str, object]:
         """Who is there now, and the cursor of `log` to go on from."""

@@ -9,6 +9,7 @@ To clients both are opaque: they give back what they were given. Pure functions.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 
 EPOCH = re.compile("[0-9A-Za-z]{1,64}")
@@ -20,6 +21,11 @@ _NAME = "[0-9A-Za-z._~@-]{1,100}"
 _PART = rf"{_NAME}:[0-9A-Za-z]{{1,64}}-[0-9]{{1,18}}"
 _VECTOR = re.compile(rf"{_PART}(,{_PART})*")
 _ID = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})")
+
+
+def new_epoch() -> str:
+    """One that no other log has."""
+    return secrets.token_hex(4)
 
 
 def make_id(epoch: str, position: int) -> str:

@@ -69,7 +69,7 @@ class _Conversation:
         self._channels = channels
         self._ws = ws
         self._nursery = nursery
-        self._joined: dict[str, Reader] = {}
+        self._joined: dict[str, tuple[Channel, Reader]] = {}
         self.too_slow = trio.CancelScope()
         """Ends the conversation, if that is what a reader who is too slow gets."""
 
@@ -85,7 +85,9 @@ class _Conversation:
             match command:
                 case {"join": str(name)}:
                     member = await self._channels.allow(self._request, name, "read")
-                    await self.join(name, member, self._start(name, command), ref)
+                    after, last = _resume_from(command)
+                    with self._channels.in_use(name) as channel:
+                        await self.join(name, member, Start(channel, after, last), ref)
                 case {"leave": str(name)}:
                     await self._leave(name, ref)
                 case {"publish": str(text), "channel": str(name)}:
@@ -112,7 +114,8 @@ class _Conversation:
                     start.position = channel.end  # of which this is the state
             joined = {"joined": name, "id": channel.id_of(start.position)}
             format = (Frames if self._ws.shared_frames else Lines)(name)
-            reader = self._joined[name] = Reader(self._ws, format, start.position)
+            reader = Reader(self._ws, format, start.position)
+            self._joined[name] = channel, reader
             await self._answer({**joined, **who, **ref})
             self._nursery.start_soon(self._follow, channel, reader, start, stack.pop_all())
 
@@ -125,18 +128,11 @@ class _Conversation:
             if not reader.leaving:
                 self.too_slow.cancel()
 
-    def _start(self, name: str, command: dict[str, object]) -> Start:
-        """Where a client begins that joins. Raises `HTTPError`."""
-        after, last = command.get("after"), command.get("last", 0)
-        if not isinstance(after, str | None) or type(last) is not int or last < 0:
-            raise HTTPError(400, '"after" is a cursor, "last" a number of entries')
-        return Start(self._channels.get(name), after or None, last)
-
     async def _leave(self, name: str, ref: dict[str, object]) -> None:
-        reader = self._joined.pop(name, None)
-        if reader is None:
+        if name not in self._joined:
             raise HTTPError(404, f"{name} is not joined")
-        self._channels.get(name).dismiss(reader)
+        channel, reader = self._joined.pop(name)
+        channel.dismiss(reader)
         await self._answer({"left": name, **ref})
 
     async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:
@@ -144,13 +140,21 @@ class _Conversation:
             raise HTTPError(400, '"event" is text')
         member = await self._channels.allow(self._request, name, "publish")
         compose = partial(self._channels.compose, member)
-        channel = self._channels.get(name)
-        id = publish_text(channel, compose, text, event)
-        await self._answer({"published": id, "channel": name, **ref})
-        await channel.keep_pace()
+        with self._channels.in_use(name) as channel:
+            id = publish_text(channel, compose, text, event)
+            await self._answer({"published": id, "channel": name, **ref})
+            await channel.keep_pace()
 
     async def _answer(self, answer: dict[str, object]) -> None:
         await self._ws.send(json.dumps(answer))
+
+
+def _resume_from(command: dict[str, object]) -> tuple[str | None, int]:
+    """The cursor of a client that joins, or how many entries back it begins. Raises `HTTPError`."""
+    after, last = command.get("after"), command.get("last", 0)
+    if not isinstance(after, str | None) or type(last) is not int or last < 0:
+        raise HTTPError(400, '"after" is a cursor, "last" a number of entries')
+    return after or None, last
 
 
 def _command(message: str | bytes) -> dict[str, object]:

@@ -92,6 +92,7 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
     reading = partial(channels.read, listed="wait" not in request.query)
     with ExitStack() as stack:
         if not others and name.endswith(PRESENCE) and _wants_json(request):
+            stack.enter_context(channels.in_use(name))
             await _respond_who(request, channels, name, headers)
         elif not others:
             channel = stack.enter_context(reading(*members[0]))

@@ -510,3 +510,20 @@ async def test_who_may_connect_to_a_unix_socket(
     path = tmp_path / "socket"
     await serving(hello, unix=str(path), **({} if mode is None else {"unix_mode": mode}))
     assert stat.S_IMODE(path.stat().st_mode) == (mode or 0o666)
+
+
+async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> None:
+    channels = Channels(most=3)
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, request.path[1:])
+
+    server = await start(handler)
+    peer = await server.connect()
+    for n in range(10):
+        await peer.send(get(f"/poll{n}?wait=0"))
+        assert b" 204 " in await peer.until(b"\r\n\r\n")
+        await peer.send(get(f"/here{n}@presence", b"Accept: application/json\r\n"))
+        assert b" 200 " in await peer.has(b"}\n")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert len(channels) == 0

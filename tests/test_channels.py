@@ -877,6 +877,7 @@ async def test_publishing_is_acknowledged(enter: Enter) -> None:
 )
 async def test_what_cannot_be_done(enter: Enter, command: object, status: int) -> None:
     channels = Channels(lambda name: Channel(name, size=1000), most=2)
+    channels.get("b")  # which would else be forgotten when it is left
     visitor = await enter(channels, "/a?channel=b")
     await visitor.hears(), await visitor.hears()
     await visitor.says({"leave": "b"})
