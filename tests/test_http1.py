@@ -403,14 +403,14 @@ async def test_a_silent_body_is_ended(
 async def test_one_access_line_an_exchange(
     connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "rawstream.logs")
+    caplog.set_level(logging.INFO, "rawstream.access")
     peer = connect(app)
     await peer.send(
         get("/?token=t0ps3cret&a=b") + b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n" + b"bad\r\n\r\n"
     )
     await peer.to_end()
     await trio.testing.wait_all_tasks_blocked()
-    lines = [record.getMessage() for record in caplog.records if record.name == "rawstream.logs"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "rawstream.access"]
     assert [line.split(" ")[1:4] for line in lines] == [
         ['"GET', '/?token=***&a=b"', "200"],
         ['"HEAD', '/"', "200"],
