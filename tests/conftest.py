@@ -131,13 +131,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def curl() -> Curl:
-    """`status, output = await curl("-N", url)`: exit status and standard output."""
+    """`status, output = await curl("-N", url)`: exit status and standard output. Other options are
+    `trio.run_process`'s."""
     path = program("curl")
 
-    async def curl(*arguments: str, input: bytes = b"") -> tuple[int, bytes]:
+    async def curl(*arguments: str, input: bytes = b"", **options: Any) -> tuple[int, bytes]:
         with trio.fail_after(PATIENCE * 3):
             done = await trio.run_process(
-                [path, "-s", *arguments], stdin=input, capture_stdout=True, check=False
+                [path, "-s", *arguments], stdin=input, capture_stdout=True, check=False, **options
             )
         return done.returncode, done.stdout
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from rawstream import Handler, Request
 
 
@@ -19,3 +21,19 @@ def or_ok(handler: Handler) -> Handler:
             await handler(request)
 
     return app
+
+
+class Watched:
+    """A handler that says when it has started and when it has ended."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.started = trio.Event()
+        self.ended = trio.Event()
+        self._handler = handler
+
+    async def __call__(self, request: Request) -> None:
+        self.started.set()
+        try:
+            await self._handler(request)
+        finally:
+            self.ended.set()

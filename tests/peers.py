@@ -27,7 +27,13 @@ from rawstream.pacemaker import Pacemaker
 from rawstream.transport import Transport
 
 PATIENCE = 10
-"""Seconds after which a test that waits for bytes has failed."""
+"""Seconds after which a test that waits for something has failed."""
+
+
+async def happens(event: trio.Event) -> None:
+    """Wait for an event that must come."""
+    with trio.fail_after(PATIENCE):
+        await event.wait()
 
 
 class Peer:
@@ -222,16 +228,25 @@ class Program:
 
     process: trio.Process
     url: str
+    _logged: bytes = b""
+
+    async def logs(self, text: str) -> None:
+        """Wait until it has written this to stderr."""
+        assert self.process.stderr is not None
+        with trio.fail_after(PATIENCE):
+            while text.encode() not in self._logged:
+                data = await self.process.stderr.receive_some()
+                assert data, f"the server ended after {self._logged!r}"
+                self._logged += data
 
     async def error_output(self) -> str:
         """All that it writes to stderr until it ends."""
         assert self.process.stderr is not None
-        output = b""
         with trio.fail_after(PATIENCE * 3):
             while data := await self.process.stderr.receive_some():
-                output += data
+                self._logged += data
             await self.process.wait()
-        return output.decode()
+        return self._logged.decode()
 
 
 @asynccontextmanager

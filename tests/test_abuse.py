@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from handlers import or_ok
-from peers import Certificate, Connect, Server, Serving
+from handlers import Watched, or_ok
+from peers import Certificate, Connect, Server, Serving, happens
 from wire import BINARY, CONTINUATION, DEFLATE, GET, GET_1_0, OK, POST_CHUNKED, frame, handshake
 
 from rawstream import (
@@ -106,11 +106,13 @@ async def test_a_late_user_of_an_exchange_is_told_so(connect: Connect) -> None:
         assert (await peer.to_end_of_chunks()).endswith(b"\r\n\r\n5\r\nfresh\r\n0\r\n\r\n")
 
 
-async def slow_peer(server: Server, request: bytes, *, strict: bool = False) -> bytes:
-    """All that a client gets that begins to read after half a second."""
+async def late_reader(
+    server: Server, watched: Watched, request: bytes, *, strict: bool = False
+) -> bytes:
+    """All that a client gets that begins to read when its handler has ended."""
     peer = await server.connect(strict=strict)
     await peer.send(request)
-    await trio.sleep(0.5)
+    await happens(watched.ended)
     return await peer.to_end()
 
 
@@ -120,8 +122,9 @@ async def swallow(request: Request) -> None:
 
 
 async def test_a_torn_response_ends_its_connection(serving_over_each_carrier: Serving) -> None:
-    server = await serving_over_each_carrier(swallow)
-    answer = await slow_peer(server, GET + OK)
+    watched = Watched(swallow)
+    server = await serving_over_each_carrier(watched)
+    answer = await late_reader(server, watched, GET + OK)
     assert answer.count(b"HTTP/1.1") == 1
     assert answer.endswith(b"x")
 
@@ -137,8 +140,9 @@ async def test_a_swallowed_broken_stream_ends_its_connection(
         except BrokenStream:
             pass
 
-    server = await serving_over_each_carrier(handler)
-    assert (await slow_peer(server, GET + OK)).endswith(b"x")
+    watched = Watched(handler)
+    server = await serving_over_each_carrier(watched)
+    assert (await late_reader(server, watched, GET + OK)).endswith(b"x")
 
 
 async def torn_stream(request: Request) -> None:
@@ -157,9 +161,10 @@ async def double(request: Request) -> None:
 async def test_on_http_1_0_what_is_torn_does_not_look_whole(
     serving_over_each_carrier: Serving, handler: Handler
 ) -> None:
-    server = await serving_over_each_carrier(handler)
+    watched = Watched(handler)
+    server = await serving_over_each_carrier(watched)
     with pytest.raises(trio.BrokenResourceError):
-        await slow_peer(server, GET_1_0, strict=True)
+        await late_reader(server, watched, GET_1_0, strict=True)
 
 
 async def test_a_body_read_that_was_given_up_leaves_no_deadline(
@@ -352,13 +357,11 @@ async def test_a_handshake_that_never_comes_is_no_end_of_the_server(
                 while await raw.receive_some():
                     pass
         await trio.aclose_forcefully(raw)
-    await trio.sleep(0.4)
     peer = await server.connect()
     await peer.send(OK)
     assert (await peer.until(b"ok\n")).startswith(b"HTTP/1.1 200")
-    with trio.move_on_after(0.5):
-        server.stop.set()
-        await server.ended.wait()
+    server.stop.set()
+    await happens(server.ended)
 
 
 async def test_beats_do_not_pile_up_behind_a_send(serving_over_each_carrier: Serving) -> None:
@@ -438,7 +441,7 @@ async def test_a_body_behind_a_refused_head_does_not_reset_the_answer(
     for _ in range(5):
         peer = await server.connect()
         await peer.send(GET[:-2] + b"X: y\r\n z\r\n\r\n")
-        await trio.sleep(0.02)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         await peer.send(b"x" * 100_000)
         assert (await peer.to_end()).startswith(b"HTTP/1.1 400 ")
 
@@ -515,5 +518,6 @@ async def test_thousands_come_and_go_without_a_trace(serving_over_each_carrier: 
         for peer in peers:
             await trio.aclose_forcefully(peer.stream)
         server.peers.clear()
-    await trio.sleep(0.5)
-    assert trio.lowlevel.current_statistics().tasks_living <= before
+    with trio.fail_after(0.5):
+        while trio.lowlevel.current_statistics().tasks_living > before:  # noqa: ASYNC110
+            await trio.sleep(0.01)

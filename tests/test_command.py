@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from peers import COMMAND, Certificate, Curl, program, running
+from peers import COMMAND, PATIENCE, Certificate, Curl, program, running
 
 from rawstream.__main__ import main
 
@@ -250,7 +250,7 @@ async def test_ten_events_stop_when_the_client_leaves() -> None:
     async with running("--port", "0") as server:
         with trio.move_on_after(0.5):
             await trio.run_process([path, "-sN", f"{server.url}/ticks"], capture_stdout=True)
-        await trio.sleep(0.3)
+        await server.logs("client left")
         server.process.send_signal(signal.SIGTERM)
         log = await server.error_output()
     assert re.search(r'"GET /ticks" 200 sse \d+B 0\.\d+s client left', log), log
@@ -268,20 +268,34 @@ async def test_netcat_sees_the_bytes() -> None:
 # -- Signals --------------------------------------------------------------------------------------
 
 
+async def written(path: Path, text: str) -> None:
+    """Wait until a program has written this to a file."""
+    file = trio.Path(path)
+    with trio.fail_after(PATIENCE):
+        while not await file.exists() or text not in await file.read_text():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_all_four_streams(number: signal.Signals, curl: Curl) -> None:
+async def test_a_signal_drains_all_four_streams(
+    number: signal.Signals, curl: Curl, tmp_path: Path
+) -> None:
     async with running("--port", "0") as server:
         ended: dict[str, int] = {}
 
         async def fetch(name: str, target: str) -> None:
-            ended[name] = (await curl("-N", "-o", os.devnull, f"{server.url}{target}"))[0]
+            url = f"{server.url}{target}"
+            async with await trio.Path(tmp_path / name).open("w") as said:
+                ended[name] = (await curl("-vN", "-o", os.devnull, url, stderr=said.wrapped))[0]
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fetch, "sse", "/ticks?count=1000")
             nursery.start_soon(fetch, "poll", "/poll?wait=60")
+            await written(tmp_path / "poll", "> GET /poll")
+            nursery.start_soon(fetch, "sse", "/ticks?count=1000")
             nursery.start_soon(fetch, "endless", "/download")
             nursery.start_soon(fetch, "chunked", "/chunked")
-            await trio.sleep(0.4)
+            for name in ("sse", "endless", "chunked"):
+                await written(tmp_path / name, "< HTTP/1.1 200")
             start = trio.current_time()
             server.process.send_signal(number)
             log = await server.error_output()
@@ -293,16 +307,17 @@ async def test_a_signal_drains_all_four_streams(number: signal.Signals, curl: Cu
 
 
 async def test_what_is_not_finished_in_time_is_cut(app_folder: Path, curl: Curl) -> None:
+    output = app_folder / "output"
     arguments = ("my_app:app", "--port", "0", "--limit", "drain_seconds=0.5")
     async with running(*arguments, cwd=app_folder) as server:
         statuses = []
 
         async def fetch() -> None:
-            statuses.append((await curl("-N", "-o", os.devnull, f"{server.url}/long"))[0])
+            statuses.append((await curl("-N", "-o", str(output), f"{server.url}/long"))[0])
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch)
-            await trio.sleep(0.4)
+            await written(output, "tick")
             server.process.send_signal(signal.SIGTERM)
         assert statuses == [18]  # transfer closed with outstanding data
         log = await server.error_output()
@@ -312,12 +327,16 @@ async def test_what_is_not_finished_in_time_is_cut(app_folder: Path, curl: Curl)
 
 
 async def test_a_second_sigint_ends_at_once(app_folder: Path, curl: Curl) -> None:
+    output = app_folder / "output"
     async with running("my_app:app", "--port", "0", cwd=app_folder) as server:
+        port = int(server.url.rpartition(":")[2])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(curl, "-N", "-o", os.devnull, f"{server.url}/long")
-            await trio.sleep(0.4)
+            nursery.start_soon(curl, "-N", "-o", str(output), f"{server.url}/long")
+            await written(output, "tick")
             server.process.send_signal(signal.SIGINT)
-            await trio.sleep(0.3)
+            with trio.fail_after(PATIENCE), pytest.raises(OSError, match="attempts to connect"):
+                while True:  # until it is draining
+                    await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
             assert server.process.poll() is None
             server.process.send_signal(signal.SIGINT)
             with trio.fail_after(1):

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 from handlers import or_ok
-from peers import PATIENCE, Certificate, Connect, Server, Serving
+from peers import PATIENCE, Certificate, Connect, Server, Serving, happens
 from wire import (
     BINARY,
     CONTINUATION,
@@ -38,21 +38,19 @@ from rawstream.listen import _unmapped
 MUCH = bytes(3_000_000)
 
 
-async def much_later(request: Request) -> None:
-    await trio.sleep(0.05)
-    await request.respond(200, MUCH)
-
-
-async def to_end(server: Server, *pieces: bytes) -> bytes:
-    """All that a client gets that sends these pieces, a moment apart, and reads slowly at first.
+async def to_end(server: Server, *pieces: bytes, sent: trio.Event | None = None) -> bytes:
+    """All that a client gets that sends these pieces, each when the server has taken up the one
+    before, and reads only when the server has done all that it can. `sent` is set in between.
     Raises `ConnectionResetError`, or `ssl.SSLEOFError` if TLS ends without close_notify."""
 
     def talk() -> bytes:
         with server.open_socket() as sock:
             for piece in pieces:
                 sock.sendall(piece)
-                trio.from_thread.run(trio.sleep, 0.02)
-            trio.from_thread.run(trio.sleep, 0.1)
+                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.01)
+            if sent is not None:
+                trio.from_thread.run_sync(sent.set)
+                trio.from_thread.run(trio.testing.wait_all_tasks_blocked, 0.01)
             answer = b""
             while data := sock.recv(65536):
                 answer += data
@@ -68,9 +66,15 @@ async def to_end(server: Server, *pieces: bytes) -> bytes:
 async def test_late_bytes_do_not_cut_an_answer(
     serving_over_each_carrier: Serving, version: bytes
 ) -> None:
-    server = await serving_over_each_carrier(much_later)
+    sent = trio.Event()
+
+    async def handler(request: Request) -> None:
+        await sent.wait()
+        await request.respond(200, MUCH)
+
+    server = await serving_over_each_carrier(handler)
     head = b"GET / HTTP/%b\r\nHost: localhost\r\nConnection: close\r\n\r\n" % version
-    answer = await to_end(server, head, b"\r\n")
+    answer = await to_end(server, head, b"\r\n", sent=sent)
     assert len(answer.partition(b"\r\n\r\n")[2]) == len(MUCH)
 
 
@@ -197,7 +201,7 @@ async def test_a_stream_torn_from_outside_is_closed(
     )
     peer = await server.connect()
     await peer.send(GET if kind == "events" else handshake())
-    await opened.wait()
+    await happens(opened)
     with trio.move_on_after(0.5):
         await streams[0]("x" * 20_000_000)
     with trio.fail_after(PATIENCE):

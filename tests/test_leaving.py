@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from peers import Peer, Serving
+from handlers import Watched
+from peers import Peer, Serving, happens
 from wire import CONTINUATION, GET, TEXT, close, frame, handshake
 
 import rawstream.server
@@ -30,22 +31,6 @@ AT_ONCE = 0.25
 """Seconds; milliseconds when nothing else runs, but this may be a busy machine."""
 
 
-class Watched:
-    """A handler that says when it was cancelled."""
-
-    def __init__(self, handler: Callable[[Request], Awaitable[None]]) -> None:
-        self.started = trio.Event()
-        self.ended = trio.Event()
-        self._handler = handler
-
-    async def __call__(self, request: Request) -> None:
-        self.started.set()
-        try:
-            await self._handler(request)
-        finally:
-            self.ended.set()
-
-
 @pytest.fixture(params=["tcp", "tls", "unix"])
 def carrier(request: pytest.FixtureRequest) -> str:
     """Unix sockets, too: it is the kernel that tells who has left."""
@@ -53,7 +38,8 @@ def carrier(request: pytest.FixtureRequest) -> str:
 
 
 async def leaves(peer: Peer, watched: Watched) -> float:
-    """Seconds from closing the connection until the handler has ended."""
+    """Seconds from closing the connection until the handler has ended. Before that it gets to
+    where it waits for something: time, its client, or room in the buffers."""
     with trio.fail_after(3):
         await watched.started.wait()
     await trio.testing.wait_all_tasks_blocked(0.01)
@@ -120,7 +106,6 @@ async def test_while_the_handler_sends_to_a_full_buffer(
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(opening)
     await peer.has(b"\r\n\r\n")
-    await trio.sleep(0.3)  # the buffers fill
     assert await leaves(peer, watched) < AT_ONCE
 
 
@@ -181,11 +166,12 @@ async def test_the_last_message_and_the_close_code_are_delivered(
     serving_over_each_carrier: Serving,
 ) -> None:
     got: list[object] = []
+    gone = trio.Event()
 
     async def handler(request: Request) -> None:
         async with open_websocket(request) as ws:
             async for message in ws:
-                await trio.sleep(0.05)  # still busy with one when the client is gone
+                await gone.wait()
                 got.append(message)
             got.append(ws.close_code)
             await trio.sleep(0.05)
@@ -198,6 +184,8 @@ async def test_the_last_message_and_the_close_code_are_delivered(
     await peer.send(frame(TEXT, b"a", fin=0) + frame(CONTINUATION, b"b") + frame(TEXT, b"last"))
     await peer.send(close(4001, b"bye"))
     await trio.aclose_forcefully(peer.stream)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    gone.set()
     with trio.fail_after(3):
         await watched.ended.wait()
     assert got == ["ab", "last", 4001, "tidied up"]
@@ -243,7 +231,7 @@ async def test_a_body_that_came_whole_before_its_client_left_is_delivered(
     peer = await server.connect()
     body = bytes(range(256)) * 1024
     await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n\r\n" + body)
-    await watched.started.wait()
+    await happens(watched.started)
     await trio.aclose_forcefully(peer.stream)
     with trio.fail_after(3):
         await watched.ended.wait()

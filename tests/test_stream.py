@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from peers import Connect, Serving
+from peers import Connect, Serving, happens
 from wire import DATE, GET, GET_1_0
 
 from rawstream import BrokenStream, ClientGone, Handler, Limits, Request, open_stream
@@ -137,19 +137,18 @@ async def test_send_waits_for_a_slow_reader(serving: Serving) -> None:
     server = await serving(handler)
     peer = await server.connect()
     await peer.send(GET)
-    await peer.has(b"\r\n\r\n")
-    await trio.sleep(0.3)
+    _, _, begin = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.05)
     stalled = sent
     assert stalled < 400
     await trio.sleep(0.1)
     assert sent == stalled
-    count = 0
-    while data := await peer.stream.receive_some():
-        count += len(data)
-        if data.endswith(b"0\r\n\r\n"):
-            break
+    expected = (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 400 + b"0\r\n\r\n"
+    received = bytearray(begin)
+    while len(received) < len(expected):
+        received += await peer.exactly(1)
     assert sent == 400
-    assert count > 400 * 65536 - 65536
+    assert received == expected
 
 
 async def test_client_that_never_reads_is_closed_after_the_send_deadline(serving: Serving) -> None:
@@ -172,6 +171,7 @@ async def test_client_that_never_reads_is_closed_after_the_send_deadline(serving
 
 async def test_a_send_cancelled_half_way_leaves_the_stream_torn(serving: Serving) -> None:
     seen = []
+    over = trio.Event()
 
     async def handler(request: Request) -> None:
         async with open_stream(request, "text/plain") as stream:
@@ -181,11 +181,12 @@ async def test_a_send_cancelled_half_way_leaves_the_stream_torn(serving: Serving
                 with pytest.raises(BrokenStream) as caught:
                     await stream.send(b"never")
                 seen.append(caught.type)
+            over.set()
 
     server = await serving(handler)
     peer = await server.connect()
     await peer.send(GET)
-    await trio.sleep(0.4)
+    await happens(over)
     answer = await peer.to_end()
     assert seen == [BrokenStream, BrokenStream]
     assert answer.endswith(b"x")

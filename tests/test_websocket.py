@@ -540,8 +540,16 @@ async def test_reading_stops_while_messages_wait(serving: Serving) -> None:
     await peer.send(handshake())
     await peer.until(b"\r\n\r\n")
     sent = 0
-    with trio.move_on_after(1):
+
+    async def flood() -> None:
+        nonlocal sent
+        flooding = frame(BINARY, b"x" * 60000)
         while sent < 200_000_000:
-            await peer.send(frame(BINARY, b"x" * 60000))
+            await peer.send(flooding)
             sent += 60000
-    assert sent < 100_000_000
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert sent < 100_000_000
+        nursery.cancel_scope.cancel()
