@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peers import Connect, Peer, Serving, connected
+from peers import PATIENCE, Connect, Peer, Serving, connected
 from wire import (
     PING,
     close,
@@ -362,6 +362,16 @@ def _dribbling_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rawstream.transport.os.writev", writev)
 
 
+LAST = {
+    ("events", "drain"): b"\r\n0\r\n\r\n",
+    ("events", "close"): b"text 30\n\n\r\n",  # a client does not end it but by leaving
+    ("websocket", "drain"): b"\x88\x18\x03\xe9the server is stopping",
+    ("websocket", "close"): b"\x88\x02\x03\xe8",
+}
+FIRST = {"events": b"id: ", "websocket": b"\x81"}
+"""With what an entry begins."""
+
+
 @pytest.mark.usefixtures("_dribbling_writes")
 @pytest.mark.parametrize("ending", ["drain", "leave", "close"])
 @pytest.mark.parametrize("stream", ["events", "websocket"])
@@ -375,7 +385,8 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
     async with connected(handler, dribble=True, limits=limits) as (peer, connection):
         fields, _ = STREAMS[stream]
         await peer.send(get(f"{EPOCH}-0", fields))
-        _, _, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+        head, end_of_head, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
+        head += end_of_head
         for n in range(1, 31):
             channel.publish(f"text {n}")
             if stream == "websocket" and n % 5 == 0:
@@ -384,29 +395,31 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
                 await trio.lowlevel.checkpoint()
             if ending == "leave" and n == 20:
                 return  # nothing to see but that nothing is raised
+        on_the_wire = 0  # bytes of the stream, when the server stopped
         if ending == "drain":
+            on_the_wire = connection._transport.bytes_sent - len(head)
             connection._service.draining = True
             connection.drain()
-        elif ending == "close" and stream == "websocket":
+        elif stream == "websocket":
             await peer.send(close(1000))
-        last = b"0\r\n\r\n" if stream == "events" else b"\x88"
-        with trio.fail_after(10):
-            while not (last in received and (ending == "drain" or b"text 30" in received)):
-                if ending == "close" and stream == "events" and b"text 30\n\n" in received:
-                    break
+        with trio.fail_after(PATIENCE):
+            while LAST[stream, ending] not in received:
                 data = await peer.stream.receive_some()
-                if not data:
-                    break
+                assert data
                 received += data
         if stream == "events":
-            body = unchunked_so_far(received)
-            for event in body.split(b"\n\n")[:-1]:
+            for event in unchunked_so_far(received).split(b"\n\n")[:-1]:
                 assert re.fullmatch(rb":|retry: \d+|id: 5eed5eed-\d+\ndata: text \d+", event)
         else:
             assert_whole_frames(received)
         got = [o["data"] for o in DECODE[stream](received)]
-        assert got == [f"text {n}" for n in range(1, len(got) + 1)]
-        assert got
+        if ending == "drain":
+            # An entry that was begun is finished; then comes the end, and nothing behind it.
+            assert received.endswith(LAST[stream, ending])
+            assert len(got) >= received[:on_the_wire].count(FIRST[stream]) > 0
+            assert got == [f"text {n}" for n in range(1, len(got) + 1)]
+        else:
+            assert got == [f"text {n}" for n in range(1, 31)]
 
 
 def assert_whole_frames(data: bytes) -> None:
