@@ -66,7 +66,7 @@ async def serve(stream: trio.SocketStream) -> None:
     connection = h11.Connection(h11.SERVER)
     with suppress(trio.TooSlowError, trio.BrokenResourceError):
         try:
-            while connection.our_state is h11.IDLE:
+            while True:
                 with trio.fail_after(10):
                     request = await next_event(connection, stream)
                     if type(request) is not h11.Request:
@@ -83,8 +83,9 @@ async def serve(stream: trio.SocketStream) -> None:
                 length = len(text) - (route == "GET /broken")
                 text = b"" if request.method == b"HEAD" else text
                 await respond(connection, stream, status, text, length)
-                if connection.our_state is h11.DONE:
-                    connection.start_next_cycle()
+                if connection.our_state is not h11.DONE:
+                    return
+                connection.start_next_cycle()
         except h11.RemoteProtocolError as error:
             print("their mistake:", error)
             if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -103,7 +104,7 @@ def answer(route: str, body: bytes) -> tuple[int, bytes]:
 
 
 async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h11.Event:
-    while (event := connection.next_event()) is h11.NEED_DATA:
+    while not isinstance(event := connection.next_event(), h11.Event):  # it is NEED_DATA
         if connection.they_are_waiting_for_100_continue:  # before they send a large body
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             await stream.send_all(connection.send(go_on))
@@ -112,7 +113,11 @@ async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h
 
 
 async def respond(
-    connection: h11.Connection, stream: trio.SocketStream, status: int, body: bytes, length=None
+    connection: h11.Connection,
+    stream: trio.SocketStream,
+    status: int,
+    body: bytes,
+    length: int | None = None,
 ) -> None:
     length = len(body) if length is None else length
     headers = [("Date", formatdate(usegmt=True)), ("Content-Length", str(length))]

@@ -73,7 +73,7 @@ class WebSocket:
 
 async def echo(ws: WebSocket, data: bytes | None) -> None:
     """Until the connection is over; `data` is what came right behind the handshake."""
-    message: str | bytes | None = None
+    message = None  # str or bytes
     size = 0  # in bytes, which a character may have up to four of
     while True:
         ws.protocol.receive_data(data)

@@ -83,7 +83,7 @@ async def app(request: Request) -> None:
                     await stream.send(token)
                     await trio.sleep(0.2)
         case "GET", "/ticks":
-            last = request.last_event_id
+            last = request.last_event_id or ""
             start = int(last) if last in map(str, range(11)) else 0
             async with open_events(request, retry=1000) as events:
                 for n in range(start + 1, 11):

@@ -96,7 +96,7 @@ async def pieces(request: Request) -> None:
 
 
 async def ticks(request: Request) -> None:
-    last = request.last_event_id
+    last = request.last_event_id or ""
     start = int(last) if last in map(str, range(11)) else 0
     async with open_events(request, retry=500) as events:
         for n in range(start + 1, 11):

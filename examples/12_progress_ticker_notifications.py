@@ -114,7 +114,7 @@ async def send_latest(request: Request, source: Changing, last: int | None = Non
 
 
 async def send_each(request: Request) -> None:
-    last = request.last_event_id
+    last = request.last_event_id or ""
     position = int(last) if last in map(str, range(count.value + 1)) else count.value
     async with open_events(request) as events:
         while True:

@@ -391,7 +391,7 @@ def hypercorn_trio(port: int) -> None:
     config.errorlog = None
     config.backlog = 65535
     config.keep_alive_max_requests = 10**9
-    trio.run(lambda: serve(asgi, config))  # type: ignore[arg-type]
+    trio.run(lambda: serve(asgi, config))
 
 
 def aiohttp_server(port: int) -> None:
