@@ -1,18 +1,22 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
-from .channel import Channel
-from .channels import Channels, Presence
+from .channels.channel import Channel
+from .channels.presence import Presence
+from .channels.readers import serve_channel
+from .channels.registry import Channels
+from .channels.serving import serve_channels
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
+from .http.fields import Fields, Headers, Query
+from .http.request import Handler, Request
+from .http.server import run, serve
 from .limits import Limits
-from .longpoll import Poll, open_poll
-from .outgoing import MessageStream
-from .reading import serve_channel
-from .request import Fields, Handler, Headers, Query, Request
-from .server import run, serve
-from .serving import serve_channels
-from .sse import Event, EventDecoder, EventStream, open_events
-from .stream import Stream, open_stream
-from .websocket import WebSocket, open_websocket
+from .streams.event import Event, EventDecoder
+from .streams.events import EventStream, open_events
+from .streams.longpoll import Poll, open_poll
+from .streams.stream import Stream, open_stream
+from .websocket.connection import WebSocket
+from .websocket.opening import open_websocket
+from .websocket.writer import MessageStream
 
 __all__ = [
     "BrokenStream",

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from .http.request import Handler
+from .http.server import UNIX_MODE, run
+from .http.stderr import log_to_stderr
 from .limits import Limits
-from .logs import log_to_stderr
-from .request import Handler
-from .server import UNIX_MODE, run
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -149,7 +149,7 @@ def _app(name: str) -> tuple[Handler, str]:
     """The handler of this name, and lines to try it with, `{url}` left open. Raises `_Unusable`
     if there is none; what the module itself raises is its author's to see."""
     if name == "demo":
-        from .demo import CURL_LINES, app
+        from .demo.app import CURL_LINES, app
 
         return app, CURL_LINES
     module_name, colon, attribute = name.partition(":")

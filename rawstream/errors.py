@@ -18,10 +18,6 @@ def reason_phrase(status: int) -> str:
     return ""
 
 
-TORN = "torn by a cancelled send"
-"""What the access log says of a connection that was closed for that."""
-
-
 class HTTPError(Exception):
     """The request deserves an error status. Raised by the library and by handlers alike; it is
     answered with `status`, `headers` and `text` on one line, if no response has begun.
@@ -62,8 +58,9 @@ class ClientGone(Exception):
     handler, gets this.
     """
 
-    def __init__(self, how: str = "client left") -> None:
+    def __init__(self, how: str = "client left", *, stopped_reading: bool = False) -> None:
         super().__init__(how)
+        self.stopped_reading = stopped_reading
 
 
 class BrokenStream(Exception):

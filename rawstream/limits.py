@@ -96,7 +96,9 @@ class Limits:
     library has the same default."""
 
     message_queue: int = 16
-    """Messages received and not yet asked for; then reading stops and TCP slows the client."""
+    message_queue_bytes: int = 64 * KIB
+    """Messages received and not yet asked for, and their size (characters of text); from either on
+    reading stops, and TCP slows the client."""
 
     ping_seconds: float = 20
     """Between two pings, and how long the pong may take; websockets' numbers."""

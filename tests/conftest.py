@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peers
 import pytest
 import trio
 import trustme
@@ -24,9 +25,7 @@ from peers import (
 from wire import NOW
 
 from rawstream import Handler, serve
-from rawstream.incoming import Incoming
-from rawstream.listen import tls_context
-from rawstream.transport import Transport
+from rawstream.tcp.listeners import tls_context
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,19 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture(autouse=True)
-def _shortcuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.config.getoption("--without-shortcuts"):
-        monkeypatch.setattr(Transport, "_write", lambda self, parts: 0)
-        monkeypatch.setattr(Transport, "write_now", lambda self, data: 0)
-        monkeypatch.setattr(Transport, "receive_now", lambda self: None)
-        monkeypatch.setattr(Incoming, "take_message", lambda self: None)
+def pytest_configure(config: pytest.Config) -> None:
+    peers.use_shortcuts = not config.getoption("--without-shortcuts")
 
 
 @pytest.fixture
 def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every response is sent at the moment of the RFCs' examples."""
-    monkeypatch.setattr("rawstream.exchange.time.time", lambda: NOW)
+    monkeypatch.setattr("rawstream.http.h11_exchange.time.time", lambda: NOW)
 
 
 @pytest.fixture
@@ -74,6 +68,7 @@ async def serving(nursery: trio.Nursery) -> AsyncIterator[Serving]:
         stop, ended = trio.Event(), trio.Event()
 
         async def run(task_status: trio.TaskStatus[list[tuple[str, int] | str]]) -> None:
+            options.setdefault("shortcuts", peers.use_shortcuts)
             await serve(handler, stop=stop, task_status=task_status, **options)
             ended.set()
 

@@ -20,11 +20,14 @@ import trio
 import trio.testing
 
 from rawstream import Handler, Limits
-from rawstream.departure import PeekingDepartures
-from rawstream.exchange import Service
-from rawstream.http1 import Connection
-from rawstream.pacemaker import Pacemaker
-from rawstream.transport import Transport
+from rawstream.http.connection import Connection
+from rawstream.http.h11_exchange import ServerContext
+from rawstream.tcp.hangup import PeekingWatcher
+from rawstream.tcp.keepalive import KeepAliveScheduler
+from rawstream.tcp.transport import Transport
+
+use_shortcuts = True
+"""Whether servers may take their short-cuts for speed; set once, by an option of pytest."""
 
 PATIENCE = 10
 """Seconds after which a test that waits for something has failed."""
@@ -96,41 +99,61 @@ Connect = Callable[..., Peer]
 def connect_over_memory(
     nursery: trio.Nursery, handler: Handler, limits: Limits | None = None, **options: Any
 ) -> Peer:
-    """One connection to a handler, over memory; `options` are `Service`'s."""
+    """One connection to a handler, over memory; `options` are `ServerContext`'s."""
     limits = limits or Limits()
-    departures, pacemaker = PeekingDepartures(), Pacemaker()
-    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, **options)
+    context = ServerContext(
+        limits=limits, hangups=PeekingWatcher(), keep_alive=KeepAliveScheduler(), **options
+    )
     ours, theirs = trio.testing.memory_stream_pair()
-    nursery.start_soon(pacemaker.run)
+    nursery.start_soon(context.keep_alive.run)
     transport = Transport(theirs, limits)
-    nursery.start_soon(Connection(transport, service, handler, "", last=False).run)
+    nursery.start_soon(Connection(transport, context, handler, "", last=False).run)
     return Peer(ours)
 
 
 # -- Over a pair of sockets -----------------------------------------------------------------------
 
 
+@dataclass
+class Served:
+    """The server's end of one connection."""
+
+    context: ServerContext
+    transport: Transport
+    connection: Connection
+
+    def drain(self) -> None:
+        """As a server does that stops."""
+        self.context.draining = True
+        self.connection.drain()
+
+
 @asynccontextmanager
 async def connected(
     handler: Handler, *, dribble: bool = False, limits: Limits | None = None
-) -> AsyncIterator[tuple[Peer, Connection]]:
+) -> AsyncIterator[tuple[Peer, Served]]:
     """A connection over a pair of sockets with small buffers. With `dribble` its server's socket
-    takes a byte at a time, and every other time none at all."""
+    takes a byte at a time."""
     ours, theirs = trio.socket.socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
     limits = limits or Limits()
-    departures, pacemaker = PeekingDepartures(), Pacemaker()
-    service = Service(limits=limits, departures=departures, pacemaker=pacemaker, access_log=False)
-    transport = Transport(trio.SocketStream(theirs), limits)
+    context = ServerContext(
+        limits=limits,
+        hangups=PeekingWatcher(),
+        keep_alive=KeepAliveScheduler(),
+        access_log=False,
+    )
+    stream = trio.SocketStream(theirs)
     if dribble:
-        transport._socket = Dribbling(theirs)  # type: ignore[assignment]
-    connection = Connection(transport, service, handler, "", last=False)
+        stream.socket = Dribbling(theirs)  # type: ignore[assignment]
+    transport = Transport(stream, limits, shortcuts=use_shortcuts and not dribble)
+    connection = Connection(transport, context, handler, "", last=False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pacemaker.run)
+        nursery.start_soon(context.keep_alive.run)
         nursery.start_soon(connection.run)
-        async with trio.SocketStream(ours) as stream:
-            yield Peer(stream), connection
+        async with trio.SocketStream(ours) as peer:
+            yield Peer(peer), Served(context, transport, connection)
         nursery.cancel_scope.cancel()
 
 
@@ -142,6 +165,15 @@ class Dribbling:
 
     def fileno(self) -> int:
         return self._sock.fileno()
+
+    def setsockopt(self, *arguments: Any) -> None:
+        self._sock.setsockopt(*arguments)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    async def recv(self, size: int) -> bytes:
+        return await self._sock.recv(size)
 
     async def send(self, data: memoryview) -> int:
         await trio.lowlevel.checkpoint()

@@ -286,7 +286,7 @@ async def test_a_websocket_takes_text_and_bytes_only(connect: Connect) -> None:
 # -- The server lives on --------------------------------------------------------------------------
 
 
-async def test_last_words_that_fail_are_no_end_of_the_server(
+async def test_a_farewell_that_fails_is_no_end_of_the_server(
     serving_over_each_carrier: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: Request) -> None:
@@ -294,7 +294,7 @@ async def test_last_words_that_fail_are_no_end_of_the_server(
             raise KeyError
 
         async with open_stream(request, "text/plain") as stream:
-            request.exchange.endless(farewell)
+            request.exchange.on_drain(farewell)
             await stream.send(b"x")
             await trio.sleep_forever()
 
@@ -306,7 +306,7 @@ async def test_last_words_that_fail_are_no_end_of_the_server(
     await peer.to_end()
     with trio.fail_after(1):
         await server.ended.wait()
-    assert "the last words failed" in caplog.text
+    assert "the final response failed" in caplog.text
 
 
 async def test_a_beat_stuck_below_tls_is_no_end_of_the_server(

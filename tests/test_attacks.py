@@ -32,7 +32,8 @@ from rawstream import (
     serve_channel,
     serve_channels,
 )
-from rawstream.negotiation import preferred
+from rawstream.http.lifetime import Ended
+from rawstream.http.negotiation import preferred
 
 Start = Callable[..., Awaitable[Server]]
 
@@ -162,8 +163,8 @@ async def test_whatever_is_said_at_the_end_may_fail(
             case _ if words == "answer to an error":
                 raise HTTPError(400, headers=[("no\nname", "")])
             case _ if words == "last words":
-                request.exchange.endless(fail)
-                request.exchange.cancel("drained")
+                request.exchange.on_drain(fail)
+                request.exchange.cancel(Ended.DRAINED)
                 await trio.sleep_forever()
             case _:
                 logging.getLogger("rawstream.access").addFilter(fail)
@@ -498,7 +499,7 @@ async def test_lines_are_lines_to_every_reader(start: Start) -> None:
     server = await start(handler)
     peer = await server.connect()
     await peer.send(get("/?last=1", b"Accept: application/x-ndjson\r\n"))
-    lines = (await peer.has(b"d\"}\n\r\n")).decode().splitlines()
+    lines = (await peer.has(b'd"}\n\r\n')).decode().splitlines()
     objects = [json.loads(line) for line in lines if line.startswith("{")]
     assert [thing.get("data") for thing in objects] == [None, "a\u2028b\u2029c\u0085d"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -28,9 +27,11 @@ from wire import (
 )
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
-from rawstream.channel import BATCH_BYTES, Entry, Reader
-from rawstream.formats import EVENTS, FRAMES, LINES, TEXT
-from rawstream.negotiation import preferred
+from rawstream.channels.fanout import Reader
+from rawstream.channels.formats import EVENTS, FRAMES, LINES, TEXT
+from rawstream.channels.log import SEGMENT_BYTES, Entry
+from rawstream.http.exchange import Frame
+from rawstream.http.negotiation import preferred
 
 EPOCH = "5eed5eed"
 
@@ -350,18 +351,6 @@ async def test_every_reader_sees_one_sequence_without_silent_gaps(
 # -- Bytes never mix ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _dribbling_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = iter(range(10**9))
-
-    def writev(fd: int, parts: list[bytes]) -> int:
-        if next(turns) % 2:
-            raise BlockingIOError
-        return os.write(fd, b"".join(parts)[:1])
-
-    monkeypatch.setattr("rawstream.transport.os.writev", writev)
-
-
 LAST = {
     ("events", "drain"): b"\r\n0\r\n\r\n",
     ("events", "close"): b"text 30\n\n\r\n",  # a client does not end it but by leaving
@@ -372,7 +361,6 @@ FIRST = {"events": b"id: ", "websocket": b"\x81"}
 """With what an entry begins."""
 
 
-@pytest.mark.usefixtures("_dribbling_writes")
 @pytest.mark.parametrize("ending", ["drain", "leave", "close"])
 @pytest.mark.parametrize("stream", ["events", "websocket"])
 async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str) -> None:
@@ -382,7 +370,7 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
     async def handler(request: Request) -> None:
         await serve_channel(request, channel)
 
-    async with connected(handler, dribble=True, limits=limits) as (peer, connection):
+    async with connected(handler, dribble=True, limits=limits) as (peer, served):
         fields, _ = STREAMS[stream]
         await peer.send(get(f"{EPOCH}-0", fields))
         head, end_of_head, received = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
@@ -397,10 +385,10 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
                 return  # nothing to see but that nothing is raised
         on_the_wire = 0  # bytes of the stream, when the server stopped
         if ending == "drain":
-            on_the_wire = connection._transport.bytes_sent - len(head)
-            connection._service.draining = True
-            connection.drain()
+            on_the_wire = served.transport.bytes_sent - len(head)
+            served.drain()
         elif stream == "websocket":
+            on_the_wire = served.transport.bytes_sent - len(head)
             await peer.send(close(1000))
         with trio.fail_after(PATIENCE):
             while LAST[stream, ending] not in received:
@@ -413,7 +401,7 @@ async def test_nothing_comes_into_the_middle_of_a_frame(stream: str, ending: str
         else:
             assert_whole_frames(received)
         got = [o["data"] for o in DECODE[stream](received)]
-        if ending == "drain":
+        if on_the_wire:
             # An entry that was begun is finished; then comes the end, and nothing behind it.
             assert received.endswith(LAST[stream, ending])
             assert len(got) >= received[:on_the_wire].count(FIRST[stream]) > 0
@@ -441,16 +429,16 @@ def assert_whole_frames(data: bytes) -> None:
 class Recorder:
     """A reader's sink that takes everything."""
 
-    def __init__(self, key: str) -> None:
-        self.frame_key = key
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
         self.got = b""
 
-    def frame(self, data: bytes) -> bytes:
-        return data
-
-    def write_now(self, data: bytes) -> int:
+    def try_write(self, data: bytes) -> int:
         self.got += data
         return len(data)
+
+    async def send_framed(self, framed: bytes) -> None:
+        raise AssertionError("everything was taken")
 
 
 @pytest.mark.parametrize("sizes", [(500, 1), (501, 0), (730, 40), (1000, 3)])
@@ -459,12 +447,12 @@ async def test_what_is_published_while_the_flush_pauses_reaches_all(
 ) -> None:
     channel = channel_of(entries=100)
     readers = [
-        Reader(Recorder(key), TEXT, 0)
-        for key, size in zip("ab", sizes, strict=True)
+        Reader(Recorder(frame), TEXT, 0)
+        for frame, size in zip((lambda data: data, lambda data: data), sizes, strict=True)
         for _ in range(size)
     ]
     for reader in readers:
-        nursery.start_soon(channel.written_to, reader)
+        nursery.start_soon(channel.fan_out.park, reader)
     await trio.testing.wait_all_tasks_blocked()
     channel.publish("1")
     for n in range(2, 6):
@@ -572,7 +560,9 @@ async def test_memory_is_that_of_the_log_whoever_reads() -> None:
         gc.collect()
         alive = {id(o) for o in gc.get_objects() if type(o) is Entry}
         assert len(alive) <= 100
-        assert sum(len(batch) for batch, _ in channel._batches.values()) < 2 * BATCH_BYTES
+        batches = [o for o in gc.get_objects() if type(o) is tuple and len(o) == 2]
+        kept = {id(o[0]): len(o[0]) for o in batches if type(o[0]) is bytes and b"000" in o[0]}
+        assert sum(kept.values()) < channel.most_bytes + 2 * SEGMENT_BYTES
 
 
 async def test_a_channel_outlives_readers_that_leave(serving: Serving) -> None:
@@ -590,7 +580,6 @@ async def test_a_channel_outlives_readers_that_leave(serving: Serving) -> None:
         await trio.aclose_forcefully(peer.stream)
         channel.publish("b")
     server.peers.clear()
-    with trio.fail_after(5):
-        while channel._caught_up:  # noqa: ASYNC110
-            await trio.sleep(0.01)
-    assert channel._flushing is None
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o) is Reader]

@@ -37,7 +37,7 @@ from rawstream import (
     Unavailable,
     serve_channels,
 )
-from rawstream.cursors import make_vector, own_part
+from rawstream.channels.cursors import make_vector, own_part
 
 EPOCHS = {"a": "aaaa", "b": "bbbb", "c": "cccc"}
 
@@ -1028,7 +1028,7 @@ async def test_nobody_stays_when_all_have_left(serving: Serving) -> None:
             await trio.aclose_forcefully(peer.stream)
     server.peers.clear()
     with trio.fail_after(5):
-        while any(room.users for room in channels._rooms.values()):  # noqa: ASYNC110
+        while any(channels.presence(name).count for name in "ab"):  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert channels.presence("a").count == channels.presence("b").count == 0
     assert channels.presence("a").members == {}

@@ -33,7 +33,7 @@ from rawstream import (
     open_websocket,
     serve,
 )
-from rawstream.listen import _unmapped
+from rawstream.tcp.admission import unmapped
 
 MUCH = bytes(3_000_000)
 
@@ -316,6 +316,6 @@ async def test_a_string_is_no_collection_of_names(
 
 
 def test_addresses_of_sockets_of_both_families() -> None:
-    assert _unmapped("::ffff:127.0.0.1") == "127.0.0.1"
-    assert _unmapped("::1") == "::1"
-    assert _unmapped("192.0.2.1") == "192.0.2.1"
+    assert unmapped("::ffff:127.0.0.1") == "127.0.0.1"
+    assert unmapped("::1") == "::1"
+    assert unmapped("192.0.2.1") == "192.0.2.1"

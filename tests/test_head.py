@@ -11,7 +11,7 @@ from peers import Connect
 from wire import HOST
 
 from rawstream import HTTPError, Limits
-from rawstream.head import check_head, is_local_host, split_authority
+from rawstream.http.head import check_head, is_local_host, split_authority
 
 ACCEPTED = {
     "plain": b"GET / HTTP/1.1\r\n" + HOST,

@@ -14,7 +14,7 @@ from peers import Connect, Peer, Serving, connect_over_memory
 from wire import DATE, HOST, get
 
 from rawstream import HTTPError, Limits, Request, open_stream
-from rawstream.logs import masked
+from rawstream.http.access_log import masked
 
 
 async def app(request: Request) -> None:

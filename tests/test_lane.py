@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import sys
 from typing import Any
 
 import pytest
@@ -16,9 +18,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from rawstream import Request, WebSocketClosed, open_websocket
-from rawstream.frames import cut, data_frame, whole_message
-from rawstream.incoming import Incoming
-from rawstream.transport import Transport
+from rawstream.websocket.frames import data_frame, decode_simple_frame, frame_bounds
+from rawstream.websocket.reader import FrameReader
 
 # -- Frames ---------------------------------------------------------------------------------------
 
@@ -51,9 +52,9 @@ def test_frames_are_those_of_wsproto(kind: type, size: int) -> None:
     ],
 )
 def test_where_a_frame_is_cut(data: bytes, borders: tuple[int, int] | None) -> None:
-    assert cut(data, 0) == borders
+    assert frame_bounds(data, 0) == borders
     moved = borders and (borders[0] + 3, borders[1] + 3)
-    assert cut(b"abc" + data, 3) == moved
+    assert frame_bounds(b"abc" + data, 3) == moved
 
 
 WHOLE = {
@@ -79,19 +80,19 @@ WHOLE = {
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_takes_the_lane(name: str) -> None:
     data, message = WHOLE[name]
-    borders = cut(data, 0)
+    borders = frame_bounds(data, 0)
     assert borders
-    assert whole_message(data, 0, *borders) == message
+    assert decode_simple_frame(data, 0, *borders) == message
     if name != "not all there":  # something before it, and something behind
         around = b"ab" + data + frame(TEXT, b"next")
-        assert whole_message(around, 2, borders[0] + 2, borders[1] + 2) == message
+        assert decode_simple_frame(around, 2, borders[0] + 2, borders[1] + 2) == message
 
 
 def happenings(pieces: list[bytes], max_size: int, *, lane: bool) -> list[Any]:
     """What pieces of input amount to, up to the end."""
-    incoming = Incoming(Connection(ConnectionType.SERVER), max_size, deflating=False)
-    if not lane:
-        incoming.take_message = lambda: None  # type: ignore[method-assign]
+    incoming = FrameReader(
+        Connection(ConnectionType.SERVER), max_size, deflating=False, shortcuts=lane
+    )
     found: list[Any] = []
     for piece in [*pieces, b""]:
         incoming.feed(piece)
@@ -153,26 +154,26 @@ async def echo(request: Request) -> None:
             await ws.send(message)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts segments")
 async def test_answers_to_what_came_together_go_out_together(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+    serving: Serving, pytestconfig: pytest.Config
 ) -> None:
-    original = Transport.write_now
-    sizes: list[int] = []
-
-    def counted(self: Transport, data: bytes) -> int:
-        sizes.append(len(data))
-        return original(self, data)
-
-    monkeypatch.setattr(Transport, "write_now", counted)
     server = await serving(echo)
     peer = await opened(await server.connect())
     await peer.send(frame(TEXT, b"one"))
     assert await peer.exactly(5) == b"\x81\x03one"  # from here on the handler reads
-    sizes.clear()
+    before = segments_with_data(peer)
     await peer.send(b"".join(frame(TEXT, b"%03d" % n) for n in range(30)))
     assert await peer.exactly(150) == b"".join(b"\x81\x03%03d" % n for n in range(30))
     if not pytestconfig.getoption("--without-shortcuts"):
-        assert sizes == [150]
+        assert segments_with_data(peer) == before + 1
+
+
+def segments_with_data(peer: Peer) -> int:
+    """How many have come: `tcpi_data_segs_in` of Linux."""
+    assert isinstance(peer.stream, trio.SocketStream)
+    information = peer.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    return int.from_bytes(information[152:156], sys.byteorder)
 
 
 @pytest.mark.parametrize("first", [b"one", None])
@@ -245,34 +246,26 @@ async def test_receives_that_are_cancelled_lose_nothing(
     assert received == b"".join(b"\x81\x03%03d" % n for n in range(100))
 
 
-async def test_two_tasks_that_receive_are_told(
-    connect: Connect, pytestconfig: pytest.Config
-) -> None:
-    errors: list[Exception] = []
+async def test_two_tasks_that_receive_have_their_turns(connect: Connect) -> None:
+    got: list[Any] = []
 
     async def receive(ws: Any) -> None:
         try:
-            await ws.receive()
-        except (trio.BusyResourceError, WebSocketClosed) as error:
-            errors.append(error)
+            got.append(await ws.receive())
+        except WebSocketClosed as error:
+            got.append(error.code)
 
-    async def twice(request: Request) -> None:
-        async with open_websocket(request) as ws:
-            await ws.receive()
-            async with trio.open_nursery() as nursery:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            for _ in range(3):
                 nursery.start_soon(receive, ws)
                 await trio.testing.wait_all_tasks_blocked()
-                nursery.start_soon(receive, ws)
 
-    peer = await opened(connect(twice))
-    await peer.send(frame(TEXT, b"one"))
+    peer = await opened(connect(handler))
     await trio.testing.wait_all_tasks_blocked(0.01)
-    await peer.send(close(1000))
+    await peer.send(frame(TEXT, b"one") + frame(TEXT, b"two") + close(4000))
     await peer.to_end()
-    first: type[Exception] = trio.BusyResourceError
-    if pytestconfig.getoption("--without-shortcuts"):
-        first = WebSocketClosed  # the pump reads, for both
-    assert [type(error) for error in errors] == [first, WebSocketClosed]
+    assert got == ["one", "two", 4000]
 
 
 async def test_one_task_may_close_while_another_receives(connect: Connect) -> None:
@@ -443,13 +436,12 @@ async def test_answers_keep_their_order_on_a_full_socket_and_at_the_end() -> Non
                 await ws.send(message)
                 await trio.lowlevel.checkpoint()
 
-    async with connected(handler) as (peer, connection), trio.open_nursery() as nursery:
+    async with connected(handler) as (peer, served), trio.open_nursery() as nursery:
         await opened(peer)
         sent = b"".join(frame(TEXT, b"%03d" % n * 500) for n in range(40))
         nursery.start_soon(peer.send, sent)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        connection._service.draining = True
-        connection.drain()
+        served.drain()
         received = b""
         while b"\x88" not in received:
             received += await peer.exactly(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -11,8 +12,8 @@ import trio.testing
 from peers import Connect
 from wire import get
 
-from rawstream import Limits, Request, open_poll
-from rawstream.demo.push import Board
+from rawstream import Channel, Limits, Request, open_poll
+from rawstream.demo.push import board, poll
 
 
 async def never(request: Request) -> None:
@@ -95,22 +96,25 @@ async def test_an_answer_has_its_cursor_and_may_be_slow_itself(
 async def test_a_loop_of_polls_loses_and_repeats_nothing(
     connect: Connect, autojump_clock: trio.testing.MockClock
 ) -> None:
-    board = Board()
+    board = Channel()
 
     async def handler(request: Request) -> None:
-        async with open_poll(request, cursor=board.cursor) as poll:
-            entries, gap = await board.after(poll.cursor)
+        async with open_poll(request, cursor=board.id_of(board.end)) as poll:
+            position, gap = board.resume(poll.cursor)
             assert not gap
-            answer = ",".join(entries)
-            await poll.answer(answer, cursor=board.cursor, content_type="text/plain")
+            while position == board.end:
+                await Channel.wait_for_entry(board)
+            answer = ",".join(entry.data for entry in board.entries_after(position))
+            end = board.id_of(board.end)
+            await poll.answer(answer, cursor=end, content_type="text/plain")
 
     async def post(n: int) -> None:
         for number in range(n):
-            board.post(str(number))
+            board.publish(str(number))
             await trio.sleep(0.7 * (number % 3))
 
     got: list[str] = []
-    cursor = board.cursor
+    cursor = board.id_of(board.end)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(post, 60)
         while len(got) < 60:
@@ -126,9 +130,13 @@ async def test_a_loop_of_polls_loses_and_repeats_nothing(
     assert got == [str(number) for number in range(60)]
 
 
-@pytest.mark.parametrize("cursor", ["", "garbage", "other-3", "-1", "{epoch}-99", "{epoch}-x"])
-async def test_a_cursor_the_board_does_not_know_is_answered_with_a_gap(cursor: str) -> None:
-    board = Board()
-    board.post("a")
-    entries, gap = await board.after(cursor.replace("{epoch}", board.cursor.partition("-")[0]))
-    assert (entries, gap) == (["a"], True)
+@pytest.mark.parametrize("cursor", ["garbage", "other-3", "-1", "{epoch}-99", "{epoch}-x"])
+async def test_a_cursor_the_demo_does_not_know_is_answered_with_a_gap(
+    connect: Connect, cursor: str
+) -> None:
+    board.publish("a")
+    peer = connect(poll)
+    after = cursor.replace("{epoch}", board.epoch)
+    await peer.send(get(f"/poll?after={after}"))
+    answer = json.loads((await peer.has(b"}\n")).partition(b"\r\n\r\n")[2])
+    assert (answer["entries"][-1], answer["gap"]) == ("a", True)

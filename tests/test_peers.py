@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from rawstream import EventDecoder, Request, open_events, open_stream, open_websocket
-from rawstream.demo import app as demo
+from rawstream.demo.app import app as demo
 
 
 @pytest.fixture(params=["tcp", "tls"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import socket
@@ -19,17 +20,9 @@ import trio.testing
 from peers import Certificate, Serving, happens
 from wire import GET
 
-import rawstream.server
 from rawstream import Limits, Request, serve
-from rawstream.listen import (
-    Caps,
-    fitted_to_open_files,
-    inherited_sockets,
-    is_loopback,
-    tls_context,
-    tune,
-    url_of,
-)
+from rawstream.tcp.admission import ConnectionLimits, fitted_to_open_files
+from rawstream.tcp.listeners import inherited_sockets, is_loopback, tls_context, url_of
 
 
 async def hello(request: Request) -> None:
@@ -122,21 +115,17 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
-async def test_accepted_sockets_find_a_peer_that_vanished(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[trio.socket.SocketType] = []
-
-    def noted(sock: trio.socket.SocketType, limits: Limits) -> None:
-        tune(sock, limits)
-        seen.append(sock)
-
-    monkeypatch.setattr(rawstream.server, "tune", noted)
+async def test_accepted_sockets_find_a_peer_that_vanished(serving: Serving) -> None:
     server = await serving(hello)
     peer = await server.connect()
     await peer.send(GET)
     await peer.until(b"\n")
-    option = seen[0].getsockopt
+    assert isinstance(peer.stream, trio.SocketStream)
+    ours = peer.stream.socket.getsockname()
+    streams = [o for o in gc.get_objects() if type(o) is trio.SocketStream]
+    [option] = [
+        s.getsockopt for s in streams if s.socket.fileno() >= 0 and s.socket.getpeername() == ours
+    ]
     assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
@@ -177,7 +166,7 @@ async def test_a_full_server_says_so(serving: Serving) -> None:
 
 
 def test_the_cap_of_an_address() -> None:
-    caps = Caps(Limits(connections=4, connections_per_address=2))
+    caps = ConnectionLimits(Limits(connections=4, connections_per_address=2))
     for _ in range(2):
         assert caps.excess("192.0.2.1") == 0
         caps.add("192.0.2.1")
@@ -192,7 +181,7 @@ def test_the_cap_of_an_address() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", ""])
 def test_loopback_and_unix_sockets_have_no_cap_of_their_own(address: str) -> None:
-    caps = Caps(Limits(connections=10, connections_per_address=1))
+    caps = ConnectionLimits(Limits(connections=10, connections_per_address=1))
     for _ in range(10):
         assert caps.excess(address) == 0
         caps.add(address)
@@ -202,7 +191,7 @@ def test_loopback_and_unix_sockets_have_no_cap_of_their_own(address: str) -> Non
 def test_open_files_bound_the_connections() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 500))\n"
-        "from rawstream import Limits; from rawstream.listen import fitted_to_open_files\n"
+        "from rawstream import Limits; from rawstream.tcp.admission import fitted_to_open_files\n"
         "print(fitted_to_open_files(Limits()).connections)\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
@@ -241,7 +230,7 @@ INHERITING = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid() + {other})
 os.environ["LISTEN_FDS"] = "{count}"
-from rawstream.listen import inherited_sockets
+from rawstream.tcp.listeners import inherited_sockets
 try:
     sockets = inherited_sockets()
 except ValueError as error:

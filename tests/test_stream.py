@@ -9,7 +9,7 @@ from peers import Connect, Serving, happens
 from wire import DATE, GET, GET_1_0
 
 from rawstream import BrokenStream, ClientGone, Handler, Limits, Request, open_stream
-from rawstream.transport import Transport
+from rawstream.tcp.transport import State, Transport
 
 HEAD_1_1 = (
     b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Type: text/plain\r\nX-Accel-Buffering: no\r\n"
@@ -240,7 +240,7 @@ async def test_nothing_follows_a_torn_send(passes: int) -> None:
                 await trio.lowlevel.checkpoint()
             scope.cancel()
     whole = b"4\r\nping\r\n"
-    if transport.torn:
+    if transport.state is State.TORN:
         assert whole.startswith(stream.written)
         with pytest.raises(BrokenStream):
             await transport.send(b"0\r\n\r\n")

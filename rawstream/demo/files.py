@@ -8,8 +8,8 @@ import re
 from math import inf
 
 from ..errors import HTTPError
-from ..request import Request
-from ..stream import open_stream
+from ..http.request import Request
+from ..streams.stream import open_stream
 from .push import number
 
 PATTERN = bytes(range(256)) * 256

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
-from collections import deque
 from collections.abc import Iterator
 
 import trio
 
+from ..channels.channel import Channel
 from ..errors import HTTPError
-from ..handshake import check_origin
-from ..longpoll import open_poll
-from ..request import Request
-from ..sse import open_events
-from ..stream import open_stream
-from ..websocket import WebSocket, open_websocket
+from ..http.origin import check_origin
+from ..http.request import Request
+from ..streams.events import open_events
+from ..streams.longpoll import open_poll
+from ..streams.stream import open_stream
+from ..websocket.connection import WebSocket
+from ..websocket.opening import open_websocket
 
 TOKEN_SECONDS = 0.15
 TICKS = 10
 MAX_TICKS = 1_000_000
-BOARD_SIZE = 1000
 
 
 def number(request: Request, name: str, default: float, most: float) -> float:
@@ -104,59 +103,27 @@ def _answer(prompt: str) -> Iterator[str]:
 # -- Long-polling ---------------------------------------------------------------------------------
 
 
-class Board:
-    """The last entries that were posted, each at a position that only grows. A cursor is the
-    epoch, which tells one run of the server from the next, and a position."""
-
-    def __init__(self) -> None:
-        self._epoch = secrets.token_hex(4)
-        self._entries: deque[str] = deque(maxlen=BOARD_SIZE)
-        self._end = 0  # the position behind the last entry
-        self._posted = trio.Event()
-
-    @property
-    def cursor(self) -> str:
-        """Behind the last entry."""
-        return f"{self._epoch}-{self._end}"
-
-    def post(self, text: str) -> None:
-        """Add an entry, and wake all who wait for one."""
-        self._entries.append(text)
-        self._end += 1
-        self._posted.set()
-        self._posted = trio.Event()
-
-    async def after(self, cursor: str) -> tuple[list[str], bool]:
-        """The entries behind `cursor`, waiting until there are any; and whether some may be
-        missing between, because they are gone or the cursor is none of ours."""
-        epoch, _, position = cursor.rpartition("-")
-        known = epoch == self._epoch and position.isdecimal() and len(position) < 19
-        start = int(position) if known else -1
-        first = self._end - len(self._entries)
-        if not first <= start <= self._end:
-            return list(self._entries), True
-        while start == self._end:
-            await self._posted.wait()
-        first = self._end - len(self._entries)
-        return list(self._entries)[max(0, start - first) :], start < first
-
-
-board = Board()
+board = Channel()
 
 
 async def poll(request: Request) -> None:
-    """`GET /poll?after=CURSOR&wait=25`: what was posted behind the cursor, as soon as it is."""
-    async with open_poll(request, cursor=board.cursor) as held:
-        entries, gap = await board.after(held.cursor)
-        answer = {"entries": entries, "next": board.cursor, "gap": gap}
+    """`GET /poll?after=CURSOR&wait=25`: what was posted behind the cursor, as soon as it is; with
+    a gap if entries may be missing between, because they are gone or the cursor is none of ours."""
+    async with open_poll(request, cursor=board.id_of(board.end)) as held:
+        start, gap = board.resume(held.cursor)
+        while start == board.end and not gap:
+            await Channel.wait_for_entry(board)
+        entries = [entry.data for entry in board.entries_after(max(start, board.start))]
+        now = board.id_of(board.end)
+        answer = {"entries": entries, "next": now, "gap": gap or start < board.start}
         body = json.dumps(answer) + "\n"
-        await held.answer(body, cursor=board.cursor, content_type="application/json")
+        await held.answer(body, cursor=now, content_type="application/json")
 
 
 async def post(request: Request) -> None:
     """`POST /poll`: put a line on the board."""
     check_origin(request)
-    board.post((await request.body()).decode("utf-8", "replace"))
+    board.publish((await request.body()).decode("utf-8", "replace"))
     await request.respond(204)
 
 

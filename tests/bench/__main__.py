@@ -21,7 +21,7 @@ import load
 import picture
 from load import Readers, Sample, Server, Storm, publish, servers, take_turns
 
-PEERS = ("uvicorn, h11", "uvicorn, httptools + uvloop", "hypercorn on Trio", "aiohttp")
+PEERS = ["uvicorn, h11", "uvicorn, httptools + uvloop", "hypercorn on Trio", "aiohttp"]
 WEBSOCKETS = "websockets on uvloop"
 NCHAN = "nginx + nchan (C)"
 LOOP, CODEC, SEND, TASK = (
@@ -101,22 +101,27 @@ def echo(rounds: int) -> list[Column]:
         size = len(load.ECHOED_FRAME)
         return lambda: load.flood(sockets, load.MASKED_FRAME, size, 10_000)
 
-    with servers(CODEC, "rawstream", *PEERS, WEBSOCKETS) as group:
+    with servers(CODEC, "rawstream", *PEERS, *websockets()) as group:
         return [
             measured("echo, 64 WebSockets, 1 in flight", "µs a message", take_turns(group, rounds * 10, one)),
             measured("echo, 8 WebSockets, 32 in flight", "µs a message", take_turns(group, rounds * 10, many)),
         ]  # fmt: skip
 
 
+def websockets() -> list[str]:
+    """The peer that knows WebSockets alone."""
+    return [WEBSOCKETS] if load.BEFORE not in PEERS else []
+
+
 def fan_out(readers: int, rounds: int) -> list[Column]:
     """Messages of 100 bytes to all readers, at a pace and in bursts."""
     columns = []
-    nchan = [NCHAN] if shutil.which("nginx") else []
+    nchan = nginx()
     for path, kind in (("/fan-events", "events"), ("/fan-ws", "WebSockets")):
         names = [SEND, "rawstream", *PEERS, *nchan]
         if path == "/fan-ws":
-            names.append(WEBSOCKETS)
-        if readers > 500:
+            names += websockets()
+        if readers > 500 and SLOW in names:
             names.remove(SLOW)
         paces = [("50 a second", 100_000 // readers // 2, 50, 1), ("bursts of 100", 200, 1000, 100)]
         for pace, count, rate, burst in paces:
@@ -128,6 +133,11 @@ def fan_out(readers: int, rounds: int) -> list[Column]:
             title = f"fan-out to {readers:,} {kind}, {pace}"
             columns.append(measured(title, "µs a delivery", samples, 2))
     return columns
+
+
+def nginx() -> list[str]:
+    """The peer in C, where it is installed."""
+    return [NCHAN] if shutil.which("nginx") and load.BEFORE not in PEERS else []
 
 
 def _deliver(
@@ -149,7 +159,7 @@ def _deliver(
 
 def storms(clients: int) -> list[Column]:
     """Clients that come all at once: new ones, and ones that come back 500 messages behind."""
-    nchan = [NCHAN] if shutil.which("nginx") else []
+    nchan = nginx()
     joined, waited = {}, {}
     for name in ("rawstream", *PEERS, *nchan):
         with servers(name) as [server]:
@@ -160,12 +170,13 @@ def storms(clients: int) -> list[Column]:
             joined[name] = (server.cpu() - cpu) / clients * 1e6
             storm.close()
     resumed, caught_up = {}, {}
-    for name in ("rawstream", *nchan):
+    before = [name for name in PEERS if name == load.BEFORE]
+    for name in ("rawstream", *before, *nchan):
         with servers(name) as [server]:
             publish(server, 500, 10_000, 500)
             time.sleep(1)
             path = "/fan-all"
-            if name == "rawstream":
+            if name != NCHAN:
                 epoch, end = load.end_of_log(server)
                 path = f"/fan-events?after={epoch}-{end - 500}"
             cpu, began = server.cpu(), time.perf_counter()
@@ -253,7 +264,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="more are steadier (default: 3)")
     parser.add_argument("--clients", type=int, default=5000, help="of storms and memory")
     parser.add_argument("--picture", type=Path, help="draw the ratios into this SVG file")
+    parser.add_argument(
+        "--before", metavar="FOLDER", help="measure against this earlier checkout, not the peers"
+    )
     options = parser.parse_args()
+    if options.before:
+        load.checkout_before = str(Path(options.before).resolve())
+        PEERS[:] = [load.BEFORE]
     for name in options.workload:
         if name not in workloads:
             parser.error(f"there is no workload {name!r}")

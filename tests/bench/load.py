@@ -42,6 +42,11 @@ GET = (
 )
 
 
+BEFORE = "rawstream, before"
+checkout_before = ""
+"""The folder of an earlier checkout, which the server of that name runs."""
+
+
 class Server:
     """A server process on its core."""
 
@@ -52,6 +57,7 @@ class Server:
             [sys.executable, Path(__file__).with_name("servers.py"), name, str(port)],
             preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": checkout_before} if name == BEFORE else None,
         )
         patience = time.monotonic() + READY_SECONDS
         while time.monotonic() < patience:

@@ -542,6 +542,7 @@ SERVERS: dict[str, Callable[[int], None]] = {
     "bare Trio + h11 loop": bare,
     "bare Trio task": socket_only,
     "rawstream": rawstream_server,
+    "rawstream, before": rawstream_server,
     "rawstream, access log on": lambda port: rawstream_server(port, access_log=True),
     "uvicorn, h11": uvicorn_h11,
     "uvicorn, httptools + uvloop": uvicorn_uvloop,

@@ -1,0 +1,67 @@
+"""The demo: everything the library does, to be tried with curl or on its page in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..http.request import Request
+from . import channels, files, push
+
+PAGE = Path(__file__).with_name("page.html").read_bytes()
+
+CURL_LINES = """\
+  curl -i {url}/hello
+  curl -d 'any text' {url}/echo
+  curl -N {url}/chunked                        # tokens, one JSON object a chunk; --raw shows sizes
+  curl -N {url}/ticks                          # SSE; go on with -H 'Last-Event-ID: 4'
+  curl -N -d 'Why is the sky blue?' {url}/generate
+  curl -N -d 'Why?' -H 'Accept: text/event-stream' {url}/generate
+  curl -i '{url}/poll?wait=5'                  # held until: curl -d 'news' {url}/poll
+  curl -N {url}/channels/news                  # until: curl -d 'hello' {url}/channels/news
+  tail -f /var/log/syslog | curl -X POST -T - {url}/channels/news
+  curl -C - -O '{url}/download?size=50000000'  # stop it, and type it again
+  curl -T - {url}/upload < /some/file          # counts and hashes, any size"""
+
+
+async def app(request: Request) -> None:
+    """Route a request of the demo."""
+    match request.method, request.path:
+        case "GET", "/":
+            await request.respond(200, PAGE, content_type="text/html; charset=utf-8")
+        case "GET", "/hello":
+            await request.respond(200, "hello\n")
+        case "POST", "/echo":
+            kind = request.headers.get("content-type")
+            await request.respond(200, await request.body(), content_type=kind)
+        case "GET", "/chunked":
+            await push.tokens_in_chunks(request)
+        case "GET", "/ticks":
+            await push.ticks(request)
+        case "POST", "/generate":
+            await push.generate(request)
+        case "GET", "/poll":
+            await push.poll(request)
+        case "POST", "/poll":
+            await push.post(request)
+        case _, path if path.startswith("/channels/"):
+            await channels.channel(request, path.removeprefix("/channels/"))
+        case "POST", "/cut":
+            await channels.cut(request)
+        case "GET", "/ws":
+            await push.echo_and_push(request)
+        case "GET", "/download":
+            await files.download(request)
+        case "POST" | "PUT", "/upload":
+            await files.upload(request)
+        case _, "/" | "/hello" | "/chunked" | "/ticks" | "/ws" | "/download":
+            await request.respond(405, headers=[("Allow", "GET, HEAD")])
+        case _, "/echo" | "/generate" | "/cut":
+            await request.respond(405, headers=[("Allow", "POST")])
+        case _, "/poll":
+            await request.respond(405, headers=[("Allow", "GET, HEAD, POST")])
+        case _, "/upload":
+            await request.respond(405, headers=[("Allow", "POST, PUT")])
+        case "OPTIONS", "*":
+            await request.respond(204, headers=[("Allow", "GET, HEAD, POST, PUT")])
+        case _:
+            await request.respond(404)

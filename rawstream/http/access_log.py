@@ -1,0 +1,29 @@
+"""The access log, and what keeps secrets out of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import unquote_plus
+
+access_log = logging.getLogger("rawstream.access")
+
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|key|auth|sig|session|credential|jwt"
+    r"|(?<![a-z])(code|otp|pin)(?![a-z])",  # as words: not "encode", "shipping"
+    re.IGNORECASE,
+)
+
+
+def masked(target: str) -> str:
+    """The target with the value of every query parameter whose name smells of a secret replaced
+    by "***". URLs end up in logs, and logs end up everywhere."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return target
+    return path + mark + "&".join(map(_masked_parameter, query.split("&")))
+
+
+def _masked_parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    return f"{name}=***" if equals and _SECRET.search(unquote_plus(name)) else parameter

@@ -1,0 +1,67 @@
+"""Reading the head of a request: bytes, kept until the head is whole, under one deadline."""
+
+from __future__ import annotations
+
+from math import inf
+
+import trio
+
+from ..limits import Limits
+from ..tcp.transport import Transport
+from .head import END_OF_HEAD, check_unfinished_head
+from .lifetime import Ended
+
+
+class HeadReader:
+    """Reads the heads of one connection, one after the other."""
+
+    __slots__ = ("_limits", "_transport", "began", "received")
+
+    def __init__(self, transport: Transport, limits: Limits) -> None:
+        self.received = bytearray()
+        """What nobody has looked at: the next head, or a part of it."""
+        self.began: float | None = None
+        """When the first byte of the head came; None between exchanges."""
+        self._transport = transport
+        self._limits = limits
+
+    async def read(self, *, is_first: bool) -> bytes | Ended:
+        """The bytes up to and with the empty line; or why there are none. Raises `HTTPError`.
+
+        The first byte puts the whole head under one deadline, which no later byte moves; the
+        first head of all has it from accept on.
+        """
+        received = self.received
+        seconds = self._limits.head_seconds
+        deadline = trio.current_time() + seconds if is_first else inf
+        checked = 0
+        skipped = False
+        while True:
+            if received.startswith(b"\r\n") and not skipped:
+                # RFC 9112 section 2.2: ignore an empty line before a request.
+                del received[:2]
+                skipped = True
+            if received and received != b"\r" and self.began is None:
+                self.began = trio.current_time()
+            end = received.find(END_OF_HEAD, max(0, checked - len(END_OF_HEAD)))
+            if end >= 0:
+                break
+            if self.began is not None:
+                check_unfinished_head(received, checked, self._limits)
+                deadline = min(deadline, self.began + seconds)
+                checked = len(received)
+            data = await self._receive_by(deadline)
+            if data is None:
+                return Ended.IDLE if self.began is None else Ended.HEAD_TOO_SLOW
+            if not data:
+                return Ended.CLIENT_LEFT
+            received += data
+        end += len(END_OF_HEAD)
+        head = bytes(received[:end])
+        del received[:end]
+        return head
+
+    async def _receive_by(self, deadline: float) -> bytes | None:
+        if deadline == inf:
+            return await self._transport.receive()
+        return await self._transport.receive_within(max(0, deadline - trio.current_time()))

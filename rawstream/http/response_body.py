@@ -1,0 +1,119 @@
+"""A response body under way over HTTP/1.x, in each of its framings.
+
+    CHUNKED       size in hexadecimal, CRLF, the data, CRLF; the last chunk is of size 0
+    COUNTED       counted down from Content-Length
+    UNTIL_CLOSE   until the connection closes, as in HTTP/1.0
+
+RFC 9112 sections 6 and 7. Heads and the ends of bodies go through h11, which knows what may follow
+what. Chunks are framed by hand: h11 would pass through its state machine what has no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+import h11
+import trio
+
+from ..tcp.transport import Transport
+from .exchange import Frame, TryWrite, as_it_is, refuse
+from .fields import Fields, encoded
+
+
+class Framing(Enum):
+    """How a client finds the end of a body."""
+
+    CHUNKED = "chunked"
+    COUNTED = "Content-Length"
+    UNTIL_CLOSE = "until close"
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a chunked body, not empty (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Http1Body:
+    """A `Body` over HTTP/1.x."""
+
+    __slots__ = ("_check_not_over", "_h11", "_transport", "frame", "framing", "has_ended")
+
+    frame: Frame
+
+    def __init__(
+        self,
+        transport: Transport,
+        h11_connection: h11.Connection,
+        framing: Framing,
+        check_not_over: Callable[[], None],
+    ) -> None:
+        """`check_not_over` raises once the connection carries another exchange."""
+        self.framing = framing
+        self.frame = chunk if framing is Framing.CHUNKED else as_it_is
+        self.has_ended = False
+        self._transport = transport
+        self._h11 = h11_connection
+        self._check_not_over = check_not_over
+
+    @property
+    def try_write(self) -> TryWrite:
+        """The transport's, but where h11 has to count the bytes."""
+        if self.framing is Framing.COUNTED or self.has_ended:
+            return refuse
+        return self._transport.try_write
+
+    @property
+    def sending(self) -> bool:
+        return self._transport.sending
+
+    async def send(self, *parts: bytes) -> None:
+        self._check_not_over()
+        # Stop here if cancelled: h11 believes that what it was given is sent.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        size = 0
+        for part in parts:
+            if type(part) is not bytes:
+                await self.send(*(bytes(memoryview(part)) for part in parts))
+                return
+            size += len(part)
+        if not size:  # an empty chunk would be the last chunk
+            await self.send_framed(b"")
+        elif self.framing is Framing.CHUNKED and not self.has_ended:
+            await self._transport.send(b"%x\r\n" % size, *parts, b"\r\n")
+        else:
+            framed: list[bytes] = []
+            for part in parts:
+                framed += self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
+            await send_committed(self._transport, *framed)
+
+    async def send_framed(self, framed: bytes) -> None:
+        self._check_not_over()
+        if framed:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._transport.send(framed)
+        elif self._transport.sending:
+            await self._transport.send()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def end(self, trailers: Fields = ()) -> None:
+        self._check_not_over()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        fields = encoded(trailers) if self.framing is Framing.CHUNKED else []
+        await send_committed(
+            self._transport, self._h11.send(h11.EndOfMessage(headers=fields)) or b""
+        )
+        self.has_ended = True
+
+
+async def send_committed(transport: Transport, *parts: bytes) -> None:
+    """Send what h11 takes for sent: cancelled even before its first byte is out, nothing but
+    closing may follow."""
+    sent = False
+    try:
+        await transport.send(*parts)
+        sent = True
+    finally:
+        if not sent:
+            transport.tear()

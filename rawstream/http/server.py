@@ -1,0 +1,258 @@
+"""The server: joins listeners and connections, answers when it is full, and drains.
+
+`serve` is for your own Trio program and touches no signals; `run` is a whole program.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+
+import trio
+
+from ..errors import Unavailable
+from ..limits import Limits
+from ..tcp.admission import (
+    ACCEPTED_INHERIT,
+    ConnectionLimits,
+    enable_keepalive,
+    fitted_to_open_files,
+    peer_address,
+)
+from ..tcp.hangup import hangup_watcher
+from ..tcp.keepalive import KeepAliveScheduler
+from ..tcp.listeners import (
+    address_of,
+    inherited_sockets,
+    is_loopback,
+    open_listeners,
+    tls_context,
+    unlinked_after,
+    url_of,
+)
+from ..tcp.transport import Transport
+from .connection import Connection
+from .h11_exchange import ServerContext
+from .head import split_authority
+from .request import Handler, Request
+from .stderr import log_to_stderr, logger
+
+Address = tuple[str, int] | str
+"""Host and port, or the path of a unix socket."""
+
+UNIX_MODE = 0o666
+"""Everybody may connect, as with uvicorn: a proxy runs as a user of its own. Whom to keep out, a
+folder's permissions can say."""
+
+
+async def serve(
+    handler: Handler,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    unix: str | None = None,
+    unix_mode: int = UNIX_MODE,
+    inherited: Sequence[socket.socket] = (),
+    tls: ssl.SSLContext | None = None,
+    limits: Limits | None = None,
+    allowed_hosts: Collection[str] = (),
+    access_log: bool = True,
+    shortcuts: bool = True,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `handler` until `stop` is set and all exchanges have ended, or until cancelled.
+
+    `addresses = await nursery.start(partial(serve, handler, port=0))` returns when connections
+    are accepted, with the addresses bound: `(host, port)`, or the path of a unix socket.
+
+    It listens on `inherited` sockets if any, else on the path `unix`, a socket with the
+    permissions `unix_mode`, else on `host` and `port`; a host of None is every interface. Bound to
+    loopback only, it answers no Host but local names, addresses, and those in `allowed_hosts`
+    ("*": any), against DNS rebinding.
+
+    Setting `stop` drains: no more connections are accepted, idle ones are closed, endless
+    streams end properly at once, and what is finite has `limits.drain_seconds` to finish before
+    it is cut. Cancelling cuts everything at once.
+
+    Without `shortcuts` everything takes the plain road through Trio, h11 and wsproto: slower, and
+    the same to the byte.
+
+    Raises `OSError` if the address cannot be bound, `ValueError` for what `allowed_hosts` cannot
+    hold; no `Exception` of a handler, and nothing a client does, ends it.
+    """
+    limits = limits or Limits()
+    fitted = fitted_to_open_files(limits)
+    if fitted is not limits:
+        logger.warning("open files allow %d connections at a time", fitted.connections)
+    names = frozenset(_host_name(name) for name in allowed_hosts if name != "*")
+    listeners = await open_listeners(host, port, unix, unix_mode, inherited)
+    addresses = [address_of(listener) for listener in listeners]
+    for listener in listeners:
+        enable_keepalive(listener.socket, limits)
+    local = all(map(is_loopback, addresses)) and "*" not in allowed_hosts
+    context = ServerContext(
+        limits=fitted,
+        hangups=hangup_watcher(),
+        keep_alive=KeepAliveScheduler(),
+        local_names=names if local else None,
+        access_log=access_log,
+    )
+    live: set[Connection] = set()
+    handle = partial(_handle, handler, context, ConnectionLimits(fitted), tls, live, shortcuts)
+    with unlinked_after(listeners, None if inherited else unix):
+        async with trio.open_nursery() as background:
+            background.start_soon(context.hangups.run)
+            background.start_soon(context.keep_alive.run)
+            async with trio.open_nursery() as connections:
+                accepting = await connections.start(_accept, handle, listeners, connections)
+                task_status.started(addresses)
+                await (trio.Event() if stop is None else stop).wait()
+                context.draining = True
+                accepting.cancel()
+                for connection in list(live):
+                    connection.drain()
+                connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
+            background.cancel_scope.cancel()
+
+
+def _host_name(name: str) -> str:
+    """A name of `allowed_hosts`, as it is compared. Raises `ValueError` if it is none."""
+    split = split_authority(name)
+    if not split or split[1] is not None or name.endswith(":"):
+        raise ValueError(f"{name!r} is not a host name; ports do not matter")
+    return split[0]
+
+
+async def _accept(
+    handle: Callable[[trio.SocketStream], Awaitable[None]],
+    listeners: list[trio.SocketListener],
+    connections: trio.Nursery,
+    task_status: trio.TaskStatus[trio.CancelScope],
+) -> None:
+    """Start a task in `connections` for each connection, until the scope it gives is cancelled."""
+    with trio.CancelScope() as accepting:
+        task_status.started(accepting)
+        await trio.serve_listeners(handle, listeners, handler_nursery=connections)
+
+
+async def _handle(
+    handler: Handler,
+    context: ServerContext,
+    counts: ConnectionLimits,
+    tls: ssl.SSLContext | None,
+    live: set[Connection],
+    shortcuts: bool,
+    stream: trio.SocketStream,
+) -> None:
+    """Serve one accepted connection, or tell it that there are too many, or just drop it. No
+    `Exception` leaves it: it would end all other connections."""
+    try:
+        if not ACCEPTED_INHERIT:
+            enable_keepalive(stream.socket, context.limits)
+        address = peer_address(stream)
+        excess = counts.excess(address)
+        if excess > context.limits.refusals:
+            return
+        carrier: trio.abc.Stream = stream
+        if tls is not None:
+            carrier = trio.SSLStream(stream, tls, server_side=True)
+        transport = Transport(carrier, context.limits, shortcuts=shortcuts)
+        serving = _turn_away if excess else handler
+        connection = Connection(transport, context, serving, address, last=excess > 0)
+        counts.add(address)
+        live.add(connection)
+        try:
+            await connection.run()
+        finally:
+            live.discard(connection)
+            counts.remove(address)
+    except Exception:
+        logger.exception("a connection failed")  # Trio closes the socket
+
+
+async def _turn_away(request: Request) -> None:
+    """The answer when full."""
+    raise Unavailable("too many connections")
+
+
+def run(
+    handler: Handler,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    unix: str | None = None,
+    unix_mode: int = UNIX_MODE,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    limits: Limits | None = None,
+    allowed_hosts: Collection[str] = (),
+    access_log: bool = True,
+    announce: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Serve `handler` as a whole program: log to stderr, drain on SIGTERM and SIGINT (a second
+    one ends at once), take sockets from systemd if it passes any.
+
+    `announce` is called with the URLs once they answer; by default they are logged. Returns when
+    drained. What keeps it from starting ends the program: one line on stderr, exit status 1.
+    """
+    log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
+    try:
+        tls = tls_context(certfile, keyfile) if certfile is not None else None
+        serving = partial(
+            serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
+            inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
+            access_log=access_log,
+        )  # fmt: skip
+        trio.run(_run, serving, announce or _log_urls, tls is not None)
+    except (OSError, ValueError) as error:
+        where = unix if unix is not None else f"{host}:{port}"
+        sys.exit(f"rawstream: {_one_line(error, where)}")
+
+
+async def _run(
+    serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
+) -> None:
+    """`serve` under the two signals. Raises `OSError` and `ValueError` bare, not in a group."""
+    stop = trio.Event()
+    failure: Exception | None = None
+    forced = 0
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def until_served(task_status: trio.TaskStatus[list[Address]]) -> None:
+                await serving(stop=stop, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            try:
+                addresses = await nursery.start(until_served)
+                announce([url_of(address, tls=tls) for address in addresses])
+            except (OSError, ValueError) as error:
+                failure = error
+                nursery.cancel_scope.cancel()
+            else:
+                async for number in signals:
+                    if stop.is_set():
+                        forced = number
+                        nursery.cancel_scope.cancel()
+                    stop.set()
+    if failure:
+        raise failure
+    if forced:
+        sys.exit(128 + forced)
+
+
+def _log_urls(urls: list[str]) -> None:
+    for url in urls:
+        logger.info("serving on %s", url)
+
+
+def _one_line(error: Exception, where: str) -> str:
+    """What went wrong, and with what."""
+    if isinstance(error, OSError):
+        return f"{error.filename or where}: {error.strerror or error}"
+    return str(error)

@@ -1,0 +1,104 @@
+"""Accepted sockets: how many connections there may be, and how a peer that vanished is found."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+
+import trio
+
+from ..limits import Limits
+from .listeners import is_loopback_ip
+
+SPARE_FILES = 64
+"""Descriptors kept for all that is no connection: listeners, logs, epoll, a handler's files."""
+
+
+ACCEPTED_INHERIT = sys.platform == "linux"
+"""Whether an accepted socket has the options of the listening one: some system calls less each."""
+
+
+def enable_keepalive(sock: trio.socket.SocketType, limits: Limits) -> None:
+    """Find out when a peer has vanished: a time-out when sent bytes stay unacknowledged, and
+    probes when the connection is silent, the last of which fails after as long. Trio has set
+    TCP_NODELAY. No-op on unix sockets."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    seconds = limits.user_timeout_seconds
+    options = {
+        "TCP_USER_TIMEOUT": int(min(seconds * 1000, 2**31 - 1)),
+        "TCP_KEEPIDLE": int(min(max(1, seconds / 2), 2**15 - 1)),
+        "TCP_KEEPINTVL": int(min(max(1, seconds / 6), 2**15 - 1)),
+    }
+    with suppress(OSError):  # the peer may be gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def peer_address(stream: trio.SocketStream) -> str:
+    """The peer's IP address; "" on a unix socket, and when it has gone already."""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return ""
+    return unmapped(name[0]) if isinstance(name, tuple) else ""
+
+
+class ConnectionLimits:
+    """How many connections there are, in total and from each address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._from = Counter[str]()
+
+    def excess(self, address: str) -> int:
+        """By how many one more from this address would be too many; 0 if it fits."""
+        over = self._total - self._limits.connections
+        if address and not is_loopback_ip(address):  # "": a unix socket
+            over = max(over, self._from[address] - self._limits.connections_per_address)
+        return max(0, over + 1)
+
+    def add(self, address: str) -> None:
+        """Count a connection; `remove` it when it has ended."""
+        self._total += 1
+        self._from[address] += 1
+
+    def remove(self, address: str) -> None:
+        """A connection has ended."""
+        self._total -= 1
+        self._from[address] -= 1
+        if not self._from[address]:
+            del self._from[address]
+
+
+def unmapped(address: str) -> str:
+    """The IPv4 address that a socket of both families shows as an IPv6 one."""
+    mapped = re.fullmatch(r"::ffff:([0-9.]+)", address)
+    return mapped[1] if mapped else address
+
+
+def fitted_to_open_files(limits: Limits) -> Limits:
+    """`limits` with no more connections than this process may have files open; the soft limit of
+    open files is raised for them as far as the hard one lets it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = limits.connections + limits.refusals + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return limits
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    room = max(2, soft - SPARE_FILES)
+    refusals = max(1, min(limits.refusals, room // 5))
+    return replace(limits, connections=min(limits.connections, room - refusals), refusals=refusals)

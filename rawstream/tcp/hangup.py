@@ -1,0 +1,123 @@
+"""Who has hung up: one watch over all connections, so that none needs a task of its own.
+
+A task that only waits for its client to leave would double what a connection costs. Instead
+each socket is registered, once, in one epoll set for EPOLLRDHUP: "the peer has closed, or shut
+down its sending half". The set is itself a file descriptor, and a single Trio task waits for
+that one to become readable. It works while received bytes lie unread, where a peeking read
+would see the bytes and not the end behind them.
+
+Edge-triggered: a half-close is told once, and a reset that comes later is told again.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+TOGETHER_MILLISECONDS = 5
+"""What `nc -N` leaves between a request and its half-close, with room for a clock of 4 ms."""
+
+PEEK_SECONDS = 0.1
+"""How often the fallback looks at its sockets; a tenth of a second is still "at once" to people."""
+
+
+class HangupWatcher(Protocol):
+    """Calls `on_hangup` when the peer of a watched socket hangs up; possibly again, on a reset."""
+
+    def watch(self, sock: trio.socket.SocketType, on_hangup: Callable[[], None]) -> None:
+        """Start watching. `on_hangup` is called from another task and must not block."""
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        """Stop watching; call it in the same step as, and before, closing the socket, whose
+        descriptor may belong to the next connection a moment later."""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+
+
+class EpollWatcher:
+    """Where there is epoll: Linux."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._on_hangup: dict[int, Callable[[], None]] = {}
+
+    def watch(self, sock: trio.socket.SocketType, on_hangup: Callable[[], None]) -> None:
+        fd = sock.fileno()
+        self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+        self._on_hangup[fd] = on_hangup
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        fd = sock.fileno()
+        if self._on_hangup.pop(fd, None) is not None and not self._epoll.closed:
+            self._epoll.unregister(fd)
+
+    async def run(self) -> None:
+        with self._epoll:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                for fd, _ in self._epoll.poll(0):
+                    # One call may close another's socket: ask again who is still here.
+                    if on_hangup := self._on_hangup.get(fd):
+                        on_hangup()
+
+
+class PeekingWatcher:
+    """Elsewhere: look at every socket now and then. It sees an end only once all bytes before
+    it have been read, and costs a system call a connection each time."""
+
+    def __init__(self) -> None:
+        self._on_hangup: dict[trio.socket.SocketType, Callable[[], None]] = {}
+
+    def watch(self, sock: trio.socket.SocketType, on_hangup: Callable[[], None]) -> None:
+        self._on_hangup[sock] = on_hangup
+
+    def forget(self, sock: trio.socket.SocketType) -> None:
+        self._on_hangup.pop(sock, None)
+
+    async def run(self) -> None:
+        while True:
+            await trio.sleep(PEEK_SECONDS)
+            for sock, on_hangup in list(self._on_hangup.items()):
+                if sock in self._on_hangup and _at_end(sock.fileno()):
+                    del self._on_hangup[sock]
+                    on_hangup()
+
+
+def _at_end(fd: int) -> bool:
+    """Whether the next read would find the end, without waiting and without taking a byte."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        sock.detach()
+
+
+def hangup_watcher() -> HangupWatcher:
+    """The best watch this system has."""
+    return EpollWatcher() if hasattr(select, "epoll") else PeekingWatcher()
+
+
+def ended_with_data(sock: trio.socket.SocketType) -> bool | None:
+    """Whether the peer's half-close came right behind its last data; None where the kernel does not
+    say. That is by the kernel's clock: a busy server finds out too late to tell by its own."""
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return None
+    try:
+        # Of struct tcp_info: tcpi_last_data_recv and tcpi_last_ack_recv, milliseconds ago. The
+        # segment with the FIN carries an acknowledgement.
+        information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    except OSError:
+        return None
+    data, end = struct.unpack("=II", information[52:60])
+    return bool(data - end <= TOGETHER_MILLISECONDS)

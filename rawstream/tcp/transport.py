@@ -1,0 +1,390 @@
+"""The bytes of one connection: one reader, any number of writers, in one order.
+
+Trio's streams allow one task at a time in `send_all`, and leave it to their user what a cancelled
+send has left half done. Here writers queue for their turn, a send that makes no progress is
+bounded, and a transport whose last piece is half sent is `TORN`: nothing but closing follows.
+
+There are two roads for what is written:
+
+    directly   `os.write` on the descriptor, without waiting. When the socket has room, which is
+               nearly always, nothing else is needed; on 64 KiB chunks that halves the CPU a byte
+               costs. `try_write` is the one place where it is done.
+    waiting    `_send_rest`, through Trio: for what the socket did not take, and for everything
+               over TLS, over memory, and while writes are held.
+
+What a direct write leaves over is kept by reference in `_unsent`, and goes out before anything
+else does. It stays there until it is out, so that no cancellation takes it back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+
+import trio
+
+from ..errors import BrokenStream, ClientGone
+from ..limits import KIB, MIB, Limits
+from .keepalive import SECOND_LOOK, is_late
+
+READ_SIZE = 64 * KIB
+"""Bytes asked for in one read; Trio's own default."""
+
+PIECE_SIZE = 64 * KIB
+"""What does not go to a socket directly goes in pieces of this size, each with the whole of
+`send_seconds`: so much of it TLS holds encrypted while its client does not read."""
+
+CORK_BYTES = 64 * KIB
+"""The most that is kept back to be joined into one write."""
+
+MOST_PARTS = 64
+"""Parts given to the kernel in one call; IOV_MAX is 1,024 on Linux, 16 in POSIX."""
+
+YIELD_EVERY_BYTES = 4 * MIB
+"""Bytes written directly after which a sender lets the other tasks run, however willing the socket
+is: about a millisecond. A write counts as `READ_SIZE` at least."""
+
+STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""A peer that is gone, as sockets and Trio's streams put it."""
+
+DIRECT = os.name == "posix"
+"""Where a socket is a file descriptor that `os.read` and `os.writev` take."""
+
+
+class State(Enum):
+    """What may still be written."""
+
+    OPEN = "anything"
+    TORN = "nothing: a piece is half sent, and its rest is lost"
+    CLOSED = "nothing: it is being closed, and the descriptor may soon be another connection's"
+
+
+class Transport:
+    """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
+
+    __slots__ = (
+        "_carrier", "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_socket", "_unread",
+        "_unsent", "_unyielded", "bytes_sent", "corked", "flushing", "limits", "on_gone",
+        "on_left_over", "on_sent", "peer_is_done", "shortcuts", "state", "stream",
+    )  # fmt: skip
+
+    on_gone: Callable[[bool], None] | None
+    """Called when a send finds that the peer has gone, or (True) reads no more; before
+    `ClientGone` is raised."""
+    on_sent: Callable[[], None] | None
+    """Called when a send that had to wait is over, sent or not."""
+    flushing: trio.Event | None
+    """Set when the flush that is under way is over; None if there is none."""
+    on_left_over: Callable[[], None] | None
+    """Called when `write_soon` has left something over: somebody has to `flush`."""
+
+    def __init__(self, stream: trio.abc.Stream, limits: Limits, *, shortcuts: bool = True) -> None:
+        """Without `shortcuts` everything takes the plain road, through Trio."""
+        self.stream = stream
+        self.state = State.OPEN
+        self.bytes_sent = 0
+        self.peer_is_done = False  # it has said its last: closing need not wait for more
+        self.on_gone = self.on_sent = self.on_left_over = None
+        self.limits = limits
+        self.shortcuts = shortcuts
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        # What TLS is carried by. `unwrap` takes it away from the TLS stream.
+        self._carrier: trio.abc.Stream = (
+            stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        )
+        self._unread = b""
+        self._send_lock: trio.Lock | None = None  # made when a send first has to wait
+        self._held = False
+        self._unsent: tuple[memoryview, ...] = ()  # what direct writes have left over
+        self.flushing: trio.Event | None = None
+        self.corked: list[bytes] | None = None  # what waits to be joined into one write
+        self._corked_bytes = 0
+        self._unyielded = 0
+        self._direct_fd = -1  # where a write may go directly now; -1 if it may not
+        self._decide_road()
+
+    def _decide_road(self) -> None:
+        """Whether a write may go directly: call it when any of this has changed."""
+        may = self.shortcuts and DIRECT and self._socket is not None
+        locked = self._send_lock is not None and self._send_lock.locked()
+        if may and self.state is State.OPEN and not (locked or self._held or self._unsent):
+            assert self._socket is not None
+            self._direct_fd = self._socket.fileno()
+        else:
+            self._direct_fd = -1
+
+    # -- Reading --------------------------------------------------------------------------------
+
+    def unread(self, data: bytes) -> None:
+        """Give back bytes that belong to the next protocol: they are received first."""
+        self._unread = data + self._unread
+
+    async def receive(self) -> bytes:
+        """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
+        try:
+            if self._socket is None or not (self.shortcuts and DIRECT):
+                return bytes(await self.stream.receive_some(READ_SIZE))
+            # First the others: by the time they have had their turn a busy client's next bytes
+            # are often here, and waiting for them costs more than one read in vain.
+            await trio.lowlevel.checkpoint()
+            while True:
+                try:
+                    return os.read(self._socket.fileno(), READ_SIZE)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._socket)
+        except STREAM_ERRORS:
+            return b""
+
+    async def receive_within(self, seconds: float) -> bytes | None:
+        """The next bytes; None if none come in time. If the whole process stood still meanwhile,
+        bytes that have come in time are not taken for late."""
+        with trio.move_on_after(seconds) as waiting:
+            return await self.receive()
+        if is_late(waiting.deadline):
+            with trio.move_on_after(SECOND_LOOK):
+                return await self.receive()
+        return None
+
+    def receive_nowait(self) -> bytes | None:
+        """What is here already, as `receive` gives it; None if that would have to wait."""
+        if self._unread or self._socket is None or not (self.shortcuts and DIRECT):
+            return None
+        try:
+            return os.read(self._socket.fileno(), READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    # -- Writing --------------------------------------------------------------------------------
+
+    @property
+    def sending(self) -> bool:
+        """Whether something is half way: a send waits, or a direct write has left something."""
+        return bool(self._unsent) or (self._send_lock is not None and self._send_lock.locked())
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that direct writes have left over."""
+        return sum(map(len, self._unsent))
+
+    async def send(self, *parts: bytes) -> None:
+        """Send the parts, one behind the other, as one piece that no other send can come into.
+        When it returns they are with the kernel.
+
+        Waits while the peer reads slowly. Raises `ClientGone` when the peer has gone, or has
+        read nothing for `send_seconds`; `BrokenStream` when it is torn. Cancelled while it
+        waits for its first byte it leaves nothing behind; later, a torn transport. It is a
+        checkpoint only where it waits.
+        """
+        if self.corked:
+            self._uncork()
+        size = sum(map(len, parts))
+        written = self.try_write(*parts) if size else 0
+        if written < size or not size:
+            try:
+                await self._send_rest(() if written else parts, begun=written > 0)
+            except ClientGone as error:
+                if self.on_gone:
+                    self.on_gone(error.stopped_reading)
+                    await trio.lowlevel.checkpoint()  # where that has cancelled this task
+                raise
+            return
+        self._unyielded += max(size, READ_SIZE)
+        if self._unyielded >= YIELD_EVERY_BYTES:
+            self._unyielded = 0
+            # Shielded: the bytes are out, so a cancellation here must not look like a send that
+            # did not happen. It never waits.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def try_write(self, data: bytes = b"", *more: bytes) -> int:
+        """Write without waiting, if that can be done; the count of bytes that are with the kernel,
+        0 if none were taken, for whatever reason. If it is less than all, the rest is taken too,
+        by reference, but somebody has to `send`, even nothing, for it to go out. Never raises.
+
+        Called for every message and reader of a channel: flat, and one system call.
+        """
+        fd = self._direct_fd
+        if fd < 0:
+            return 0
+        size = len(data)
+        try:
+            if more:
+                size += sum(map(len, more))
+                written = os.writev(fd, (data, *more))
+            else:
+                written = os.write(fd, data)
+        except OSError:
+            return 0  # full; or gone, and whoever sends next is told
+        self.bytes_sent += written
+        if written < size:
+            self._unsent = _behind((data, *more), written)
+            self._decide_road()
+        return written
+
+    def write_soon(self, data: bytes, *, more: bool) -> None:
+        """Take all of `data` without waiting. With `more` to come in this pass of the scheduler it
+        waits for that, to go out in one write. What the socket does not take goes out before any
+        later send does; `on_left_over` is called then."""
+        corked = self.corked
+        if corked is None:
+            if not more:
+                self._write_or_keep(data)
+                return
+            # Whatever its task does next, in this pass of the scheduler it goes out.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._uncork)
+            corked = self.corked = []
+        corked.append(data)
+        self._corked_bytes += len(data)
+        if not more or self._corked_bytes > CORK_BYTES:
+            self._uncork()
+
+    def _uncork(self) -> None:
+        if self.corked:
+            data = b"".join(self.corked)
+            self.corked, self._corked_bytes = None, 0
+            self._write_or_keep(data)
+
+    def _write_or_keep(self, data: bytes) -> None:
+        if not self.try_write(data):
+            self._unsent = (*self._unsent, memoryview(data))
+            self._decide_road()
+        if self._unsent and self.flushing is None and self.on_left_over:
+            self.flushing = trio.Event()
+            self.on_left_over()
+
+    async def flush(self) -> None:
+        """Send what was left over. It is for a task that outlives all users: over TLS, a send that
+        is cancelled tears."""
+        assert self.flushing is not None
+        try:
+            with suppress(BrokenStream, ClientGone):
+                await self.send()
+        finally:
+            self.flushing.set()
+            self.flushing = None
+
+    def hold(self, held: bool) -> None:
+        """Whether direct writes are refused, because something is under way that they must not
+        come into the middle of, or behind. What is sent takes the plain road."""
+        self._held = held
+        self._decide_road()
+
+    async def _send_rest(self, parts: tuple[bytes, ...], *, begun: bool) -> None:
+        """All that is unsent, then `parts`, in turn with other senders. If the piece has `begun`,
+        its rest is unsent, and cancelled it is torn."""
+        self._unyielded = 0
+        if self._send_lock is None:
+            self._send_lock = trio.Lock()
+        if begun:
+            # No task has run since the direct write, so it is our turn.
+            self._send_lock.acquire_nowait()
+        else:
+            await self._send_lock.acquire()
+        self._direct_fd = -1
+        try:
+            if self.state is State.TORN:
+                raise BrokenStream
+            if self.state is State.CLOSED:
+                raise ClientGone
+            own = sum(map(len, self._unsent)) if begun else 0
+            while self._unsent:
+                sent = await self._put(self._unsent, tears=own > 0)
+                own -= sent
+                self._unsent = _behind(self._unsent, sent)
+            rest = _behind(parts, 0)
+            begun = False
+            while rest:
+                rest = _behind(rest, await self._put(rest, tears=begun))
+                begun = True
+        finally:
+            if self.state is State.TORN:
+                self._unsent = ()
+            self._send_lock.release()
+            self._decide_road()
+            if self.on_sent:
+                self.on_sent()
+
+    async def _put(self, parts: tuple[memoryview, ...], *, tears: bool) -> int:
+        """Send some of `parts`, and return its size. Cancelled before that is out it tears, if it
+        `tears` or nobody can tell how much is out. Raises `ClientGone`."""
+        tears = tears or self._socket is None
+        if tears:
+            self.state = State.TORN
+        try:
+            sent = await self._put_in_time(parts)
+        except STREAM_ERRORS:
+            raise ClientGone from None
+        if tears and self.state is State.TORN:
+            self.state = State.OPEN
+        self.bytes_sent += sent
+        return sent
+
+    async def _put_in_time(self, parts: tuple[memoryview, ...]) -> int:
+        with trio.move_on_after(self.limits.send_seconds) as waiting:
+            return await self._put_some(parts)
+        # Of what a TLS stream was sending nobody can tell how much is out.
+        if is_late(waiting.deadline) and self._socket is not None:
+            with trio.move_on_after(SECOND_LOOK):
+                return await self._put_some(parts)
+        raise ClientGone("client stopped reading", stopped_reading=True)
+
+    async def _put_some(self, parts: tuple[memoryview, ...]) -> int:
+        if self._socket is None:
+            piece = b"".join(_first(parts, PIECE_SIZE))
+            await self.stream.send_all(piece)
+            return len(piece)
+        if len(parts) > 1 and hasattr(self._socket, "sendmsg"):
+            return await self._socket.sendmsg(parts[:MOST_PARTS])
+        return await self._socket.send(parts[0])
+
+    # -- Its end --------------------------------------------------------------------------------
+
+    @property
+    def carrier(self) -> trio.abc.Stream:
+        """What carries the bytes, be it under TLS."""
+        return self._carrier
+
+    @property
+    def carrier_socket(self) -> trio.socket.SocketType | None:
+        """The socket that carries the bytes, be it under TLS; None over memory."""
+        return self._carrier.socket if isinstance(self._carrier, trio.SocketStream) else None
+
+    def tear(self) -> None:
+        """What was sent last is not whole, and never will be."""
+        self.state = State.TORN
+        self._decide_road()
+
+    def stop(self) -> bool:
+        """Nothing is written any more; whether all was. The descriptor may soon be another
+        connection's."""
+        whole = self.state is State.OPEN and not self.sending
+        self.state = State.CLOSED
+        self._decide_road()
+        return whole
+
+
+def _behind(parts: Sequence[bytes | memoryview], count: int) -> tuple[memoryview, ...]:
+    """What is left of `parts` behind the first `count` bytes, by reference."""
+    left = []
+    for part in parts:
+        if count < len(part):
+            left.append(memoryview(part)[count:])
+        count = max(0, count - len(part))
+    return tuple(left)
+
+
+def _first(parts: Sequence[memoryview], size: int) -> list[memoryview]:
+    """The first `size` bytes of `parts`, by reference."""
+    first = []
+    for part in parts:
+        first.append(part[:size])
+        size -= len(first[-1])
+        if not size:
+            break
+    return first

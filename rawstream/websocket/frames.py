@@ -1,0 +1,70 @@
+"""WebSocket frames by hand: whole messages in one frame, which nearly all are.
+
+    FIN and opcode | MASK and length in 1, 3 or 9 bytes | mask, 4 bytes | payload
+
+A client's frames are masked, a server's are not. RFC 6455 section 5.2. Everything else, fragments,
+control frames, compression, is wsproto's. Pure functions.
+"""
+
+from __future__ import annotations
+
+TEXT, BINARY = 0x81, 0x82
+"""The first byte of a message in one frame: FIN, and the opcode."""
+
+
+def data_frame(message: str | bytes) -> bytes:
+    """The frame of a server that is this message: text for `str`, else binary."""
+    if isinstance(message, str):
+        first, payload = TEXT, message.encode()
+    else:
+        first, payload = BINARY, message if type(message) is bytes else bytes(memoryview(message))
+    size = len(payload)
+    return bytes((first, size)) + payload if size < 126 else server_frame(first, payload)
+
+
+def server_frame(first: int, payload: bytes) -> bytes:
+    """The frame of a server that is this payload, behind this first byte."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def frame_bounds(data: bytes, start: int) -> tuple[int, int] | None:
+    """Where the payload of the frame that begins at `start` begins and ends, which may be behind
+    the data; None if its header is not whole. What stands in the header is not judged."""
+    if len(data) < start + 2:
+        return None
+    size = data[start + 1]
+    payload = start + 2
+    if size & 0x80:
+        size &= 0x7F
+        payload += 4
+    if size >= 126:
+        wide = 2 if size == 126 else 8
+        size = int.from_bytes(data[start + 2 : start + 2 + wide], "big")
+        payload += wide
+    return (payload, payload + size) if payload <= len(data) else None
+
+
+def decode_simple_frame(data: bytes, start: int, payload: int, end: int) -> str | bytes | None:
+    """The message of a client that is this frame; None if that is not all there, or is no whole
+    message, or anything is wrong with it."""
+    size = end - payload
+    if end > len(data) or payload - start != (6 if size < 126 else 8 if size < 65536 else 14):
+        return None  # not masked, or its length not in as few bytes as it can be
+    first = data[start]
+    if first not in (TEXT, BINARY) or not data[start + 1] & 0x80:
+        return None
+    fours = (size + 3) // 4
+    mask = int.from_bytes(data[payload - 4 : payload] * fours, "little")
+    masked = int.from_bytes(data[payload:end], "little")
+    message = (masked ^ mask).to_bytes(4 * fours, "little")[:size]
+    if first == BINARY:
+        return message
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        return None

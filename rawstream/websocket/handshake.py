@@ -1,0 +1,62 @@
+"""The opening handshake: which requests may become a WebSocket (RFC 6455 section 4.2), and the
+fields that accept one. Pure functions of the request: wsproto checks neither the key nor the
+Origin.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Sequence
+
+from wsproto.utilities import generate_accept_token
+
+from ..errors import HTTPError
+from ..http.origin import check_origin
+from ..http.request import Request
+
+VERSION = "13"
+
+
+def check_handshake(request: Request, origins: Collection[str] | None) -> None:
+    """RFC 6455 section 4.2.1. Raises `HTTPError`."""
+    headers = request.headers
+    upgrade = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", VERSION),
+    ]
+    if request.method != "GET" or request.head_only:
+        raise HTTPError(405, "a WebSocket opens with GET", [("Allow", "GET")])
+    if "websocket" not in headers.tokens("upgrade") or "upgrade" not in headers.tokens(
+        "connection"
+    ):
+        raise HTTPError(426, "this is a WebSocket", upgrade)
+    if request.http_version == "1.0":
+        raise HTTPError(400, "a WebSocket opens over HTTP/1.1")
+    if headers.get("sec-websocket-version") != VERSION:
+        raise HTTPError(426, f"WebSocket version {VERSION} is spoken here", upgrade)
+    try:
+        nonce = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
+    except ValueError:
+        nonce = b""
+    if len(nonce) != 16:
+        raise HTTPError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        raise HTTPError(400, "a WebSocket handshake has no body")
+    check_origin(request, origins)
+
+
+def accept_fields(request: Request) -> list[tuple[str, str]]:
+    """The fields of the 101 that accepts a request, without what is negotiated."""
+    key = request.headers["sec-websocket-key"].encode()
+    return [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", generate_accept_token(key).decode()),
+    ]
+
+
+def choose_subprotocol(request: Request, subprotocols: Sequence[str]) -> str | None:
+    """The first of ours that the client offers."""
+    offered = request.headers.elements("sec-websocket-protocol")
+    return next((name for name in subprotocols if name in offered), None)

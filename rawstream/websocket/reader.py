@@ -1,0 +1,145 @@
+"""What comes over a WebSocket: bytes in, messages, pings and the close out.
+
+    bytes -> frames --+-> whole messages in one frame, nearly all: taken here (the lane)
+                      +-> everything else, and what there is of a frame that is not whole: wsproto
+
+wsproto is given a frame from its first byte on, and all of it. Here is no `await`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from wsproto.connection import Connection
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+
+from ..limits import KIB
+from .frames import decode_simple_frame, frame_bounds
+
+INFLATE_STEP = KIB
+"""Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
+is found to be too large before it has taken much more than a MiB."""
+
+TOO_BIG = 1009
+
+Received: TypeAlias = "str | bytes | Ping | CloseConnection | None"
+"""A message; a ping to be answered; a Close, or with `wsproto.state` still open a failure to be
+told of; or nothing worth a word."""
+
+
+class FrameReader:
+    """The bytes that a client has sent, and what they amount to."""
+
+    def __init__(
+        self, wsproto: Connection, max_size: int, *, deflating: bool, shortcuts: bool
+    ) -> None:
+        """Without `shortcuts` every frame is wsproto's."""
+        self._lane_open = shortcuts and not deflating
+        self._wsproto = wsproto
+        self._max_size = max_size
+        self._deflating = deflating
+        self._data = b""
+        self._start = 0  # of what has not been taken
+        self._has_ended = False
+        self.is_over = False  # set when there is nothing more to be read
+        self._left = 0  # bytes of the frame that wsproto is in the middle of
+        self._in_message = False  # between the fragments of one
+        self._text = io.StringIO()  # the message under way, of either kind
+        self._binary = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Add what has come; b"" is the end of input."""
+        self._has_ended = not data
+        self._data, self._start = self._data[self._start :] + data, 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes that have not been taken."""
+        return bool(self._data)
+
+    def close_lane(self) -> None:
+        """No message is wanted any more; what else comes is."""
+        self._lane_open = False
+
+    def take_message(self) -> str | bytes | None:
+        """The lane: the next message, if it is next and whole; else None, and nothing is taken."""
+        if not self._lane_open or self._left or self._in_message:
+            return None
+        data, start = self._data, self._start
+        found = frame_bounds(data, start)
+        if found is None:
+            return None
+        payload, end = found
+        if end - payload > self._max_size:
+            return None
+        message = decode_simple_frame(data, start, payload, end)
+        if message is not None:
+            self._advance(end)
+        return message
+
+    def take(self) -> Iterator[Received]:
+        """All that the bytes so far amount to, one by one; what has not been asked for is not
+        taken. Others may have their turn between any two."""
+        while self._data:
+            message = self.take_message()
+            if message is not None:
+                yield message
+                continue
+            if not self._left and not self._enter_frame():
+                break
+            size = min(self._left, INFLATE_STEP) if self._deflating else self._left
+            piece = self._data[self._start : self._start + size]
+            self._advance(self._start + len(piece))
+            self._left -= len(piece)
+            self._wsproto.receive_data(piece)
+            yield from self._events()
+            yield None
+        if self._has_ended:
+            self._wsproto.receive_data(None)
+            yield from self._events()
+
+    def _advance(self, start: int) -> None:
+        self._start = start
+        if start == len(self._data):
+            self._data, self._start = b"", 0  # idle clients are many
+
+    def _enter_frame(self) -> bool:
+        """Count what wsproto is to be given of the next frame; False if its header is not whole."""
+        found = frame_bounds(self._data, self._start)
+        if found is None:
+            return False
+        self._left = found[1] - self._start
+        first = self._data[self._start]
+        if not first & 0x08:  # no control frame
+            self._in_message = not first & 0x80
+        return True
+
+    def _events(self) -> Iterator[Received]:
+        for event in self._wsproto.events():
+            if isinstance(event, TextMessage | BytesMessage):
+                yield self._assembled(event)
+            elif isinstance(event, Ping | CloseConnection):
+                yield event
+
+    def _assembled(self, event: TextMessage | BytesMessage) -> Received:
+        """The message that this piece completes, if it does."""
+        data = event.data
+        self._size += len(data.encode()) if isinstance(data, str) else len(data)
+        if self._size > self._max_size:
+            return CloseConnection(TOO_BIG, f"message larger than {self._max_size} bytes")
+        if isinstance(data, str):
+            self._text.write(data)
+        else:
+            self._binary += data
+        if not event.message_finished:
+            return None
+        message = self._text.getvalue() if isinstance(data, str) else bytes(self._binary)
+        if isinstance(data, str):
+            self._text = io.StringIO()
+        else:
+            self._binary = bytearray()
+        self._size = 0
+        return message
