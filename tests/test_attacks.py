@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import logging
@@ -11,6 +12,7 @@ import signal
 import socket
 import stat
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 import trio
 import trio.testing
 from peers import PATIENCE, Certificate, Peer, Server, Serving, running
-from wire import GET, PONG, TEXT, close, frame, get, handshake, objects_in_frames
+from wire import BINARY, GET, PONG, TEXT, close, frame, get, handshake, objects_in_frames
 
 from rawstream import (
     Channel,
@@ -528,3 +530,106 @@ async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> No
         assert b" 200 " in await peer.has(b"}\n")
     await trio.testing.wait_all_tasks_blocked(0.01)
     assert len(channels) == 0
+
+
+# -- Memory ---------------------------------------------------------------------------------------
+
+STALLING = {
+    "events": get("/a?last=1000", b"Accept: text/event-stream\r\n"),
+    "lines": get("/a?last=1000", b"Accept: application/x-ndjson\r\n"),
+    "websocket": handshake(head=b"GET /a?last=1000 HTTP/1.1"),
+    "poll": get("/a?last=1000&wait=10"),
+    "several": get("/a?last=1000&channel=b", b"Accept: text/event-stream\r\n"),
+    "a poll of several": get("/a?last=1000&channel=b&wait=10"),
+}
+
+
+@pytest.mark.parametrize("request_bytes", STALLING.values(), ids=STALLING)
+async def test_readers_that_stall_share_what_they_wait_for(
+    serving_over_each_carrier: Serving, request_bytes: bytes
+) -> None:
+    channels = Channels()
+    for name in "ab":
+        channels.get(name).publish("y" * 1_000_000)
+        for _ in range(100):
+            channels.get(name).publish("x" * 20)
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, request.path[1:])
+
+    def stall() -> socket.socket:
+        sock = server.open_socket()
+        sock.sendall(request_bytes)
+        return sock
+
+    count = 20
+    server = await serving_over_each_carrier(handler)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(await trio.to_thread.run_sync(stall))  # fills what is kept for all
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for _ in range(count):
+            stack.enter_context(await trio.to_thread.run_sync(stall))
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        held, _ = tracemalloc.get_traced_memory()
+    assert held / count < 300_000, "it holds a copy of its own"
+
+
+async def test_an_inbox_is_bounded_by_bytes(serving_over_each_carrier: Serving) -> None:
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            await ws.send(await ws.receive())
+            await trio.sleep_forever()
+
+    server = await serving_over_each_carrier(handler)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b"\r\n\r\n")
+    await peer.send(frame(TEXT, b"ready"))
+    await peer.has(b"ready")
+    message = frame(BINARY, bytes(1 << 20))
+    sent = 0
+    with trio.move_on_after(2):
+        for _ in range(20):
+            await peer.send(message)
+            sent += 1
+    assert sent < 12, "what the kernel holds, and one or two in the inbox"
+    await trio.aclose_forcefully(peer.stream)
+
+
+@pytest.mark.parametrize("text", ["\n" * 1_000_000, "\0" * 200_000, '"' * 600_000])
+async def test_an_entry_is_bounded_as_it_is_encoded(text: str) -> None:
+    channel = Channel()
+    with pytest.raises(ValueError, match="encoded"):
+        channel.publish(text)
+
+
+async def test_encodings_of_a_channel_are_bounded(start: Start) -> None:
+    channel = Channel(size=100_000)
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    server = await start(handler)
+    for n in range(1000):
+        channel.publish(f"{n:090}")
+    tracemalloc.start()
+    try:
+        for accept in ("text/event-stream", "application/x-ndjson", "text/plain"):
+            peer = await server.connect()
+            await peer.send(get("/?last=1000", f"Accept: {accept}\r\n".encode()))
+            await peer.has(b"%090d" % 999)
+            await trio.aclose_forcefully(peer.stream)
+        peer = await server.connect()
+        await peer.send(handshake(head=b"GET /?last=1000 HTTP/1.1"))
+        await peer.has(b"%090d" % 999)
+        await trio.aclose_forcefully(peer.stream)
+        del peer
+        server.peers.clear()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 400_000

@@ -30,7 +30,7 @@ from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
 from rawstream.channels.fanout import Reader
 from rawstream.channels.formats import EVENTS, FRAMES, LINES, TEXT
 from rawstream.channels.log import SEGMENT_BYTES, Entry
-from rawstream.http.exchange import Frame
+from rawstream.http.exchange import Frame, as_it_is
 from rawstream.http.negotiation import preferred
 
 EPOCH = "5eed5eed"
@@ -460,6 +460,34 @@ async def test_what_is_published_while_the_flush_pauses_reaches_all(
         channel.publish(str(n))
     await trio.testing.wait_all_tasks_blocked(0.01)
     assert {reader.sink.got for reader in readers} == {b"1\n2\n3\n4\n5\n"}  # type: ignore[attr-defined]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_flush_gives_way_by_bytes(nursery: trio.Nursery) -> None:
+    passes = 0
+    seen = []
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            await trio.lowlevel.checkpoint()
+            passes += 1
+
+    class Noting(Recorder):
+        def try_write(self, data: bytes) -> int:
+            seen.append(passes)
+            return len(data)
+
+    channel = channel_of()
+    for _ in range(50):
+        reader = Reader(Noting(as_it_is), TEXT, 0)
+        nursery.start_soon(channel.fan_out.park, reader)
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(count)
+    channel.publish("x" * 1_000_000)
+    while len(seen) < 50:
+        await trio.lowlevel.checkpoint()
+    assert len(set(seen)) >= 10
     nursery.cancel_scope.cancel()
 
 

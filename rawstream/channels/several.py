@@ -8,7 +8,7 @@ their order; there is no order between channels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import trio
 
@@ -21,6 +21,7 @@ from .asked import Asked, Way
 from .channel import Channel
 from .cursors import fit, make_vector
 from .formats import EntryFormat, Events, Lines, Text, as_json
+from .log import SHARED_FROM
 from .readers import Lag, stream_of
 from .resume import ResumePoint
 
@@ -49,7 +50,7 @@ async def read_several(
         if asked.cursor is None:
             await stream.body.send(vector.format.place(vector.id))
         while not (lag == "close" and vector.has_fallen_out()):
-            if parts := _joined(vector.batch(), vector.format.end):
+            if parts := _joined(vector.stream_parts()):
                 await stream.body.send(*parts)
                 vector.last_sent = trio.current_time()
             else:
@@ -72,28 +73,28 @@ async def _read_by_poll(
                 gaps.append({"channel": told["channel"], **told["gap"]})
             else:
                 entries += [b", " if entries else b"", *parts]
-        del batch
+        answer = _joined(entries)
+        del batch, entries, parts  # a client that does not read the answer keeps this waiting
         rest = f'], "next": {as_json(vector.id)}'
         if gaps:
             rest += f', "gaps": {as_json(gaps)}'
         await poll.answer(
-            b'{"entries": [', *entries, rest + "}\n",
+            b'{"entries": [', *answer, rest + "}\n",
             cursor=vector.id, content_type="application/json",
         )  # fmt: skip
 
 
-def _joined(batch: Iterator[tuple[bool, list[bytes]]], end: bytes) -> list[bytes]:
-    """The parts of a batch, each entry with its end, and short ones joined."""
+def _joined(parts: Iterable[bytes]) -> list[bytes]:
+    """The same bytes, short parts joined; long ones are shared, and stay as they are."""
     joined: list[bytes] = []
-    for is_gap, parts in batch:
-        if not is_gap:
-            parts.append(end)
-        for part in parts:
-            if joined and len(joined[-1]) + len(part) < BATCH_BYTES // 16:
-                joined[-1] += part
-            else:
-                joined.append(part)
-    return joined
+    short = bytearray()
+    for part in parts:
+        if len(part) < SHARED_FROM:
+            short += part
+        else:
+            joined += [bytes(short), part]
+            short.clear()
+    return [*joined, bytes(short)] if short else joined
 
 
 class _Position:
@@ -134,6 +135,13 @@ class _VectorPosition:
     def has_fallen_out(self) -> bool:
         """Whether the next batch begins with entries that are gone."""
         return any(place.position < place.channel.start for place in self._positions)
+
+    def stream_parts(self) -> Iterator[bytes]:
+        """What is next, as a stream sends it."""
+        for is_gap, parts in self.batch():
+            yield from parts
+            if not is_gap:
+                yield self.format.end
 
     def batch(self) -> Iterator[tuple[bool, list[bytes]]]:
         """What is next, in all of them, about `BATCH_BYTES`: gaps (True) and entries, each in
