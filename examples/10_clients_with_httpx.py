@@ -1,8 +1,9 @@
 r"""Chapter 10, second part: the same streams with httpx, an ordinary Python client.
 
 The library does HTTP. What it cannot do for you is to know where a message ends: `iter_bytes`
-gives what a read gave, `iter_lines` whole lines. (Mind that it also splits at U+2028 and the like,
-as str.splitlines does: JSON that holds them unescaped wants `iter_bytes` and a split at LF.) Start
+gives what a read gave, be it half an event or three. `rawstream.EventDecoder` is told bytes, cut
+anywhere, and gives whole events, by the rules that a browser follows. (For lines of JSON there is
+`iter_lines`; mind that it also splits at U+2028 and the like, as str.splitlines does.) Start
 the server of chapter 9 first; httpx comes with `pip install httpx`.
 
     $ python examples/09_on_rawstream.py
@@ -23,6 +24,8 @@ import sys
 import time
 
 import httpx
+
+from rawstream import EventDecoder
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 SERVER = f"http://127.0.0.1:{PORT}"
@@ -48,9 +51,7 @@ with httpx.Client(timeout=httpx.Timeout(5, read=30)) as client:
 
     with client.stream("GET", f"{SERVER}/ticks", headers={"Last-Event-ID": "8"}) as response:
         clock = Clock()
-        for line in response.iter_lines():
-            name, _, value = line.partition(": ")
-            if name == "id":
-                clock.show(f"tick {value}")
-            elif value == "[DONE]":
-                clock.show(value)
+        decoder = EventDecoder(last_event_id="8")
+        for piece in response.iter_bytes():
+            for event in decoder.feed(piece):
+                clock.show(f"tick {event.id}" if event.event == "tick" else event.data or "")

@@ -96,7 +96,7 @@ def lines_of_code(path: Path) -> int:
 @pytest.mark.parametrize("layer", ["tcp", "http", "streams", "websocket", "channels"])
 def test_a_layer_is_one_sitting_and_a_file_one_concept(layer: str) -> None:
     sizes = {path.name: lines_of_code(path) for path in (PACKAGE / layer).glob("*.py")}
-    assert sum(sizes.values()) < 1_100, sizes
+    assert sum(sizes.values()) < 1_400, sizes
     for path in (PACKAGE / layer).glob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path.name
 

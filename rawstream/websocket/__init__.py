@@ -17,6 +17,7 @@ In reading order:
     frames.py       a message in one frame, as bytes and back
     reader.py       bytes in, messages and control frames out
     writer.py       messages and control frames, one behind the other
+    inbox.py        messages that nobody has asked for yet
     connection.py   who reads when, pings, and the order of things at the end
     opening.py      the block in which a handler uses one
 """

@@ -12,7 +12,6 @@ the client. Control frames are acted on where they are read, and never wait.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, suppress
 
@@ -25,6 +24,7 @@ from ..errors import BrokenStream, WebSocketClosed
 from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is, refuse
 from ..http.lifetime import Ended
 from ..http.request import Request
+from .inbox import Inbox
 from .reader import FrameReader
 from .writer import FrameWriter, MessageStream
 
@@ -74,10 +74,8 @@ class WebSocket:
         self._nursery: trio.Nursery | None = None
         # Reading:
         self._read_lock = trio.Lock()
-        self._inbox = deque[str | bytes]()  # what the pump has read
-        self._inbox_bytes = 0
+        self._inbox = Inbox(self._limits)  # what the pump has read
         self._waiting: trio.CancelScope | None = None  # for bytes
-        self._room = trio.Event()  # set when something is taken from a full inbox
         self._pump_wanted = trio.Event()
         self._pump_wanted.set()  # until the handler receives
         self._watch = _Watch(self)
@@ -162,7 +160,7 @@ class WebSocket:
 
     def _take_at_once(self) -> str | bytes | None:
         """A message that is here already, unless it is time for the other tasks."""
-        if self._inbox:
+        if self._inbox.messages:
             return None
         self._taken += 1
         return self._reader.take_message() if self._taken % YIELD_EVERY_FRAMES else None
@@ -170,11 +168,11 @@ class WebSocket:
     async def _receive(self) -> str | bytes:
         self._receives = self._in_receive = True
         try:
-            if self._inbox or self._taken % YIELD_EVERY_FRAMES == 0:
+            if self._inbox.messages or self._taken % YIELD_EVERY_FRAMES == 0:
                 await trio.lowlevel.checkpoint()
             while True:
-                if self._inbox and not self._closing:
-                    return self._take_from_inbox()
+                if self._inbox.messages and not self._closing:
+                    return self._inbox.take()
                 if self.close_code is not None or self._closing:
                     raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
                 if self._reader.is_over:  # the answer to a Close is on its way
@@ -186,12 +184,6 @@ class WebSocket:
             if not self._watch.active:
                 self._watch.start()
 
-    def _take_from_inbox(self) -> str | bytes:
-        message = self._inbox.popleft()
-        self._inbox_bytes -= len(message)
-        self._room.set()
-        return message
-
     async def _read_once(self, *, for_handler: bool) -> str | bytes | None:
         """Act on what has come, or if there is nothing, read. For the handler it stops at the first
         message: an answer to that is to go out before anything behind it is looked at, which may be
@@ -202,7 +194,7 @@ class WebSocket:
         else:
             lock.acquire_nowait()
         try:
-            if self._reader.is_over or (self._inbox and for_handler):
+            if self._reader.is_over or (self._inbox.messages and for_handler):
                 return None
             if self._reader.has_more and await self._act(for_handler=for_handler):
                 return None
@@ -238,9 +230,8 @@ class WebSocket:
             count += 1
             if isinstance(received, str | bytes):
                 if not self._closing:
-                    self._inbox.append(received)
-                    self._inbox_bytes += len(received)
-                if for_handler or self._in_receive or self._is_full():
+                    self._inbox.add(received)
+                if for_handler or self._in_receive or self._inbox.is_full:
                     break
             elif isinstance(received, Ping):
                 self._answer_ping(received)
@@ -250,13 +241,6 @@ class WebSocket:
             if count % YIELD_EVERY_FRAMES == 0 or (self._deflating and received is None):
                 await trio.lowlevel.checkpoint()
         return count > 0
-
-    def _is_full(self) -> bool:
-        limits = self._limits
-        return (
-            len(self._inbox) >= limits.message_queue
-            or self._inbox_bytes >= limits.message_queue_bytes
-        )
 
     def _answer_ping(self, ping: Ping) -> None:
         if self._closing:
@@ -276,9 +260,8 @@ class WebSocket:
             await self._pump_wanted.wait()
             if self._in_receive:
                 self._pump_wanted = trio.Event()
-            elif self._is_full():
-                self._room = trio.Event()
-                await self._room.wait()
+            elif self._inbox.is_full:
+                await self._inbox.wait_for_room()
             else:
                 await self._read_once(for_handler=False)
 
@@ -290,18 +273,13 @@ class WebSocket:
         dropped. Raises `ValueError` for a code that may not be sent (RFC 6455 section 7.4)."""
         if not (1000 <= code < 1015 or 3000 <= code < 5000) or code in (1004, NO_STATUS, ABNORMAL):
             raise ValueError(f"close code {code} may not be sent")
-        self._drop_inbox()
+        self._inbox.clear()
         await self._close_first(code, reason)
 
     async def farewell(self) -> None:
         """The server stops. The handler has been cancelled, and the pump with it."""
-        self._drop_inbox()
-        await self._close_first(GOING_AWAY, "the server is stopping")
-
-    def _drop_inbox(self) -> None:
         self._inbox.clear()
-        self._inbox_bytes = 0
-        self._room.set()
+        await self._close_first(GOING_AWAY, "the server is stopping")
 
     async def _close_first(self, code: int, reason: str) -> None:
         """Send the first Close, and read on to theirs. If theirs came first its answer is on its
@@ -352,7 +330,7 @@ class WebSocket:
         self.close_code, self.close_reason = self._writer.ended
         self._closed.set()
         if not self._closing:
-            has_news = self._in_receive or self._inbox
+            has_news = self._in_receive or self._inbox.messages
             told = self._receives and (has_news or self.close_code != ABNORMAL)
             self._exchange.cancel(Ended.CLIENT_LEFT, self._limits.leave_seconds if told else 0)
 
@@ -364,7 +342,7 @@ class WebSocket:
             return
         if self._stream.sending:
             return  # a ping would wait behind that; if it is stuck it has a deadline of its own
-        if self._awaiting_pong and not self._is_full():
+        if self._awaiting_pong and not self._inbox.is_full:
             self._writer.ended = self.close_code, self.close_reason = ABNORMAL, "no pong"
             self._exchange.cancel(Ended.CLIENT_VANISHED)
             return

@@ -1,0 +1,50 @@
+"""Messages that have been received and not yet asked for, bounded by their count and their size."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from ..limits import Limits
+
+
+class Inbox:
+    """A bounded queue between whoever reads and the handler."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.messages = deque[str | bytes]()
+        self._limits = limits
+        self._size = 0
+        self._room = trio.Event()  # set when something is taken
+
+    @property
+    def is_full(self) -> bool:
+        """Whether reading has to stop."""
+        limits = self._limits
+        return (
+            len(self.messages) >= limits.message_queue or self._size >= limits.message_queue_bytes
+        )
+
+    def add(self, message: str | bytes) -> None:
+        """Put a message behind the others."""
+        self.messages.append(message)
+        self._size += len(message)
+
+    def take(self) -> str | bytes:
+        """The first message; there is one."""
+        message = self.messages.popleft()
+        self._size -= len(message)
+        self._room.set()
+        return message
+
+    def clear(self) -> None:
+        """Drop them all."""
+        self.messages.clear()
+        self._size = 0
+        self._room.set()
+
+    async def wait_for_room(self) -> None:
+        """Wait until something is taken or dropped."""
+        self._room = trio.Event()
+        await self._room.wait()
