@@ -22,7 +22,7 @@ import trio.testing
 from rawstream import Handler, Limits
 from rawstream.http.connection import Connection
 from rawstream.http.h11_exchange import ServerContext
-from rawstream.tcp.hangup import PeekingWatcher
+from rawstream.tcp.hangup import PeekingHangupWatcher
 from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport
 
@@ -102,7 +102,7 @@ def connect_over_memory(
     """One connection to a handler, over memory; `options` are `ServerContext`'s."""
     limits = limits or Limits()
     context = ServerContext(
-        limits=limits, hangups=PeekingWatcher(), keep_alive=KeepAliveScheduler(), **options
+        limits=limits, hangups=PeekingHangupWatcher(), keep_alive=KeepAliveScheduler(), **options
     )
     ours, theirs = trio.testing.memory_stream_pair()
     nursery.start_soon(context.keep_alive.run)
@@ -140,7 +140,7 @@ async def connected(
     limits = limits or Limits()
     context = ServerContext(
         limits=limits,
-        hangups=PeekingWatcher(),
+        hangups=PeekingHangupWatcher(),
         keep_alive=KeepAliveScheduler(),
         access_log=False,
     )

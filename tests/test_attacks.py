@@ -516,7 +516,7 @@ async def test_who_may_connect_to_a_unix_socket(
 
 
 async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> None:
-    channels = Channels(most=3)
+    channels = Channels(max_channels=3)
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, request.path[1:])

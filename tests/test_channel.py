@@ -590,7 +590,7 @@ async def test_memory_is_that_of_the_log_whoever_reads() -> None:
         assert len(alive) <= 100
         batches = [o for o in gc.get_objects() if type(o) is tuple and len(o) == 2]
         kept = {id(o[0]): len(o[0]) for o in batches if type(o[0]) is bytes and b"000" in o[0]}
-        assert sum(kept.values()) < channel.most_bytes + 2 * SEGMENT_BYTES
+        assert sum(kept.values()) < channel.max_bytes + 2 * SEGMENT_BYTES
 
 
 async def test_a_channel_outlives_readers_that_leave(serving: Serving) -> None:

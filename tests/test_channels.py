@@ -92,7 +92,7 @@ async def test_channels_are_made_when_asked_for() -> None:
 
 
 async def test_a_cap(connect: Connect) -> None:
-    channels = rooms(most=1)
+    channels = rooms(max_channels=1)
     peer = connect(app_of(channels))
     assert (await ask(peer, post("/a", b"x")))[0] == 201
     assert (await ask(peer, post("/b", b"x")))[0] == 503
@@ -876,7 +876,7 @@ async def test_publishing_is_acknowledged(enter: Enter) -> None:
     ],
 )
 async def test_what_cannot_be_done(enter: Enter, command: object, status: int) -> None:
-    channels = Channels(lambda name: Channel(name, size=1000), most=2)
+    channels = Channels(lambda name: Channel(name, size=1000), max_channels=2)
     channels.get("b")  # which would else be forgotten when it is left
     visitor = await enter(channels, "/a?channel=b")
     await visitor.hears(), await visitor.hears()

@@ -15,7 +15,7 @@ from peers import Certificate, Server, Serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from rawstream import EventDecoder, Request, open_events, open_stream, open_websocket
+from rawstream import EventDecoder, Limits, Request, open_events, open_stream, open_websocket
 from rawstream.demo.app import app as demo
 
 
@@ -179,11 +179,11 @@ async def test_echo_and_push_at_the_same_time(server: Server) -> None:
 
 async def test_large_and_compressed_messages(serving: Serving) -> None:
     async def echo(request: Request) -> None:
-        async with open_websocket(request, compression=True, max_message_size=10**7) as ws:
+        async with open_websocket(request, compression=True) as ws:
             async for message in ws:
                 await ws.send(message)
 
-    server = await serving(echo)
+    server = await serving(echo, limits=Limits(message_bytes=10**7))
 
     def client(**options: Any) -> None:
         with open_socket(server, max_size=10**7, **options) as ws:
@@ -204,11 +204,11 @@ async def test_large_and_compressed_messages(serving: Serving) -> None:
 
 async def test_refusals_and_closes_reach_the_client(serving: Serving) -> None:
     async def handler(request: Request) -> None:
-        async with open_websocket(request, subprotocols=["chat"], max_message_size=100) as ws:
+        async with open_websocket(request, subprotocols=["chat"]) as ws:
             assert await ws.receive() == "close me"
             await ws.close(4000, "as you wish")
 
-    server = await serving(handler)
+    server = await serving(handler, limits=Limits(message_bytes=100))
 
     def client() -> None:
         with pytest.raises(InvalidStatus) as refused:

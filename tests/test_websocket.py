@@ -17,13 +17,13 @@ from rawstream import Handler, Limits, Request, WebSocketClosed, open_websocket
 
 
 async def echo(request: Request) -> None:
-    async with open_websocket(request, max_message_size=1000, compression=True) as ws:
+    async with open_websocket(request, compression=True) as ws:
         async for message in ws:
             await ws.send(message)
 
 
 async def opened(connect: Connect, handler: Handler = echo, *fields: bytes) -> Peer:
-    peer = connect(handler)
+    peer = connect(handler, Limits(message_bytes=1000))
     await peer.send(handshake(*fields))
     assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     return peer

@@ -20,7 +20,7 @@ from enum import Enum
 from ..errors import HTTPError
 from ..http.negotiation import preferred
 from ..http.request import Request
-from ..streams.longpoll import brought_cursor
+from ..streams.longpoll import client_cursor
 
 VARY = ("Vary", "Accept")
 
@@ -56,7 +56,7 @@ def what_is_asked(request: Request, *, lists: bool = False) -> Asked:
     a `last` that is no number, and 406 if nothing we have will do."""
     way = _way(request, lists=lists)
     if way is Way.POLL:
-        cursor = brought_cursor(request)
+        cursor = client_cursor(request)
     else:
         cursor = request.last_event_id or request.query.get("after", "")
     last = request.query.get("last", "0")

@@ -29,18 +29,18 @@ from ..websocket.opening import open_websocket
 from .asked import Asked
 from .channel import Channel
 from .fanout import Reader
-from .formats import EntryFormat
+from .formats import EntryFormat, Frames
 from .presence import SUFFIX
 from .publishing import publish_text
-from .readers import follow, reader_of
+from .readers import follow
 from .registry import Channels
 from .resume import ResumePoint
 
-MOST_JOINED = 32
+MAX_JOINED = 32
 """Channels that one connection reads at a time."""
 
 
-async def converse(
+async def serve_conversation(
     request: Request,
     channels: Channels,
     members: Sequence[tuple[str, str | None]],
@@ -110,8 +110,8 @@ class _Conversation:
         """Confirm, and follow the channel from now on. Raises `HTTPError`."""
         if name in self._joined:
             raise HTTPError(409, f"{name} is joined already")
-        if len(self._joined) >= MOST_JOINED:
-            raise HTTPError(403, f"a connection joins {MOST_JOINED} channels at most")
+        if len(self._joined) >= MAX_JOINED:
+            raise HTTPError(403, f"a connection joins {MAX_JOINED} channels at most")
         with ExitStack() as stack:
             channel = stack.enter_context(self._channels.read(name, member))
             who: dict[str, object] = {}
@@ -120,7 +120,8 @@ class _Conversation:
                 if point.cursor is None:
                     point.position = channel.end  # of which this is the state
             joined = {"joined": name, "id": channel.id_of(point.position)}
-            reader, format = reader_of(self._ws, name, point)
+            format = Frames(name)
+            reader = Reader(self._ws, format, point.position)
             self._joined[name] = channel, reader
             await self._answer({**joined, **who, **ref})
             self._nursery.start_soon(self._follow, channel, reader, format, point, stack.pop_all())

@@ -123,7 +123,7 @@ class FanOut:
         log = self._log
         position, size = self._kept_pace
         entries, size = log.end - position, log.bytes_ever - size
-        if 2 * entries >= log.most_entries or 2 * size >= log.most_bytes:
+        if 2 * entries >= log.max_entries or 2 * size >= log.max_bytes:
             goal = log.end
             await trio.lowlevel.checkpoint()
             while self._flushing is not None and self._flushed_to < goal:

@@ -70,8 +70,8 @@ class Log:
         self.epoch = epoch or new_epoch()
         self.end = start
         """The position of the last entry."""
-        self.most_entries = entries
-        self.most_bytes = size
+        self.max_entries = entries
+        self.max_bytes = size
         self.bytes_ever = 0
         """Bytes of all that was ever published."""
         self._entries = deque[Entry]()
@@ -98,8 +98,8 @@ class Log:
         if "\r" in data:
             data = _LINE_END.sub("\n", data)
         size = encoded_size(data) + len((event or "").encode())
-        if size > self.most_bytes:
-            raise ValueError(f"an entry of {size} bytes, encoded; the log holds {self.most_bytes}")
+        if size > self.max_bytes:
+            raise ValueError(f"an entry of {size} bytes, encoded; the log holds {self.max_bytes}")
         self._segment_bytes += size
         starts_segment = self._segment_bytes > SEGMENT_BYTES or not self._entries
         if starts_segment:
@@ -109,7 +109,7 @@ class Log:
         self._entries.append(entry)
         self._bytes += size
         self.bytes_ever += size
-        while len(self._entries) > self.most_entries or self._bytes > self.most_bytes:
+        while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
             self._bytes -= self._entries.popleft().size
         self._open_batches.clear()
         return entry
@@ -185,7 +185,7 @@ class Log:
     def _keep(self, key: tuple[Format, object, int], made: tuple[bytes, int]) -> None:
         self._kept[key] = made
         self._kept_bytes += len(made[0])
-        while self._kept_bytes > self.most_bytes and len(self._kept) > 1:
+        while self._kept_bytes > self.max_bytes and len(self._kept) > 1:
             oldest = next(iter(self._kept))
             self._kept_bytes -= len(self._kept.pop(oldest)[0])
 

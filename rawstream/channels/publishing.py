@@ -59,8 +59,8 @@ def publish_text(
         size = encoded_size(text)
     except UnicodeError:
         raise HTTPError(400, "entries are text in UTF-8") from None
-    if size > channel.most_bytes:
-        raise HTTPError(413, f"an entry is at most {channel.most_bytes} bytes")
+    if size > channel.max_bytes:
+        raise HTTPError(413, f"an entry is at most {channel.max_bytes} bytes")
     try:
         return channel.publish(text, event)
     except ValueError as error:

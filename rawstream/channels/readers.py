@@ -13,7 +13,7 @@ from typing import Literal
 import trio
 
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
-from ..http.exchange import as_it_is, refuse
+from ..http.exchange import as_it_is
 from ..http.fields import Fields
 from ..http.request import Request
 from ..streams.events import EventStream, open_events
@@ -23,8 +23,8 @@ from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
 from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
-from .fanout import Reader, Sink
-from .formats import EVENTS, LINES, POLLS, TEXT, EntryFormat, Frames, Lines, as_json
+from .fanout import Reader
+from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, as_json
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
@@ -141,8 +141,8 @@ async def _read_by_websocket(
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
                 nursery.start_soon(_ignore_messages, ws, reading)
-                reader, format = reader_of(ws, "", point)
-                await follow(channel, reader, format, point, lag)
+                reader = Reader(ws, FRAMES, point.position)
+                await follow(channel, reader, FRAMES, point, lag)
             if not reading.cancelled_caught:
                 with suppress(WebSocketClosed, BrokenStream):
                     await ws.close(TRY_AGAIN_LATER, "too slow")
@@ -153,29 +153,6 @@ async def _ignore_messages(ws: WebSocket, reading: trio.CancelScope) -> None:
     async for _ in ws:
         pass
     reading.cancel()
-
-
-def reader_of(ws: WebSocket, name: str, point: ResumePoint) -> tuple[Reader, EntryFormat]:
-    """A reader of a channel over a WebSocket, which says its name, and the format."""
-    sink: Sink = ws
-    format: EntryFormat = Frames(name)
-    if not ws.shares_frames:
-        sink, format = _Messages(ws), Lines(name)
-    return Reader(sink, format, point.position), format
-
-
-class _Messages:
-    """A sink for a WebSocket whose frames cannot be shared: each line is a message."""
-
-    frame = staticmethod(as_it_is)
-    try_write = staticmethod(refuse)
-
-    def __init__(self, ws: WebSocket) -> None:
-        self._ws = ws
-
-    async def send_framed(self, framed: bytes) -> None:
-        for line in framed.splitlines():
-            await self._ws.send(line.decode())
 
 
 # -- Long-polls -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .cursors import new_epoch
 from .presence import SUFFIX, Presence
 from .readers import Lag
 
-MOST_MEMBER = 64
+MAX_MEMBER_CHARACTERS = 64
 """Characters of the name that a client gives itself."""
 
 _NAME = re.compile("[0-9A-Za-z._~-]{1,64}")
@@ -34,7 +34,7 @@ Compose: TypeAlias = Callable[["str | None", str], str]
 
 async def anybody(request: Request, channel: str, action: Action) -> str | None:
     """Let everybody in, under the name of `?name=` if they give one."""
-    return request.query.get("name", "")[:MOST_MEMBER] or None
+    return request.query.get("name", "")[:MAX_MEMBER_CHARACTERS] or None
 
 
 def as_it_is(member: str | None, text: str) -> str:
@@ -46,8 +46,8 @@ class Channels:
     """Named channels. A name is 1 to 64 letters, digits, `.`, `_`, `~` and `-`.
 
     `create` makes the channel of a name that has none, by default `Channel(name)`; it may fill it,
-    and may raise `HTTPError` 404 for names there shall not be. There are `most` of them at a time,
-    the next is refused with 503. One that nobody reads, and that was not asked for in
+    and may raise `HTTPError` 404 for names there shall not be. There are `max_channels` of them
+    at a time, the next is refused with 503. One that nobody reads, and that was not asked for in
     `idle_seconds`, is forgotten with its log as soon as any channel is asked for. One that holds
     nothing, and that clients alone have asked for, is forgotten when the last of them has left.
     `compose` makes an entry of what a client sends; it can say who that was, which clients must not
@@ -62,7 +62,7 @@ class Channels:
         authorize: Authorize = anybody,
         compose: Compose = as_it_is,
         origins: Collection[str] | None = None,
-        most: int = 1000,
+        max_channels: int = 1000,
         idle_seconds: float = 300,
         lag: Lag = "skip",
     ) -> None:
@@ -74,7 +74,7 @@ class Channels:
         # Of logs that hold nothing yet. A cursor of one that was forgotten empty is still good when
         # it is made anew; once one is forgotten that held something, the next are of another.
         self._epoch = new_epoch()
-        self._most = most
+        self._max_channels = max_channels
         self._idle_seconds = idle_seconds
         self._registered: dict[str, _Registered] = {}
         self._idle: dict[str, float] = {}  # since when, the longest idle first
@@ -145,7 +145,7 @@ class Channels:
         if found is None:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a channel")
-            if len(self._registered) >= self._most:
+            if len(self._registered) >= self._max_channels:
                 raise Unavailable("too many channels")
             found = self._registered[name] = _Registered(name, self._create(name), self._epoch)
         if not found.users:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .channel import Channel
 from .cursors import make_vector, own_part, position_in
 
-MOST_CURSOR = 200
+MAX_CURSOR_CHARACTERS = 200
 """Characters of a cursor that are said back in a gap."""
 
 
@@ -35,4 +35,4 @@ class ResumePoint:
     @property
     def lost_from(self) -> str:
         """The cursor behind which entries are lost, fit to be said back."""
-        return (self.cursor or "")[:MOST_CURSOR].encode("utf-8", "replace").decode()
+        return (self.cursor or "")[:MAX_CURSOR_CHARACTERS].encode("utf-8", "replace").decode()

@@ -16,7 +16,7 @@ from ..http.fields import Fields
 from ..http.origin import check_origin
 from ..http.request import Request
 from .asked import VARY, Way, what_is_asked
-from .conversation import MOST_JOINED, converse
+from .conversation import MAX_JOINED, serve_conversation
 from .formats import as_json
 from .presence import SUFFIX
 from .publishing import publish_body
@@ -81,12 +81,12 @@ def _for_other_origins(request: Request, channels: Channels) -> Fields:
 async def _read(request: Request, channels: Channels, name: str, headers: Fields) -> None:
     others = request.query.get_all("channel")
     names = list(dict.fromkeys([name, *others] if name else others))
-    if len(names) > MOST_JOINED:
-        raise HTTPError(400, f"a connection reads {MOST_JOINED} channels at most")
+    if len(names) > MAX_JOINED:
+        raise HTTPError(400, f"a connection reads {MAX_JOINED} channels at most")
     members = [(name, await channels.allow(request, name, "read")) for name in names]
     asked = what_is_asked(request, lists=not others and name.endswith(SUFFIX))
     if asked.way is Way.WEBSOCKET:
-        await converse(request, channels, members, asked)
+        await serve_conversation(request, channels, members, asked)
         return
     if not names:
         raise HTTPError(400, "which channel? ?channel=NAME, and more of them")

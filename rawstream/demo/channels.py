@@ -12,7 +12,7 @@ from ..http.exchange import Exchange
 from ..http.origin import check_origin
 from ..http.request import Request
 
-channels = Channels(most=100, idle_seconds=3600)
+channels = Channels(max_channels=100, idle_seconds=3600)
 readers: dict[str, Exchange] = {}
 
 

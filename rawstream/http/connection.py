@@ -298,7 +298,7 @@ class Connection:
     async def _next_request(self) -> Request | None:
         """The next request; None when the client has closed. Raises `HTTPError`."""
         self._sent_before = self._transport.bytes_sent
-        head = await self._heads.read(is_first=not self.active)
+        head = await self._heads.read()
         if isinstance(head, Ended):
             self._lifetime.reason = head
             return None

@@ -15,17 +15,18 @@ from .lifetime import Ended
 class HeadReader:
     """Reads the heads of one connection, one after the other."""
 
-    __slots__ = ("_limits", "_transport", "began", "received")
+    __slots__ = ("_is_first", "_limits", "_transport", "began", "received")
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
         self.received = bytearray()
         """What nobody has looked at: the next head, or a part of it."""
         self.began: float | None = None
         """When the first byte of the head came; None between exchanges."""
+        self._is_first = True
         self._transport = transport
         self._limits = limits
 
-    async def read(self, *, is_first: bool) -> bytes | Ended:
+    async def read(self) -> bytes | Ended:
         """The bytes up to and with the empty line; or why there are none. Raises `HTTPError`.
 
         The first byte puts the whole head under one deadline, which no later byte moves; the
@@ -33,7 +34,8 @@ class HeadReader:
         """
         received = self.received
         seconds = self._limits.head_seconds
-        deadline = trio.current_time() + seconds if is_first else inf
+        deadline = trio.current_time() + seconds if self._is_first else inf
+        self._is_first = False
         checked = 0
         skipped = False
         while True:

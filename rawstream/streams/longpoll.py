@@ -59,11 +59,11 @@ class Poll:
     """A request being held. Made by `open_poll`."""
 
     def __init__(self, request: Request, cursor: str, headers: Fields) -> None:
-        sent = brought_cursor(request)
+        sent = client_cursor(request)
         _etag(cursor)  # must be fit to be sent before there is anything to send
         self.cursor = sent if _CURSOR.fullmatch(sent) else cursor
         """Where this client is: its own cursor, or the one `open_poll` was given."""
-        self.brought = sent
+        self.client_cursor = sent
         """The cursor as the client brought it, which may be anything; "" if it is new here."""
         self.answered = False
         self.waiting = trio.CancelScope()
@@ -95,7 +95,7 @@ class Poll:
         return [("ETag", _etag(cursor)), ("Cache-Control", "no-store"), *self._headers]
 
 
-def brought_cursor(request: Request) -> str:
+def client_cursor(request: Request) -> str:
     """The cursor that a poll brings, as it is; "" if it brings none."""
     return request.query.get("after") or _if_none_match(request) or request.last_event_id or ""
 

@@ -41,7 +41,7 @@ class HangupWatcher(Protocol):
         """Watch until cancelled."""
 
 
-class EpollWatcher:
+class EpollHangupWatcher:
     """Where there is epoll: Linux."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class EpollWatcher:
                         on_hangup()
 
 
-class PeekingWatcher:
+class PeekingHangupWatcher:
     """Elsewhere: look at every socket now and then. It sees an end only once all bytes before
     it have been read, and costs a system call a connection each time."""
 
@@ -105,7 +105,7 @@ def _at_end(fd: int) -> bool:
 
 def hangup_watcher() -> HangupWatcher:
     """The best watch this system has."""
-    return EpollWatcher() if hasattr(select, "epoll") else PeekingWatcher()
+    return EpollHangupWatcher() if hasattr(select, "epoll") else PeekingHangupWatcher()
 
 
 def ended_with_data(sock: trio.socket.SocketType) -> bool | None:

@@ -21,7 +21,7 @@ from wsproto.events import CloseConnection, Ping
 from wsproto.extensions import PerMessageDeflate
 
 from ..errors import BrokenStream, WebSocketClosed
-from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is, refuse
+from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is
 from ..http.lifetime import Ended
 from ..http.request import Request
 from .inbox import Inbox
@@ -55,7 +55,6 @@ class WebSocket:
         request: Request,
         stream: ByteStream,
         subprotocol: str | None,
-        max_message_size: int,
         deflate: PerMessageDeflate | None,
     ) -> None:
         self.subprotocol = subprotocol
@@ -68,7 +67,10 @@ class WebSocket:
         deflating = deflate is not None
         self._deflating = deflating
         self._reader = FrameReader(
-            self._wsproto, max_message_size, deflating=deflating, shortcuts=stream.shortcuts
+            self._wsproto,
+            self._limits.message_bytes,
+            deflating=deflating,
+            shortcuts=stream.shortcuts,
         )
         self._writer = FrameWriter(stream, self._wsproto, deflating=deflating)
         self._nursery: trio.Nursery | None = None
@@ -92,7 +94,7 @@ class WebSocket:
         self._awaiting_pong = False
         # As a sink of shared frames:
         self.frame: Frame = as_it_is
-        self.try_write: TryWrite = refuse if deflating else stream.try_write
+        self.try_write: TryWrite = stream.try_write
 
     def run_in(self, nursery: trio.Nursery | None) -> None:
         """Have tasks of its own run there; None: it is about to close."""
@@ -127,14 +129,9 @@ class WebSocket:
         """
         return self._writer.open_message()
 
-    @property
-    def shares_frames(self) -> bool:
-        """Whether frames of `frames.data_frame` may be sent here: not if they are compressed."""
-        return not self._deflating
-
     def send_framed(self, framed: bytes) -> Awaitable[None]:
-        """Send whole messages that are frames already, as `send` does; only if it
-        `shares_frames`."""
+        """Send whole messages that are frames already, made by `frames.data_frame`, as `send` does.
+        Not on a WebSocket with compression."""
         return self._writer.send_frames(framed)
 
     # -- Receiving

@@ -20,15 +20,14 @@ async def open_websocket(
     *,
     subprotocols: Sequence[str] = (),
     origins: Collection[str] | None = None,
-    max_message_size: int | None = None,
     compression: bool = False,
 ) -> AsyncIterator[WebSocket]:
     """Accept a WebSocket: `async with open_websocket(request) as ws:`.
 
     The first of `subprotocols` that the client offers is chosen. `origins` are the browser
-    origins let in, by default only our own. `max_message_size` is in bytes after inflating, by
-    default `Limits.message_bytes`; a larger message closes with 1009. `compression` accepts
-    permessage-deflate if it is offered; zlib's windows then make a connection much larger.
+    origins let in, by default only our own. A message larger than `Limits.message_bytes`
+    closes with 1009. `compression` accepts permessage-deflate if it is offered; zlib's windows then
+    make a connection much larger.
 
     Leaving the block closes with 1000, or 1011 if by an exception, and waits
     `Limits.close_seconds` for the client's Close. A client that leaves cancels the handler;
@@ -51,9 +50,7 @@ async def open_websocket(
         fields.append(("Sec-WebSocket-Extensions", answer))
     exchange = request.exchange
     stream = await exchange.upgrade(fields, label="websocket")
-    ws = WebSocket(
-        request, stream, subprotocol, max_message_size or exchange.limits.message_bytes, deflate
-    )
+    ws = WebSocket(request, stream, subprotocol, deflate)
     exchange.on_drain(ws.farewell)
     exchange.keep_alive.add(ws)
     failure: Exception | None = None
