@@ -428,6 +428,8 @@ async def test_one_access_line_an_exchange(
         ("/a?API-Key=x", "/a?API-Key=***"),
         ("/a?%74oken=x", "/a?%74oken=***"),
         ("/a?token", "/a?token"),
+        ("/a?code=x&otp=y&PIN=z", "/a?code=***&otp=***&PIN=***"),
+        ("/a?encoding=x&shipping=y", "/a?encoding=x&shipping=y"),
     ],
 )
 def test_secrets_are_masked(target: str, shown: str) -> None:

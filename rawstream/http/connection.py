@@ -52,8 +52,7 @@ class Connection:
     ) -> None:
         """`last`: close after the first exchange."""
         self._transport = transport
-        transport.on_gone = self._find_gone
-        transport.on_sent = self._finish_send
+        transport.owner = self
         self._context = context
         self._handler = handler
         self._client = client
@@ -103,7 +102,7 @@ class Connection:
             self.active = False
             if not finished:
                 self._lifetime.reason = Ended.CUT
-            self._transport.on_gone = self._transport.on_sent = None  # no cycle to be collected
+            self._transport.owner = None  # no cycle to be collected
             if sock is not None:
                 self._context.hangups.forget(sock)
             try:
@@ -247,18 +246,18 @@ class Connection:
     def drain(self) -> None:
         """The server stops: end what is idle or endless now, let the rest finish."""
         if self._handling:
-            # A send under way is finished first; see `_finish_send`.
+            # A send under way is finished first; see `on_sent`.
             if self._exchange.farewell and not self._transport.sending:
                 self._lifetime.cancel(Ended.DRAINED)
         elif not self._heads.received:
             self._lifetime.cancel(Ended.DRAINED)
 
-    def _finish_send(self) -> None:
+    def on_sent(self) -> None:
         """A send that had to wait is over: `drain` may have waited for it."""
         if self._context.draining and self._exchange.farewell:
             self._lifetime.cancel(Ended.DRAINED)
 
-    def _find_gone(self, stopped_reading: bool) -> None:
+    def on_gone(self, *, stopped_reading: bool) -> None:
         """A send has found that the client is gone, or reads no more."""
         self._lose(Ended.CLIENT_STOPPED_READING if stopped_reading else Ended.CLIENT_LEFT)
 

@@ -100,7 +100,7 @@ class H11Exchange:
     # -- The request body -----------------------------------------------------------------------
 
     async def receive(self, silence: float | None = None) -> bytes:
-        self._check_not_over()
+        self.check_not_over()
         body = self.body
         if body is None:
             return b""
@@ -161,7 +161,7 @@ class H11Exchange:
             framing = Framing.CHUNKED
         elif b"\r\ncontent-length:" in head.lower() or status in (204, 304):
             framing = Framing.COUNTED
-        self.response = Http1Body(self._transport, self._h11, framing, self._check_not_over)
+        self.response = Http1Body(self._transport, self._h11, framing, self)
         if self.head_only:
             # Nothing more will be sent and the handler does not know: it is cancelled here.
             await send_committed(self._transport, head, self._h11.send(_END) or b"")
@@ -185,13 +185,14 @@ class H11Exchange:
         self._received.clear()
         return self._transport
 
-    def _check_not_over(self) -> None:
+    def check_not_over(self) -> None:
+        """Raise `RuntimeError` once the connection carries another exchange."""
         if self.is_over:
             raise RuntimeError("this exchange is over; its connection carries another one now")
 
     async def _check_ready(self) -> None:
         """Stop here if cancelled: a moment later h11 would take it for sent."""
-        self._check_not_over()
+        self.check_not_over()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def _head(self, status: int, headers: Fields, length: int | None, *, close: bool) -> bytes:

@@ -66,4 +66,7 @@ class HeadReader:
     async def _receive_by(self, deadline: float) -> bytes | None:
         if deadline == inf:
             return await self._transport.receive()
+        data = self._transport.receive_nowait()  # a deadline costs more than a look
+        if data is not None:
+            return data
         return await self._transport.receive_within(max(0, deadline - trio.current_time()))

@@ -10,8 +10,8 @@ what. Chunks are framed by hand: h11 would pass through its state machine what h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
 import h11
 import trio
@@ -34,10 +34,17 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+class Owner(Protocol):
+    """The exchange that a body is of."""
+
+    def check_not_over(self) -> None:
+        """Raise `RuntimeError` once the connection carries another exchange."""
+
+
 class Http1Body:
     """A `Body` over HTTP/1.x."""
 
-    __slots__ = ("_check_not_over", "_h11", "_transport", "frame", "framing", "has_ended")
+    __slots__ = ("_h11", "_owner", "_transport", "frame", "framing", "has_ended")
 
     frame: Frame
 
@@ -46,15 +53,14 @@ class Http1Body:
         transport: Transport,
         h11_connection: h11.Connection,
         framing: Framing,
-        check_not_over: Callable[[], None],
+        owner: Owner,
     ) -> None:
-        """`check_not_over` raises once the connection carries another exchange."""
         self.framing = framing
         self.frame = chunk if framing is Framing.CHUNKED else as_it_is
         self.has_ended = False
         self._transport = transport
         self._h11 = h11_connection
-        self._check_not_over = check_not_over
+        self._owner = owner
 
     @property
     def try_write(self) -> TryWrite:
@@ -68,7 +74,7 @@ class Http1Body:
         return self._transport.sending
 
     async def send(self, *parts: bytes) -> None:
-        self._check_not_over()
+        self._owner.check_not_over()
         # Stop here if cancelled: h11 believes that what it was given is sent.
         await trio.lowlevel.checkpoint_if_cancelled()
         size = 0
@@ -88,7 +94,7 @@ class Http1Body:
             await send_committed(self._transport, *framed)
 
     async def send_framed(self, framed: bytes) -> None:
-        self._check_not_over()
+        self._owner.check_not_over()
         if framed:
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._transport.send(framed)
@@ -98,7 +104,7 @@ class Http1Body:
             await trio.lowlevel.checkpoint()
 
     async def end(self, trailers: Fields = ()) -> None:
-        self._check_not_over()
+        self._owner.check_not_over()
         await trio.lowlevel.checkpoint_if_cancelled()
         fields = encoded(trailers) if self.framing is Framing.CHUNKED else []
         await send_committed(

@@ -22,6 +22,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
+from typing import Protocol
 
 import trio
 
@@ -61,20 +62,27 @@ class State(Enum):
     CLOSED = "nothing: it is being closed, and the descriptor may soon be another connection's"
 
 
+class Owner(Protocol):
+    """Who a transport works for."""
+
+    def on_gone(self, *, stopped_reading: bool) -> None:
+        """A send has found that the peer has gone, or reads no more; it raises `ClientGone` next."""
+
+    def on_sent(self) -> None:
+        """A send that had to wait is over, sent or not."""
+
+
 class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
         "_carrier", "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_socket", "_unread",
-        "_unsent", "_unyielded", "bytes_sent", "corked", "flushing", "limits", "on_gone",
-        "on_left_over", "on_sent", "peer_is_done", "shortcuts", "state", "stream",
+        "_unsent", "_unyielded", "bytes_sent", "corked", "flushing", "limits",
+        "on_left_over", "owner", "peer_is_done", "shortcuts", "state", "stream",
     )  # fmt: skip
 
-    on_gone: Callable[[bool], None] | None
-    """Called when a send finds that the peer has gone, or (True) reads no more; before
-    `ClientGone` is raised."""
-    on_sent: Callable[[], None] | None
-    """Called when a send that had to wait is over, sent or not."""
+    owner: Owner | None
+    """Who is told of what sends find out."""
     flushing: trio.Event | None
     """Set when the flush that is under way is over; None if there is none."""
     on_left_over: Callable[[], None] | None
@@ -86,7 +94,8 @@ class Transport:
         self.state = State.OPEN
         self.bytes_sent = 0
         self.peer_is_done = False  # it has said its last: closing need not wait for more
-        self.on_gone = self.on_sent = self.on_left_over = None
+        self.owner = None
+        self.on_left_over = None
         self.limits = limits
         self.shortcuts = shortcuts
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
@@ -190,8 +199,8 @@ class Transport:
             try:
                 await self._send_rest(() if written else parts, begun=written > 0)
             except ClientGone as error:
-                if self.on_gone:
-                    self.on_gone(error.stopped_reading)
+                if self.owner is not None:
+                    self.owner.on_gone(stopped_reading=error.stopped_reading)
                     await trio.lowlevel.checkpoint()  # where that has cancelled this task
                 raise
             return
@@ -307,8 +316,8 @@ class Transport:
                 self._unsent = ()
             self._send_lock.release()
             self._decide_road()
-            if self.on_sent:
-                self.on_sent()
+            if self.owner is not None:
+                self.owner.on_sent()
 
     async def _put(self, parts: tuple[memoryview, ...], *, tears: bool) -> int:
         """Send some of `parts`, and return its size. Cancelled before that is out it tears, if it
