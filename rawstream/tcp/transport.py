@@ -66,7 +66,7 @@ class Owner(Protocol):
     """Who a transport works for."""
 
     def on_gone(self, *, stopped_reading: bool) -> None:
-        """A send has found that the peer has gone, or reads no more; it raises `ClientGone` next."""
+        """A send has found that the peer has gone, or reads no more: next is `ClientGone`."""
 
     def on_sent(self) -> None:
         """A send that had to wait is over, sent or not."""
