@@ -532,6 +532,24 @@ async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> No
     assert len(channels) == 0
 
 
+async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(start: Start) -> None:
+    channels = Channels()
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, request.path[1:])
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(get("/a@presence", b"Accept: application/json\r\n"))
+    who = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
+    reader = await server.connect()
+    await reader.send(get("/a"))
+    await reader.has(b"\r\n\r\n")
+    await peer.send(get(f"/a@presence?wait=0&after={who['next']}"))
+    answer = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
+    assert answer["gap"]["from"] == who["next"]
+
+
 # -- Memory ---------------------------------------------------------------------------------------
 
 STALLING = {

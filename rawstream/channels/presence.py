@@ -27,7 +27,7 @@ class Presence:
         self.count = 0
         self.members = {}
         self._name = name + SUFFIX
-        self._epoch = epoch
+        self._epoch: str | None = epoch
         self._log: Channel | None = None
 
     @property
@@ -65,5 +65,7 @@ class Presence:
             here = self.members.pop(member, 0) + by
             if here:
                 self.members[member] = here
-        if self._log is not None:
+        if self._log is None:
+            self._epoch = None  # this is told to nobody: no cursor from before is good any more
+        else:
             self._log.publish(as_json({"name": member, "here": here, "count": self.count}), event)
