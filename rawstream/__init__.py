@@ -7,8 +7,9 @@ from .channels.registry import Channels
 from .channels.serving import serve_channels
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .http.fields import Fields, Headers, Query
+from .http.program import run
 from .http.request import Handler, Request
-from .http.server import run, serve
+from .http.server import serve
 from .limits import Limits
 from .streams.event import Event, EventDecoder
 from .streams.events import EventStream, open_events

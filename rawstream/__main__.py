@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from .http.program import run
 from .http.request import Handler
-from .http.server import UNIX_MODE, run
+from .http.server import UNIX_MODE
 from .http.stderr import log_to_stderr
 from .limits import Limits
 

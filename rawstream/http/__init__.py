@@ -28,6 +28,7 @@ In reading order:
     error_response.py how errors are answered
     access_log.py     one line for each exchange, without secrets
     connection.py     one connection, from its first byte to its close
+    server.py         listeners and connections joined; the drain
     stderr.py         logs that never wait for their reader
-    server.py         listeners and connections joined; the drain; a whole program
+    program.py        the server as a whole program: signals, exit statuses
 """

@@ -1,14 +1,10 @@
-"""The server: joins listeners and connections, answers when it is full, and drains.
-
-`serve` is for your own Trio program and touches no signals; `run` is a whole program.
-"""
+"""The server: joins listeners and connections, answers when it is full, and drains. It is for your
+own Trio program, and touches no signals."""
 
 from __future__ import annotations
 
-import signal
 import socket
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
@@ -27,19 +23,16 @@ from ..tcp.hangup import hangup_watcher
 from ..tcp.keepalive import KeepAliveScheduler
 from ..tcp.listeners import (
     address_of,
-    inherited_sockets,
     is_loopback,
     open_listeners,
-    tls_context,
     unlinked_after,
-    url_of,
 )
 from ..tcp.transport import Transport
 from .connection import Connection
 from .h11_exchange import ServerContext
 from .head import split_authority
 from .request import Handler, Request
-from .stderr import log_to_stderr, logger
+from .stderr import logger
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
@@ -178,81 +171,3 @@ async def _handle(
 async def _turn_away(request: Request) -> None:
     """The answer when full."""
     raise Unavailable("too many connections")
-
-
-def run(
-    handler: Handler,
-    *,
-    host: str | None = "127.0.0.1",
-    port: int = 8000,
-    unix: str | None = None,
-    unix_mode: int = UNIX_MODE,
-    certfile: str | None = None,
-    keyfile: str | None = None,
-    limits: Limits | None = None,
-    allowed_hosts: Collection[str] = (),
-    access_log: bool = True,
-    announce: Callable[[list[str]], None] | None = None,
-) -> None:
-    """Serve `handler` as a whole program: log to stderr, drain on SIGTERM and SIGINT (a second
-    one ends at once), take sockets from systemd if it passes any.
-
-    `announce` is called with the URLs once they answer; by default they are logged. Returns when
-    drained. What keeps it from starting ends the program: one line on stderr, exit status 1.
-    """
-    log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
-    try:
-        tls = tls_context(certfile, keyfile) if certfile is not None else None
-        serving = partial(
-            serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
-            inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
-            access_log=access_log,
-        )  # fmt: skip
-        trio.run(_run, serving, announce or _log_urls, tls is not None)
-    except (OSError, ValueError) as error:
-        where = unix if unix is not None else f"{host}:{port}"
-        sys.exit(f"rawstream: {_one_line(error, where)}")
-
-
-async def _run(
-    serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
-) -> None:
-    """`serve` under the two signals. Raises `OSError` and `ValueError` bare, not in a group."""
-    stop = trio.Event()
-    failure: Exception | None = None
-    forced = 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def until_served(task_status: trio.TaskStatus[list[Address]]) -> None:
-                await serving(stop=stop, task_status=task_status)
-                nursery.cancel_scope.cancel()
-
-            try:
-                addresses = await nursery.start(until_served)
-                announce([url_of(address, tls=tls) for address in addresses])
-            except (OSError, ValueError) as error:
-                failure = error
-                nursery.cancel_scope.cancel()
-            else:
-                async for number in signals:
-                    if stop.is_set():
-                        forced = number
-                        nursery.cancel_scope.cancel()
-                    stop.set()
-    if failure:
-        raise failure
-    if forced:
-        sys.exit(128 + forced)
-
-
-def _log_urls(urls: list[str]) -> None:
-    for url in urls:
-        logger.info("serving on %s", url)
-
-
-def _one_line(error: Exception, where: str) -> str:
-    """What went wrong, and with what."""
-    if isinstance(error, OSError):
-        return f"{error.filename or where}: {error.strerror or error}"
-    return str(error)
