@@ -36,6 +36,7 @@ from rawstream import (
 )
 from rawstream.http.lifetime import Ended
 from rawstream.http.negotiation import preferred
+from rawstream.tcp.keepalive import KeepAliveScheduler
 
 Start = Callable[..., Awaitable[Server]]
 
@@ -350,6 +351,96 @@ async def test_what_is_left_at_once_tells_no_gap(start: Start) -> None:
     assert [next(iter(thing)) for thing in told] == ["joined", "left"]
 
 
+async def test_nothing_is_pushed_behind_a_close(start: Start) -> None:
+    channels = Channels()
+    asked = trio.Event()
+
+    async def slowly(request: Request, name: str, action: str) -> str | None:
+        if action == "publish":
+            asked.set()
+            await trio.sleep(0.3)
+        return None
+
+    channels = Channels(authorize=slowly)
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, "a")
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b'"joined": "a"')
+    await peer.send(frame(TEXT, b'{"publish": "x", "channel": "a"}'))
+    with trio.fail_after(PATIENCE):
+        await asked.wait()
+    await peer.send(close(1000))
+    async with trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            while True:
+                channels.get("a").publish("behind")
+                await trio.sleep(0.01)
+
+        nursery.start_soon(publish)
+        received = await peer.to_end()
+        nursery.cancel_scope.cancel()
+    assert received.endswith(b"\x88\x02\x03\xe8")
+
+
+async def test_a_drain_with_senders_in_line_ends_with_a_close(start: Start) -> None:
+    waiting = 0
+
+    async def handler(request: Request) -> None:
+        async def send() -> None:
+            nonlocal waiting
+            waiting += 1
+            await ws.send(b"x" * 2_000_000)
+
+        async with open_websocket(request) as ws, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(send)
+            await trio.sleep_forever()
+
+    server = await start(handler)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.has(b"\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert waiting == 3
+    server.stop.set()
+    assert (await peer.to_end()).endswith(b"\x88\x18\x03\xe9the server is stopping")
+
+
+async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    calls = []
+
+    class Watched:
+        interval = 1.0
+        last_active = 0.0
+        active = False
+
+        def start(self) -> None:
+            self.active, self.last_active = True, trio.current_time()
+            scheduler.add(self)
+
+        async def on_due(self) -> None:
+            calls.append(trio.current_time())
+            self.active = False
+
+    scheduler = KeepAliveScheduler()
+    watched = Watched()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        for _ in range(400):  # a handler that is back and away again, ever so often
+            if not watched.active:
+                watched.start()
+            await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert len(calls) <= 40
+
+
 # -- A process that stands still ------------------------------------------------------------------
 
 
@@ -548,6 +639,26 @@ async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(start:
     await peer.send(get(f"/a@presence?wait=0&after={who['next']}"))
     answer = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
     assert answer["gap"]["from"] == who["next"]
+
+
+async def test_a_channel_of_an_empty_entry_is_no_empty_channel(start: Start) -> None:
+    channels = Channels()
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, request.path[1:])
+
+    server = await start(handler)
+    peer = await server.connect()
+    for name in "ab":
+        await peer.send(
+            b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % name.encode()
+        )
+        published = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
+    assert len(channels) == 2
+    # And a cursor of another channel is none of this one.
+    await peer.send(get(f"/a?wait=0&after={published['id']}"))
+    answer = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
+    assert answer["gap"]["from"] == published["id"]
 
 
 # -- Memory ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
+from hashlib import blake2s
 
 EPOCH = re.compile("[0-9A-Za-z]{1,64}")
 
@@ -26,6 +27,11 @@ _ID = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})")
 def new_epoch() -> str:
     """One that no other log has."""
     return secrets.token_hex(4)
+
+
+def epoch_of(name: str, generation: str) -> str:
+    """That of the log of this name, which is the same whenever it is made in this generation."""
+    return blake2s(f"{generation}:{name}".encode(), digest_size=4).hexdigest()
 
 
 def make_id(epoch: str, position: int) -> str:

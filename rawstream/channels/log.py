@@ -70,6 +70,7 @@ class Log:
         self.epoch = epoch or new_epoch()
         self.end = start
         """The position of the last entry."""
+        self._first_end = start
         self.max_entries = entries
         self.max_bytes = size
         self.bytes_ever = 0
@@ -128,7 +129,7 @@ class Log:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever published."""
-        return not self.bytes_ever
+        return self.end == self._first_end
 
     def resume(self, cursor: str | None) -> tuple[int, bool]:
         """The position that a cursor means, and whether entries behind it are lost. Without a

@@ -15,7 +15,7 @@ import trio
 from ..errors import HTTPError, Unavailable
 from ..http.request import Request
 from .channel import Channel
-from .cursors import new_epoch
+from .cursors import epoch_of, new_epoch
 from .presence import SUFFIX, Presence
 from .readers import Lag
 
@@ -71,9 +71,9 @@ class Channels:
         self.origins = origins
         self.lag: Lag = lag
         self._create = create or self._make
-        # Of logs that hold nothing yet. A cursor of one that was forgotten empty is still good when
-        # it is made anew; once one is forgotten that held something, the next are of another.
-        self._epoch = new_epoch()
+        # A cursor of a channel that was forgotten empty is still good when that is made anew. Once
+        # one is forgotten that held something, the next are of another generation.
+        self._generation = new_epoch()
         self._max_channels = max_channels
         self._idle_seconds = idle_seconds
         self._registered: dict[str, _Registered] = {}
@@ -147,27 +147,27 @@ class Channels:
                 raise ValueError(f"{name!r} is no name for a channel")
             if len(self._registered) >= self._max_channels:
                 raise Unavailable("too many channels")
-            found = self._registered[name] = _Registered(name, self._create(name), self._epoch)
+            found = self._registered[name] = _Registered(name, self._create(name), self._generation)
         if not found.users:
             self._idle.pop(name, None)
             self._idle[name] = now
         return found
 
     def _make(self, name: str) -> Channel:
-        return Channel(name, epoch=self._epoch)
+        return Channel(name, epoch=epoch_of(name, self._generation))
 
     def _forget(self, name: str) -> None:
         if not self._registered.pop(name).holds_nothing:
-            self._epoch = new_epoch()
+            self._generation = new_epoch()
 
 
 class _Registered:
     """A channel, who reads it, and who uses it."""
 
-    def __init__(self, name: str, channel: Channel, epoch: str) -> None:
+    def __init__(self, name: str, channel: Channel, generation: str) -> None:
         channel.name = name
         self.channel = channel
-        self.presence = Presence(name, epoch)
+        self.presence = Presence(name, epoch_of(name + SUFFIX, generation))
         self.users = 0
         self.is_kept = False  # until it is idle, though it may be empty
 

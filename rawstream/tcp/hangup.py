@@ -50,6 +50,8 @@ class EpollHangupWatcher:
 
     def watch(self, sock: trio.socket.SocketType, on_hangup: Callable[[], None]) -> None:
         fd = sock.fileno()
+        if self._epoll.closed:
+            return  # the server has ended, and this connection is about to
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
         self._on_hangup[fd] = on_hangup
 

@@ -55,7 +55,8 @@ class KeepAliveScheduler:
         self._earlier = trio.Event()
 
     def add(self, timed: Timed) -> None:
-        """From now on call `on_due` whenever it has been silent for its interval."""
+        """From now on call `on_due` whenever it has been silent for its interval, until it is not
+        active when its time comes, or behind its `on_due`. To be added again only after that."""
         self._push(timed.last_active + timed.interval, timed)
 
     async def run(self) -> None:
@@ -73,9 +74,9 @@ class KeepAliveScheduler:
                     # It may have been active since its entry was made: then it is due later.
                     due = timed.last_active + timed.interval
                     if due <= now:
-                        nursery.start_soon(_call, timed)
-                        due = now + timed.interval
-                    self._push(due, timed)
+                        nursery.start_soon(self._call, timed)
+                    else:
+                        self._push(due, timed)
                 with trio.move_on_at(self._entries[0][0] if self._entries else inf):
                     await self._earlier.wait()
                     self._earlier = trio.Event()
@@ -87,10 +88,12 @@ class KeepAliveScheduler:
             self._earlier.set()
         heapq.heappush(self._entries, (due, next(self._tie), ref(timed)))
 
-
-async def _call(timed: Timed) -> None:
-    """`on_due`, whose failure is nobody else's."""
-    try:
-        await timed.on_due()
-    except Exception:
-        logger.exception("keeping %r alive failed", timed)
+    async def _call(self, timed: Timed) -> None:
+        """`on_due`, whose failure is nobody else's."""
+        began = trio.current_time()
+        try:
+            await timed.on_due()
+        except Exception:
+            logger.exception("keeping %r alive failed", timed)
+        if timed.active:
+            self._push(began + timed.interval, timed)

@@ -322,6 +322,8 @@ class Transport:
     async def _put(self, parts: tuple[memoryview, ...], *, tears: bool) -> int:
         """Send some of `parts`, and return its size. Cancelled before that is out it tears, if it
         `tears` or nobody can tell how much is out. Raises `ClientGone`."""
+        if not tears:
+            await trio.lowlevel.checkpoint_if_cancelled()  # as long as nothing is out
         tears = tears or self._socket is None
         if tears:
             self.state = State.TORN

@@ -145,6 +145,7 @@ class FrameWriter:
         frame = bytes(self._wsproto.send(reply))
         written = 0 if self._stream.corked else self._stream.try_write(frame)
         self._last = b"" if written else frame  # what is left of it is the stream's to send
+        self._stream.hold(True)  # for good: nothing follows a Close
         return written == len(frame)
 
     async def finish(self) -> None:
