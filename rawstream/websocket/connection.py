@@ -75,7 +75,8 @@ class WebSocket:
         self._writer = FrameWriter(stream, self._wsproto, deflating=deflating)
         self._nursery: trio.Nursery | None = None
         # Reading:
-        self._read_lock = trio.Lock()
+        self._reading = False  # somebody holds the read lock
+        self._readers = trio.lowlevel.ParkingLot()  # who waits for it
         self._inbox = Inbox(self._limits)  # what the pump has read
         self._waiting: trio.CancelScope | None = None  # for bytes
         self._pump_wanted = trio.Event()
@@ -185,19 +186,24 @@ class WebSocket:
         """Act on what has come, or if there is nothing, read. For the handler it stops at the first
         message: an answer to that is to go out before anything behind it is looked at, which may be
         a Close or a broken frame. The message, unless it is in the inbox."""
-        lock = self._read_lock
-        if lock.locked():
-            await lock.acquire()
-        else:
-            lock.acquire_nowait()
+        while self._reading:
+            await self._readers.park()
+        self._reading = True
         try:
             if self._reader.is_over or (self._inbox.messages and for_handler):
                 return None
             if self._reader.has_more and await self._act(for_handler=for_handler):
                 return None
-            data = await self._receive_bytes()
+            # First the others: by the time they have had their turn a busy client's next bytes are
+            # often here, and a wait that can be interrupted costs as much as all the rest.
+            await trio.lowlevel.checkpoint()
+            data = self._stream.receive_nowait()
             if data is None:
-                return None
+                with trio.CancelScope() as self._waiting:
+                    data = await self._stream.receive()
+                self._waiting = None
+                if data is None:
+                    return None  # a `close` has interrupted
             self._awaiting_pong = False  # whatever came, somebody is there
             self._reader.feed(data)
             if for_handler and (message := self._reader.take_message()) is not None:
@@ -205,19 +211,8 @@ class WebSocket:
             await self._act(for_handler=for_handler)
             return None
         finally:
-            lock.release()
-
-    async def _receive_bytes(self) -> bytes | None:
-        """The next bytes; None if a `close` interrupts."""
-        # First the others: by the time they have had their turn a busy client's next bytes are
-        # often here, and a wait that can be interrupted costs as much as all the rest.
-        await trio.lowlevel.checkpoint()
-        data = self._stream.receive_nowait()
-        if data is None:
-            with trio.CancelScope() as self._waiting:
-                data = await self._stream.receive()
-            self._waiting = None
-        return data
+            self._reading = False
+            self._readers.unpark()
 
     async def _act(self, *, for_handler: bool) -> bool:
         """Act on all that has come, as far as there is room for it; whether there was anything but
