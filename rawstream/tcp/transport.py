@@ -76,8 +76,8 @@ class Transport:
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
-        "_carrier", "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_socket", "_unread",
-        "_unsent", "_unyielded", "bytes_sent", "corked", "flushing", "limits",
+        "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_socket", "_unread",
+        "_unsent", "_unyielded", "bytes_sent", "carrier", "corked", "flushing", "limits",
         "on_left_over", "owner", "peer_is_done", "shortcuts", "state", "stream",
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ class Transport:
         self.shortcuts = shortcuts
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         # What TLS is carried by. `unwrap` takes it away from the TLS stream.
-        self._carrier: trio.abc.Stream = (
+        self.carrier: trio.abc.Stream = (
             stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         )
         self._unread = b""
@@ -357,14 +357,9 @@ class Transport:
     # -- Its end --------------------------------------------------------------------------------
 
     @property
-    def carrier(self) -> trio.abc.Stream:
-        """What carries the bytes, be it under TLS."""
-        return self._carrier
-
-    @property
     def carrier_socket(self) -> trio.socket.SocketType | None:
         """The socket that carries the bytes, be it under TLS; None over memory."""
-        return self._carrier.socket if isinstance(self._carrier, trio.SocketStream) else None
+        return self.carrier.socket if isinstance(self.carrier, trio.SocketStream) else None
 
     def tear(self) -> None:
         """What was sent last is not whole, and never will be."""
