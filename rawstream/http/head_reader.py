@@ -52,7 +52,11 @@ class HeadReader:
                 check_unfinished_head(received, checked, self._limits)
                 deadline = min(deadline, self.began + seconds)
                 checked = len(received)
-            data = await self._receive_by(deadline)
+            data: bytes | None
+            if deadline == inf:
+                data = await self._transport.receive()
+            else:
+                data = await self._receive_by(deadline)
             if data is None:
                 return Ended.IDLE if self.began is None else Ended.HEAD_TOO_SLOW
             if not data:
@@ -64,8 +68,6 @@ class HeadReader:
         return head
 
     async def _receive_by(self, deadline: float) -> bytes | None:
-        if deadline == inf:
-            return await self._transport.receive()
         data = self._transport.receive_nowait()  # a deadline costs more than a look
         if data is not None:
             return data

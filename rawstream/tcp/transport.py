@@ -19,7 +19,7 @@ else does. It stays there until it is out, so that no cancellation takes it back
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Protocol
@@ -29,6 +29,7 @@ import trio
 from ..errors import BrokenStream, ClientGone
 from ..limits import KIB, MIB, Limits
 from .keepalive import SECOND_LOOK, is_late
+from .parts import behind, first
 
 READ_SIZE = 64 * KIB
 """Bytes asked for in one read; Trio's own default."""
@@ -36,6 +37,9 @@ READ_SIZE = 64 * KIB
 PIECE_SIZE = 64 * KIB
 """What does not go to a socket directly goes in pieces of this size, each with the whole of
 `send_seconds`: so much of it TLS holds encrypted while its client does not read."""
+
+JOINED_BYTES = 4 * KIB
+"""Parts of a piece that are copied into one, which costs less than to write them as parts."""
 
 CORK_BYTES = 64 * KIB
 """The most that is kept back to be joined into one write."""
@@ -141,11 +145,20 @@ class Transport:
             # First the others: by the time they have had their turn a busy client's next bytes
             # are often here, and waiting for them costs more than one read in vain.
             await trio.lowlevel.checkpoint()
+            found = self.receive_nowait()
+            return await self.receive_later() if found is None else found
+        except STREAM_ERRORS:
+            return b""
+
+    async def receive_later(self) -> bytes:
+        """The next bytes, when it is known that there are none yet."""
+        if self._socket is None or not (self.shortcuts and DIRECT):
+            return await self.receive()
+        try:
             while True:
-                try:
-                    return os.read(self._socket.fileno(), READ_SIZE)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_readable(self._socket)
+                await trio.lowlevel.wait_readable(self._socket)
+                if (data := self.receive_nowait()) is not None:
+                    return data
         except STREAM_ERRORS:
             return b""
 
@@ -194,6 +207,8 @@ class Transport:
         if self.corked:
             self._uncork()
         size = sum(map(len, parts))
+        if size <= JOINED_BYTES and len(parts) > 1:
+            parts = (b"".join(parts),)
         written = self.try_write(*parts) if size else 0
         if written < size or not size:
             try:
@@ -232,7 +247,7 @@ class Transport:
             return 0  # full; or gone, and whoever sends next is told
         self.bytes_sent += written
         if written < size:
-            self._unsent = _behind((data, *more), written)
+            self._unsent = behind((data, *more), written)
             self._decide_road()
         return written
 
@@ -305,11 +320,11 @@ class Transport:
             while self._unsent:
                 sent = await self._put(self._unsent, tears=own > 0)
                 own -= sent
-                self._unsent = _behind(self._unsent, sent)
-            rest = _behind(parts, 0)
+                self._unsent = behind(self._unsent, sent)
+            rest = behind(parts, 0)
             begun = False
             while rest:
-                rest = _behind(rest, await self._put(rest, tears=begun))
+                rest = behind(rest, await self._put(rest, tears=begun))
                 begun = True
         finally:
             if self.state is State.TORN:
@@ -347,7 +362,7 @@ class Transport:
 
     async def _put_some(self, parts: tuple[memoryview, ...]) -> int:
         if self._socket is None:
-            piece = b"".join(_first(parts, PIECE_SIZE))
+            piece = b"".join(first(parts, PIECE_SIZE))
             await self.stream.send_all(piece)
             return len(piece)
         if len(parts) > 1 and hasattr(self._socket, "sendmsg"):
@@ -373,24 +388,3 @@ class Transport:
         self.state = State.CLOSED
         self._decide_road()
         return whole
-
-
-def _behind(parts: Sequence[bytes | memoryview], count: int) -> tuple[memoryview, ...]:
-    """What is left of `parts` behind the first `count` bytes, by reference."""
-    left = []
-    for part in parts:
-        if count < len(part):
-            left.append(memoryview(part)[count:])
-        count = max(0, count - len(part))
-    return tuple(left)
-
-
-def _first(parts: Sequence[memoryview], size: int) -> list[memoryview]:
-    """The first `size` bytes of `parts`, by reference."""
-    first = []
-    for part in parts:
-        first.append(part[:size])
-        size -= len(first[-1])
-        if not size:
-            break
-    return first

@@ -77,6 +77,7 @@ class WebSocket:
         # Reading:
         self._reading = False  # somebody holds the read lock
         self._readers = trio.lowlevel.ParkingLot()  # who waits for it
+        self._queue = 0  # how many do
         self._inbox = Inbox(self._limits)  # what the pump has read
         self._waiting: trio.CancelScope | None = None  # for bytes
         self._pump_wanted = trio.Event()
@@ -187,7 +188,11 @@ class WebSocket:
         message: an answer to that is to go out before anything behind it is looked at, which may be
         a Close or a broken frame. The message, unless it is in the inbox."""
         while self._reading:
-            await self._readers.park()
+            self._queue += 1
+            try:
+                await self._readers.park()
+            finally:
+                self._queue -= 1
         self._reading = True
         try:
             if self._reader.is_over or (self._inbox.messages and for_handler):
@@ -200,7 +205,7 @@ class WebSocket:
             data = self._stream.receive_nowait()
             if data is None:
                 with trio.CancelScope() as self._waiting:
-                    data = await self._stream.receive()
+                    data = await self._stream.receive_later()
                 self._waiting = None
                 if data is None:
                     return None  # a `close` has interrupted
@@ -212,7 +217,8 @@ class WebSocket:
             return None
         finally:
             self._reading = False
-            self._readers.unpark()
+            if self._queue:
+                self._readers.unpark()
 
     async def _act(self, *, for_handler: bool) -> bool:
         """Act on all that has come, as far as there is room for it; whether there was anything but

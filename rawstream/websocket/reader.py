@@ -42,6 +42,7 @@ class FrameReader:
         self._deflating = deflating
         self._data = b""
         self._start = 0  # of what has not been taken
+        self.has_more = False  # whether there are bytes that have not been taken
         self._has_ended = False
         self.is_over = False  # set when there is nothing more to be read
         self._left = 0  # bytes of the frame that wsproto is in the middle of
@@ -54,11 +55,7 @@ class FrameReader:
         """Add what has come; b"" is the end of input."""
         self._has_ended = not data
         self._data, self._start = self._data[self._start :] + data, 0
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there are bytes that have not been taken."""
-        return bool(self._data)
+        self.has_more = bool(self._data)
 
     def close_lane(self) -> None:
         """No message is wanted any more; what else comes is."""
@@ -105,6 +102,7 @@ class FrameReader:
         self._start = start
         if start == len(self._data):
             self._data, self._start = b"", 0  # idle clients are many
+            self.has_more = False
 
     def _enter_frame(self) -> bool:
         """Count what wsproto is to be given of the next frame; False if its header is not whole."""

@@ -269,6 +269,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.before:
+        if not Path(options.before, "rawstream", "__init__.py").exists():
+            parser.error(f"there is no checkout of rawstream in {options.before}")
         load.checkout_before = str(Path(options.before).resolve())
         PEERS[:] = [load.BEFORE]
     for name in options.workload:
