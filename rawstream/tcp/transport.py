@@ -134,11 +134,14 @@ class Transport:
         """Give back bytes that belong to the next protocol: they are received first."""
         self._unread = data + self._unread
 
+    def _take_unread(self) -> bytes:
+        data, self._unread = self._unread, b""
+        return data
+
     async def receive(self) -> bytes:
         """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
         if self._unread:
-            data, self._unread = self._unread, b""
-            return data
+            return self._take_unread()
         try:
             if self._socket is None or not (self.shortcuts and DIRECT):
                 return bytes(await self.stream.receive_some(READ_SIZE))
@@ -174,7 +177,9 @@ class Transport:
 
     def receive_nowait(self) -> bytes | None:
         """What is here already, as `receive` gives it; None if that would have to wait."""
-        if self._unread or self._socket is None or not (self.shortcuts and DIRECT):
+        if self._unread:
+            return self._take_unread()
+        if self._socket is None or not (self.shortcuts and DIRECT):
             return None
         try:
             return os.read(self._socket.fileno(), READ_SIZE)
