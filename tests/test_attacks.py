@@ -444,14 +444,23 @@ async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
 # -- A process that stands still ------------------------------------------------------------------
 
 
-async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server() -> None:
+async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server(
+    carrier: str, certificate: Certificate
+) -> None:
     limits = ("head_seconds=2", "body_seconds=2", "send_seconds=1", "ping_seconds=1")
     options = [option for limit in limits for option in ("--limit", limit)]
+    if carrier == "tls":
+        files = str(certificate.certfile), str(certificate.keyfile)
+        options += ["--certfile", files[0], "--keyfile", files[1]]
     async with running("--port", "0", *options) as program:
-        host, _, port = program.url.removeprefix("http://").partition(":")
+        host, _, port = program.url.partition("://")[2].partition(":")
 
         async def connected(data: bytes) -> Peer:
-            peer = Peer(await trio.open_tcp_stream(host, int(port)))
+            stream: trio.abc.Stream = await trio.open_tcp_stream(host, int(port))
+            if carrier == "tls":
+                context = certificate.client_context
+                stream = trio.SSLStream(stream, context, server_hostname=host)
+            peer = Peer(stream)
             await peer.send(data)
             return peer
 
@@ -474,11 +483,11 @@ async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server() -> None
             nursery.start_soon(download.exactly, 3_000_000)  # there is room now
             await trio.sleep(0.1)
             program.process.send_signal(signal.SIGCONT)
+        await pinged.send(frame(TEXT, b"still here"))
+        await pinged.has(b"still here")
         assert (await head.until(b"</html>\n")).startswith(b"HTTP/1.1 200 OK\r\n")
         assert (await body.has(b"half")).startswith(b"HTTP/1.1 200 OK\r\n")
         await download.exactly(10_000_000)
-        await pinged.send(frame(TEXT, b"still here"))
-        await pinged.has(b"still here")
         for peer in (head, body, download, pinged):
             await trio.aclose_forcefully(peer.stream)
 

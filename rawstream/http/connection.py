@@ -15,7 +15,7 @@ import trio
 
 from ..errors import HTTPError
 from ..tcp.closing import abort, close, close_in_stages, is_settled
-from ..tcp.hangup import ended_with_data
+from ..tcp.kernel import ended_with_data
 from ..tcp.transport import State, Transport
 from .access_log import access_log, masked
 from .error_response import EXPECTED, error_response, http_error, leaves

@@ -11,8 +11,10 @@ In reading order:
     listeners.py    addresses bound, sockets inherited, TLS
     admission.py    accepted sockets: how many there may be, and how a vanished peer is found
     keepalive.py    heartbeats and idle time, without a task for each connection
+    kernel.py       what the kernel says of a socket
     parts.py        parts of what is sent in several writes
-    transport.py    one connection's bytes: who may write, and when
+    receiving.py    one connection's bytes, as they come
+    transport.py    and as they go: who may write, and when
     closing.py      how a connection is closed
     hangup.py       who has hung up, without a task for each connection
 """

@@ -8,12 +8,13 @@ abort             so that a peer cannot take what it has for all there was
 from __future__ import annotations
 
 import struct
-import sys
 from contextlib import suppress
 
 import trio
 
-from .transport import READ_SIZE, STREAM_ERRORS, Transport
+from .kernel import unacknowledged, unread
+from .receiving import READ_SIZE, STREAM_ERRORS
+from .transport import Transport
 
 SETTLING_SECONDS = 0.02
 """How often a connection that is only to be acknowledged is asked whether it is."""
@@ -21,27 +22,12 @@ SETTLING_SECONDS = 0.02
 TLS_SILENCE = 0.005
 """Seconds without a record, after which those that came are taken to be read."""
 
-UNACKNOWLEDGED = 0
-"""The ioctl that asks how many bytes the peer has not acknowledged."""
-if sys.platform == "linux":
-    import fcntl
-    import termios
-
-    UNACKNOWLEDGED = termios.TIOCOUTQ
-
 
 def is_settled(transport: Transport) -> bool:
     """Whether a close now loses nothing: the peer has acknowledged all that was sent, and
     nothing lies unread that would make the kernel answer a close with a reset."""
     sock = transport.carrier_socket
-    if sock is None or not UNACKNOWLEDGED:
-        return True
-    try:
-        unacknowledged = fcntl.ioctl(sock.fileno(), UNACKNOWLEDGED, bytes(4))
-        unread = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
-    except (OSError, ValueError):
-        return True
-    return not any(unacknowledged + unread)
+    return sock is None or not (unacknowledged(sock) or unread(sock))
 
 
 async def close(transport: Transport) -> None:

@@ -13,15 +13,10 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from typing import Protocol
 
 import trio
-
-TOGETHER_MILLISECONDS = 5
-"""What `nc -N` leaves between a request and its half-close, with room for a clock of 4 ms."""
 
 PEEK_SECONDS = 0.1
 """How often the fallback looks at its sockets; a tenth of a second is still "at once" to people."""
@@ -108,18 +103,3 @@ def _at_end(fd: int) -> bool:
 def hangup_watcher() -> HangupWatcher:
     """The best watch this system has."""
     return EpollHangupWatcher() if hasattr(select, "epoll") else PeekingHangupWatcher()
-
-
-def ended_with_data(sock: trio.socket.SocketType) -> bool | None:
-    """Whether the peer's half-close came right behind its last data; None where the kernel does not
-    say. That is by the kernel's clock: a busy server finds out too late to tell by its own."""
-    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
-        return None
-    try:
-        # Of struct tcp_info: tcpi_last_data_recv and tcpi_last_ack_recv, milliseconds ago. The
-        # segment with the FIN carries an acknowledgement.
-        information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
-    except OSError:
-        return None
-    data, end = struct.unpack("=II", information[52:60])
-    return bool(data - end <= TOGETHER_MILLISECONDS)

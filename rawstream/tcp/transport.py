@@ -29,14 +29,13 @@ import trio
 from ..errors import BrokenStream, ClientGone
 from ..limits import KIB, MIB, Limits
 from .keepalive import SECOND_LOOK, is_late
+from .kernel import unacknowledged
 from .parts import behind, first
+from .receiving import READ_SIZE, STREAM_ERRORS, ReceivingHalf
 
-READ_SIZE = 64 * KIB
-"""Bytes asked for in one read; Trio's own default."""
-
-PIECE_SIZE = 64 * KIB
-"""What does not go to a socket directly goes in pieces of this size, each with the whole of
-`send_seconds`: so much of it TLS holds encrypted while its client does not read."""
+PIECE_SIZE = 16 * KIB
+"""What goes through TLS goes in pieces of this size, one record each (RFC 8446 section 5.1), with
+the whole of `send_seconds`. A socket that says it is writable takes one whole."""
 
 JOINED_BYTES = 4 * KIB
 """Parts of a piece that are copied into one, which costs less than to write them as parts."""
@@ -44,18 +43,15 @@ JOINED_BYTES = 4 * KIB
 CORK_BYTES = 64 * KIB
 """The most that is kept back to be joined into one write."""
 
+LITTLE_BYTES = 16 * KIB
+"""What may be under way to the peer and there is room for a piece all the same."""
+
 MOST_PARTS = 64
 """Parts given to the kernel in one call; IOV_MAX is 1,024 on Linux, 16 in POSIX."""
 
 YIELD_EVERY_BYTES = 4 * MIB
 """Bytes written directly after which a sender lets the other tasks run, however willing the socket
 is: about a millisecond. A write counts as `READ_SIZE` at least."""
-
-STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""A peer that is gone, as sockets and Trio's streams put it."""
-
-DIRECT = os.name == "posix"
-"""Where a socket is a file descriptor that `os.read` and `os.writev` take."""
 
 
 class State(Enum):
@@ -76,13 +72,13 @@ class Owner(Protocol):
         """A send that had to wait is over, sent or not."""
 
 
-class Transport:
+class Transport(ReceivingHalf):
     """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
-        "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_socket", "_unread",
-        "_unsent", "_unyielded", "bytes_sent", "carrier", "corked", "flushing", "limits",
-        "on_left_over", "owner", "peer_is_done", "shortcuts", "state", "stream",
+        "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_unsent", "_unyielded",
+        "bytes_sent", "carrier", "corked", "flushing", "limits", "on_left_over", "owner",
+        "peer_is_done", "state",
     )  # fmt: skip
 
     owner: Owner | None
@@ -94,20 +90,17 @@ class Transport:
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, *, shortcuts: bool = True) -> None:
         """Without `shortcuts` everything takes the plain road, through Trio."""
-        self.stream = stream
+        super().__init__(stream, shortcuts=shortcuts)
         self.state = State.OPEN
         self.bytes_sent = 0
         self.peer_is_done = False  # it has said its last: closing need not wait for more
         self.owner = None
         self.on_left_over = None
         self.limits = limits
-        self.shortcuts = shortcuts
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         # What TLS is carried by. `unwrap` takes it away from the TLS stream.
         self.carrier: trio.abc.Stream = (
             stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         )
-        self._unread = b""
         self._send_lock: trio.Lock | None = None  # made when a send first has to wait
         self._held = False
         self._unsent: tuple[memoryview, ...] = ()  # what direct writes have left over
@@ -120,73 +113,13 @@ class Transport:
 
     def _decide_road(self) -> None:
         """Whether a write may go directly: call it when any of this has changed."""
-        may = self.shortcuts and DIRECT and self._socket is not None
+        may = self.shortcuts and self._socket is not None
         locked = self._send_lock is not None and self._send_lock.locked()
         if may and self.state is State.OPEN and not (locked or self._held or self._unsent):
             assert self._socket is not None
             self._direct_fd = self._socket.fileno()
         else:
             self._direct_fd = -1
-
-    # -- Reading --------------------------------------------------------------------------------
-
-    def unread(self, data: bytes) -> None:
-        """Give back bytes that belong to the next protocol: they are received first."""
-        self._unread = data + self._unread
-
-    def _take_unread(self) -> bytes:
-        data, self._unread = self._unread, b""
-        return data
-
-    async def receive(self) -> bytes:
-        """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
-        if self._unread:
-            return self._take_unread()
-        try:
-            if self._socket is None or not (self.shortcuts and DIRECT):
-                return bytes(await self.stream.receive_some(READ_SIZE))
-            # First the others: by the time they have had their turn a busy client's next bytes
-            # are often here, and waiting for them costs more than one read in vain.
-            await trio.lowlevel.checkpoint()
-            found = self.receive_nowait()
-            return await self.receive_later() if found is None else found
-        except STREAM_ERRORS:
-            return b""
-
-    async def receive_later(self) -> bytes:
-        """The next bytes, when it is known that there are none yet."""
-        if self._socket is None or not (self.shortcuts and DIRECT):
-            return await self.receive()
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(self._socket)
-                if (data := self.receive_nowait()) is not None:
-                    return data
-        except STREAM_ERRORS:
-            return b""
-
-    async def receive_within(self, seconds: float) -> bytes | None:
-        """The next bytes; None if none come in time. If the whole process stood still meanwhile,
-        bytes that have come in time are not taken for late."""
-        with trio.move_on_after(seconds) as waiting:
-            return await self.receive()
-        if is_late(waiting.deadline):
-            with trio.move_on_after(SECOND_LOOK):
-                return await self.receive()
-        return None
-
-    def receive_nowait(self) -> bytes | None:
-        """What is here already, as `receive` gives it; None if that would have to wait."""
-        if self._unread:
-            return self._take_unread()
-        if self._socket is None or not (self.shortcuts and DIRECT):
-            return None
-        try:
-            return os.read(self._socket.fileno(), READ_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
 
     # -- Writing --------------------------------------------------------------------------------
 
@@ -342,12 +275,14 @@ class Transport:
     async def _put(self, parts: tuple[memoryview, ...], *, tears: bool) -> int:
         """Send some of `parts`, and return its size. Cancelled before that is out it tears, if it
         `tears` or nobody can tell how much is out. Raises `ClientGone`."""
-        if not tears:
-            await trio.lowlevel.checkpoint_if_cancelled()  # as long as nothing is out
-        tears = tears or self._socket is None
         if tears:
             self.state = State.TORN
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()  # as long as nothing is out
         try:
+            if self._socket is None:
+                await self._wait_for_room()
+                tears, self.state = True, State.TORN
             sent = await self._put_in_time(parts)
         except STREAM_ERRORS:
             raise ClientGone from None
@@ -355,6 +290,21 @@ class Transport:
             self.state = State.OPEN
         self.bytes_sent += sent
         return sent
+
+    async def _wait_for_room(self) -> None:
+        """Under TLS: wait as long as nothing is encrypted, for then nothing is lost or torn."""
+        sock = self.carrier_socket
+        under_way = unacknowledged(sock) if sock is not None else 0
+        if sock is None or (under_way is not None and under_way < LITTLE_BYTES):
+            return
+        with trio.move_on_after(self.limits.send_seconds) as waiting:
+            await trio.lowlevel.wait_writable(sock)
+            return
+        if is_late(waiting.deadline):
+            with trio.move_on_after(SECOND_LOOK):
+                await trio.lowlevel.wait_writable(sock)
+                return
+        raise ClientGone("client stopped reading", stopped_reading=True)
 
     async def _put_in_time(self, parts: tuple[memoryview, ...]) -> int:
         with trio.move_on_after(self.limits.send_seconds) as waiting:
