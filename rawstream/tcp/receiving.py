@@ -22,13 +22,16 @@ DIRECT = os.name == "posix"
 class ReceivingHalf:
     """The half of a transport that is read from."""
 
-    __slots__ = ("_socket", "_unread", "shortcuts", "stream")
+    __slots__ = ("_fd", "_socket", "_unread", "shortcuts", "stream")
 
     def __init__(self, stream: trio.abc.Stream, *, shortcuts: bool) -> None:
         """Without `shortcuts` everything takes the plain road, through Trio."""
         self.stream = stream
         self.shortcuts = shortcuts and DIRECT
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        # Where reads and writes may go directly; -1 where they may not, and once it is being
+        # closed, when the descriptor may soon be another connection's.
+        self._fd = self._socket.fileno() if self._socket is not None and self.shortcuts else -1
         self._unread = b""
 
     def unread(self, data: bytes) -> None:
@@ -44,20 +47,23 @@ class ReceivingHalf:
         if self._unread:
             return self._take_unread()
         try:
-            if self._socket is None or not self.shortcuts:
+            if self._fd < 0:
                 return bytes(await self.stream.receive_some(READ_SIZE))
             # First the others: by the time they have had their turn a busy client's next bytes
             # are often here, and waiting for them costs more than one read in vain.
             await trio.lowlevel.checkpoint()
-            found = self.receive_nowait()
-            return await self.receive_later() if found is None else found
+            try:
+                return os.read(self._fd, READ_SIZE)
+            except BlockingIOError:
+                return await self.receive_later()
         except STREAM_ERRORS:
             return b""
 
     async def receive_later(self) -> bytes:
         """The next bytes, when it is known that there are none yet."""
-        if self._socket is None or not self.shortcuts:
+        if self._fd < 0:
             return await self.receive()
+        assert self._socket is not None
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -80,10 +86,10 @@ class ReceivingHalf:
         """What is here already, as `receive` gives it; None if that would have to wait."""
         if self._unread:
             return self._take_unread()
-        if self._socket is None or not self.shortcuts:
+        if self._fd < 0:
             return None
         try:
-            return os.read(self._socket.fileno(), READ_SIZE)
+            return os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return None
         except OSError:

@@ -113,13 +113,9 @@ class Transport(ReceivingHalf):
 
     def _decide_road(self) -> None:
         """Whether a write may go directly: call it when any of this has changed."""
-        may = self.shortcuts and self._socket is not None
         locked = self._send_lock is not None and self._send_lock.locked()
-        if may and self.state is State.OPEN and not (locked or self._held or self._unsent):
-            assert self._socket is not None
-            self._direct_fd = self._socket.fileno()
-        else:
-            self._direct_fd = -1
+        may = self.state is State.OPEN and not (locked or self._held or self._unsent)
+        self._direct_fd = self._fd if may else -1
 
     # -- Writing --------------------------------------------------------------------------------
 
@@ -341,5 +337,6 @@ class Transport(ReceivingHalf):
         connection's."""
         whole = self.state is State.OPEN and not self.sending
         self.state = State.CLOSED
+        self._fd = -1
         self._decide_road()
         return whole
