@@ -13,13 +13,13 @@ import socket
 import stat
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from handlers import hello
 from peers import PATIENCE, Certificate, Peer, Server, Serving, running
 from wire import BINARY, GET, PONG, TEXT, close, frame, get, handshake, objects_in_frames
 
@@ -38,25 +38,6 @@ from rawstream.http.lifetime import Ended
 from rawstream.http.negotiation import preferred
 from rawstream.tcp.keepalive import KeepAliveScheduler
 
-Start = Callable[..., Awaitable[Server]]
-
-
-@pytest.fixture(params=["tcp", "tls"])
-async def start(
-    request: pytest.FixtureRequest, serving: Serving, certificate: Certificate
-) -> Start:
-    """A server over each carrier."""
-    carriers: dict[str, dict[str, Any]] = {
-        "tcp": {},
-        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
-    }
-
-    async def start(handler: Any, **options: Any) -> Server:
-        return await serving(handler, **carriers[request.param], **options)
-
-    return start
-
-
 # -- What ends a connection ends no other ---------------------------------------------------------
 
 
@@ -64,10 +45,6 @@ async def still_serves(server: Server) -> None:
     peer = await server.connect()
     await peer.send(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await peer.until(b"hello\n")
-
-
-async def hello(request: Request) -> None:
-    await request.respond(200, b"hello\n")
 
 
 async def test_a_client_that_answers_close_notify_ends_only_its_own_connection(
@@ -117,13 +94,13 @@ STEPS = [
     ids=["closed", "closed in stages"],
 )
 async def test_whatever_fails_at_the_end_of_a_connection_ends_only_that(
-    start: Start,
+    serving_over_each_carrier: Serving,
     monkeypatch: pytest.MonkeyPatch,
     owner: type,
     step: str,
     request_bytes: bytes,
 ) -> None:
-    server = await start(hello)
+    server = await serving_over_each_carrier(hello)
     waiting = await server.connect()
     await waiting.send(GET)
     await waiting.until(b"hello\n")
@@ -152,7 +129,7 @@ async def test_whatever_fails_at_the_end_of_a_connection_ends_only_that(
 
 @pytest.mark.parametrize("words", ["last words", "access line", "answer to an error"])
 async def test_whatever_is_said_at_the_end_may_fail(
-    start: Start, words: str, caplog: pytest.LogCaptureFixture
+    serving_over_each_carrier: Serving, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "rawstream.access")
 
@@ -173,7 +150,7 @@ async def test_whatever_is_said_at_the_end_may_fail(
                 logging.getLogger("rawstream.access").addFilter(fail)
                 await request.respond(200)
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     waiting = await server.connect()
     failing = await server.connect()
     await failing.send(GET)
@@ -190,12 +167,12 @@ async def test_whatever_is_said_at_the_end_may_fail(
 
 
 async def test_an_early_answer_reaches_who_sends_all_before_reading(
-    start: Start, certificate: Certificate
+    serving_over_each_carrier: Serving, certificate: Certificate
 ) -> None:
     async def refuse(request: Request) -> None:
         raise HTTPError(403, "not here")
 
-    server = await start(refuse)
+    server = await serving_over_each_carrier(refuse)
 
     def upload() -> tuple[int, bytes]:
         client: http.client.HTTPConnection = (
@@ -262,14 +239,14 @@ async def test_a_half_close_right_behind_a_request_finds_a_busy_server(serving: 
 # -- Fairness -------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_pipelines_lets_others_in(start: Start) -> None:
+async def test_a_client_that_pipelines_lets_others_in(serving_over_each_carrier: Serving) -> None:
     order: list[str] = []
 
     async def handler(request: Request) -> None:
         order.append(request.path)
         await request.respond(200)
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     greedy, other = await server.connect(), await server.connect()
     for peer in (greedy, other):  # past the handshake
         await peer.send(GET)
@@ -285,7 +262,9 @@ async def test_a_client_that_pipelines_lets_others_in(start: Start) -> None:
 # -- Sends that are cancelled ---------------------------------------------------------------------
 
 
-async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(start: Start) -> None:
+async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(
+    serving_over_each_carrier: Serving,
+) -> None:
     much = "x" * 8_000_000
     waited = trio.Event()
 
@@ -300,7 +279,7 @@ async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(st
             waited.set()
             await ws.send("third")
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(handshake())
     await peer.has(b"\r\n\r\n")
@@ -318,14 +297,16 @@ async def test_a_cancelled_answer_to_the_second_of_two_messages_tears_nothing(st
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
-async def test_a_close_is_answered_while_the_handler_pushes(start: Start, size: int) -> None:
+async def test_a_close_is_answered_while_the_handler_pushes(
+    serving_over_each_carrier: Serving, size: int
+) -> None:
     async def handler(request: Request) -> None:
         async with open_websocket(request) as ws:
             while True:
                 await ws.send(b"x" * size)
                 await trio.lowlevel.checkpoint()
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     for _ in range(10):
         peer = await server.connect()
         await peer.send(handshake())
@@ -335,13 +316,13 @@ async def test_a_close_is_answered_while_the_handler_pushes(start: Start, size: 
         assert received.endswith(b"\x88\x08" + (4000).to_bytes(2, "big") + b"enough")
 
 
-async def test_what_is_left_at_once_tells_no_gap(start: Start) -> None:
+async def test_what_is_left_at_once_tells_no_gap(serving_over_each_carrier: Serving) -> None:
     channels = Channels()
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels)
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(handshake())
     await peer.has(b"\r\n\r\n")
@@ -351,7 +332,7 @@ async def test_what_is_left_at_once_tells_no_gap(start: Start) -> None:
     assert [next(iter(thing)) for thing in told] == ["joined", "left"]
 
 
-async def test_nothing_is_pushed_behind_a_close(start: Start) -> None:
+async def test_nothing_is_pushed_behind_a_close(serving_over_each_carrier: Serving) -> None:
     channels = Channels()
     asked = trio.Event()
 
@@ -366,7 +347,7 @@ async def test_nothing_is_pushed_behind_a_close(start: Start) -> None:
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, "a")
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(handshake())
     await peer.has(b'"joined": "a"')
@@ -387,7 +368,9 @@ async def test_nothing_is_pushed_behind_a_close(start: Start) -> None:
     assert received.endswith(b"\x88\x02\x03\xe8")
 
 
-async def test_a_drain_with_senders_in_line_ends_with_a_close(start: Start) -> None:
+async def test_a_drain_with_senders_in_line_ends_with_a_close(
+    serving_over_each_carrier: Serving,
+) -> None:
     waiting = 0
 
     async def handler(request: Request) -> None:
@@ -401,7 +384,7 @@ async def test_a_drain_with_senders_in_line_ends_with_a_close(start: Start) -> N
                 nursery.start_soon(send)
             await trio.sleep_forever()
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(handshake())
     await peer.has(b"\r\n\r\n")
@@ -517,12 +500,12 @@ async def test_a_log_that_nobody_reads_stops_nobody() -> None:
 
 
 async def test_what_a_client_sends_does_nothing_to_the_terminal_of_who_reads_the_log(
-    start: Start, caplog: pytest.LogCaptureFixture
+    serving_over_each_carrier: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: Request) -> None:
         raise KeyError((await request.body()).decode(), ValueError("\x1b[2J\x9b31m\nforged"))
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n\x1b[2Jx\r\n")
     await peer.to_end()
@@ -534,8 +517,10 @@ async def test_what_a_client_sends_does_nothing_to_the_terminal_of_who_reads_the
     "greeting",
     [b"SSH-2.0-OpenSSH_9.2\r\n", bytes(1024), b"\x16\x03\x01\x02\x00\x01", b"GET\r\n", b"{}"],
 )
-async def test_another_protocol_is_answered_at_once(start: Start, greeting: bytes) -> None:
-    server = await start(hello)
+async def test_another_protocol_is_answered_at_once(
+    serving_over_each_carrier: Serving, greeting: bytes
+) -> None:
+    server = await serving_over_each_carrier(hello)
     peer = await server.connect()
     await peer.send(greeting)
     assert (await peer.to_end()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -550,8 +535,8 @@ async def test_another_protocol_is_answered_at_once(start: Start, greeting: byte
         (400, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"," * 1000 + b"\r\n\r\n"),
     ],
 )
-async def test_hostile_heads(start: Start, status: int, head: bytes) -> None:
-    server = await start(hello)
+async def test_hostile_heads(serving_over_each_carrier: Serving, status: int, head: bytes) -> None:
+    server = await serving_over_each_carrier(hello)
     peer = await server.connect()
     await peer.send(head)
     assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
@@ -577,27 +562,27 @@ def test_a_list_of_many_elements_is_read_quickly(name: str) -> None:
     ],
 )
 async def test_a_page_of_another_site_without_an_origin(
-    start: Start, fields: bytes, status: int
+    serving_over_each_carrier: Serving, fields: bytes, status: int
 ) -> None:
     channels = Channels()
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, "a")
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(b"GET /a?wait=0 HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n")
     assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
 
 
-async def test_lines_are_lines_to_every_reader(start: Start) -> None:
+async def test_lines_are_lines_to_every_reader(serving_over_each_carrier: Serving) -> None:
     channel = Channel()
     channel.publish("a\u2028b\u2029c\u0085d")
 
     async def handler(request: Request) -> None:
         await serve_channel(request, channel)
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(get("/?last=1", b"Accept: application/x-ndjson\r\n"))
     lines = (await peer.has(b'd"}\n\r\n')).decode().splitlines()
@@ -614,13 +599,15 @@ async def test_who_may_connect_to_a_unix_socket(
     assert stat.S_IMODE(path.stat().st_mode) == (mode or 0o666)
 
 
-async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> None:
+async def test_names_that_clients_only_ask_for_are_forgotten(
+    serving_over_each_carrier: Serving,
+) -> None:
     channels = Channels(max_channels=3)
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, request.path[1:])
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     for n in range(10):
         await peer.send(get(f"/poll{n}?wait=0"))
@@ -631,13 +618,15 @@ async def test_names_that_clients_only_ask_for_are_forgotten(start: Start) -> No
     assert len(channels) == 0
 
 
-async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(start: Start) -> None:
+async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(
+    serving_over_each_carrier: Serving,
+) -> None:
     channels = Channels()
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, request.path[1:])
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     await peer.send(get("/a@presence", b"Accept: application/json\r\n"))
     who = json.loads((await peer.has(b"}\n")).rpartition(b"\r\n")[2])
@@ -649,13 +638,15 @@ async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(start:
     assert answer["gap"]["from"] == who["next"]
 
 
-async def test_a_channel_of_an_empty_entry_is_no_empty_channel(start: Start) -> None:
+async def test_a_channel_of_an_empty_entry_is_no_empty_channel(
+    serving_over_each_carrier: Serving,
+) -> None:
     channels = Channels()
 
     async def handler(request: Request) -> None:
         await serve_channels(request, channels, request.path[1:])
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     for name in "ab":
         await peer.send(
@@ -742,13 +733,13 @@ async def test_an_entry_is_bounded_as_it_is_encoded(text: str) -> None:
         channel.publish(text)
 
 
-async def test_encodings_of_a_channel_are_bounded(start: Start) -> None:
+async def test_encodings_of_a_channel_are_bounded(serving_over_each_carrier: Serving) -> None:
     channel = Channel(size=100_000)
 
     async def handler(request: Request) -> None:
         await serve_channel(request, channel)
 
-    server = await start(handler)
+    server = await serving_over_each_carrier(handler)
     for n in range(1000):
         channel.publish(f"{n:090}")
     tracemalloc.start()
