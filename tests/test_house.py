@@ -135,3 +135,14 @@ def _site_packages() -> Path:
 def test_every_public_name_is_there_and_documented() -> None:
     for name in rawstream.__all__:
         assert getattr(rawstream, name).__doc__ or name in ("Fields", "Handler")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda p: p.name)
+def test_no_test_module_imports_another(path: Path) -> None:
+    modules = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    assert not [name for name in modules if name.startswith(("test_", "conftest"))]
