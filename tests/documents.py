@@ -61,9 +61,10 @@ def settled(output: str) -> str:
     return output.rstrip("\n")
 
 
-def environment() -> dict[str, str]:
-    """As in a shell where the project's environment is active."""
-    programs = str(Path(sys.executable).parent)
+def environment(programs: Path | None = None) -> dict[str, str]:
+    """As in a shell where an environment is active: the one that runs the tests, or the one with
+    its programs in this folder."""
+    programs = programs or Path(sys.executable).parent
     return {
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -75,10 +76,13 @@ def environment() -> dict[str, str]:
 class Terminals:
     """A server's terminal and the reader's, on a port of their own."""
 
-    def __init__(self, nursery: trio.Nursery, port: int, folder: Path) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, port: int, folder: Path, programs: Path | None
+    ) -> None:
         self._nursery = nursery
         self._port = str(port)
         self._folder = folder
+        self._environment = environment(programs)
         self._process: trio.Process | None = None
         self._printed = trio.Event()
         self._expected = ""
@@ -116,7 +120,11 @@ class Terminals:
         self.output = self._expected = ""
         words = self._here(command).split()
         self._process = await trio.lowlevel.open_process(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, env=environment()
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=self._environment,
         )
         self._nursery.start_soon(self._read, self._process)
         with trio.move_on_after(PATIENCE):
@@ -146,7 +154,7 @@ class Terminals:
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd=ROOT,
-                env=environment(),
+                env=self._environment,
             )
         return self._there(done.stdout)
 
@@ -168,10 +176,13 @@ def _without_access(output: str) -> list[str]:
 
 
 @asynccontextmanager
-async def terminals(port: int, folder: Path) -> AsyncIterator[Terminals]:
-    """Terminals in which /tmp is `folder`; what still runs at the end is killed."""
+async def terminals(
+    port: int, folder: Path, programs: Path | None = None
+) -> AsyncIterator[Terminals]:
+    """Terminals in which /tmp is `folder`, and `environment(programs)` is active; what still runs
+    at the end is killed."""
     async with trio.open_nursery() as nursery:
-        both = Terminals(nursery, port, folder)
+        both = Terminals(nursery, port, folder, programs)
         try:
             yield both
         finally:

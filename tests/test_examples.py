@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import re
+import shutil
 import socket
 import struct
 import subprocess
-import sys
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,42 @@ from pathlib import Path
 import pytest
 import trio
 from browser import chromium
-from documents import ROOT, Exchange, exchanges, fenced, indented, terminals
+from documents import ROOT, Exchange, environment, exchanges, fenced, indented, terminals
 from peers import PATIENCE, Curl, free_port, program, served
 from playwright.sync_api import Dialog, Page
 
 CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 MOST_LINES = 130
+
+
+@pytest.fixture(scope="session")
+def tutorial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The programs of an environment made by the install command that the tutorial prints, so
+    that a library missing from it is missed here, too. It takes some seconds and is made once for
+    all workers. Coverage is not measured in it: what the chapters reach of the package other
+    tests reach as well."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    folder = shared / "tutorial"
+    with (shared / "tutorial.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            for name in ("pyproject.toml", "README.md", "LICENSE"):
+                shutil.copy(ROOT / name, folder)
+            shutil.copytree(ROOT / "rawstream", folder / "rawstream", dirs_exist_ok=True)
+            [install] = fenced((ROOT / "examples/README.md").read_text(), "sh")
+            done = subprocess.run(
+                ["bash", "-c", install],
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            (folder / "made").touch()
+    return folder / ".venv/bin"
 
 
 def named(path: Path) -> str:
@@ -34,12 +65,12 @@ def shown_in(chapter: Path) -> list[Exchange]:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=named)
-async def test_chapter(chapter: Path, tmp_path: Path) -> None:
+async def test_chapter(chapter: Path, tutorial: Path, tmp_path: Path) -> None:
     for name in ("curl", "nc"):
         program(name)
     shown = shown_in(chapter)
     assert len(shown) > 1
-    async with terminals(free_port(), tmp_path) as both:
+    async with terminals(free_port(), tmp_path, tutorial) as both:
         await both.follow(shown)
         await both.end()
 
@@ -99,9 +130,11 @@ BY_HAND = [path for path in CHAPTERS if path.name < "09"]
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("chapter", BY_HAND, ids=named)
-async def test_no_byte_ends_a_server_by_hand(chapter: Path, reset: bool, tmp_path: Path) -> None:
+async def test_no_byte_ends_a_server_by_hand(
+    chapter: Path, reset: bool, tutorial: Path, tmp_path: Path
+) -> None:
     port = free_port()
-    async with terminals(port, tmp_path) as both:
+    async with terminals(port, tmp_path, tutorial) as both:
         await both.start(f"python examples/{chapter.name}")
         for data in [*HEADS, *(UPGRADE + frames for frames in FRAMES)]:
             with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
@@ -119,8 +152,11 @@ async def test_no_byte_ends_a_server_by_hand(chapter: Path, reset: bool, tmp_pat
 # -- In a browser ---------------------------------------------------------------------------------
 
 
-def serving(chapter: str, port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return served(sys.executable, f"examples/{chapter}.py", str(port), announced=b"serving on")
+def serving(
+    programs: Path, chapter: str, port: int, announced: bytes = b"serving on"
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    python = str(programs / "python")
+    return served(python, f"examples/{chapter}.py", str(port), announced=announced)
 
 
 def side(page: Page, name: str) -> list[str]:
@@ -140,9 +176,9 @@ def seen(chapter: str) -> list[str]:
     return re.findall(r"^ {8}(\S.*)$", text.partition("import sys")[0], re.M)
 
 
-def test_one_stream_read_by_event_source_and_by_hand() -> None:
+def test_one_stream_read_by_event_source_and_by_hand(tutorial: Path) -> None:
     port = free_port()
-    with serving("10_in_the_browser", port), chromium() as page:
+    with serving(tutorial, "10_in_the_browser", port), chromium() as page:
         page.goto(f"http://127.0.0.1:{port}/")
         page.click("text=pieces")
         wait_for_line(page, "left", "[DONE]")
@@ -153,10 +189,10 @@ def test_one_stream_read_by_event_source_and_by_hand() -> None:
         assert side(page, "left")[-1] == "event: [DONE]"
 
 
-def test_event_source_goes_on_where_it_was_when_the_server_was_killed() -> None:
+def test_event_source_goes_on_where_it_was_when_the_server_was_killed(tutorial: Path) -> None:
     port = free_port()
     with chromium() as page:
-        with serving("10_in_the_browser", port) as process:
+        with serving(tutorial, "10_in_the_browser", port) as process:
             page.goto(f"http://127.0.0.1:{port}/")
             page.click("text=ticks")
             wait_for_line(page, "left", "tick 3")
@@ -164,13 +200,13 @@ def test_event_source_goes_on_where_it_was_when_the_server_was_killed() -> None:
             process.wait()
             wait_for_line(page, "left", "comes back by itself")
             wait_for_line(page, "right", "cut off")
-        with serving("10_in_the_browser", port):
+        with serving(tutorial, "10_in_the_browser", port):
             wait_for_line(page, "left", "[DONE]")
         ticks = [line for line in side(page, "left") if "tick" in line]
         assert ticks == [f"event: tick {n}" for n in range(1, 11)]
 
 
-async def test_progress_ticker_and_notifications_on_one_page(curl: Curl) -> None:
+async def test_progress_ticker_and_notifications_on_one_page(tutorial: Path, curl: Curl) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -186,18 +222,13 @@ async def test_progress_ticker_and_notifications_on_one_page(curl: Curl) -> None
             )
             wait_for_line(page, "job", "100 %")
 
-    with served(
-        sys.executable,
-        "examples/12_progress_ticker_notifications.py",
-        str(port),
-        announced=b"listening on",
-    ):
+    with serving(tutorial, "12_progress_ticker_notifications", port, b"listening on"):
         await trio.to_thread.run_sync(look)
 
 
-def test_two_tabs_chat_and_see_who_is_there() -> None:
+def test_two_tabs_chat_and_see_who_is_there(tutorial: Path) -> None:
     port = free_port()
-    with serving("15_chat_rooms", port) as process, chromium() as ann:
+    with serving(tutorial, "15_chat_rooms", port) as process, chromium() as ann:
         bob = ann.context.new_page()
         for page, name in ((ann, "ann"), (bob, "bob")):
             page.on("dialog", partial(Dialog.accept, prompt_text=name))
@@ -213,7 +244,7 @@ def test_two_tabs_chat_and_see_who_is_there() -> None:
         process.kill()
         process.wait()
         ann.wait_for_function("socket.readyState === WebSocket.CLOSED")
-        with serving("15_chat_rooms", port):
+        with serving(tutorial, "15_chat_rooms", port):
             ann.wait_for_function("socket.readyState === WebSocket.OPEN")
 
 
@@ -221,10 +252,10 @@ def test_two_tabs_chat_and_see_who_is_there() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "mistakes.md"])
-async def test_console_blocks(page: str, tmp_path: Path) -> None:
+async def test_console_blocks(page: str, tutorial: Path, tmp_path: Path) -> None:
     text = (ROOT / "examples" / page).read_text()
     shown = [exchange for block in fenced(text, "console") for exchange in exchanges(block)]
-    async with terminals(free_port(), tmp_path) as both:
+    async with terminals(free_port(), tmp_path, tutorial) as both:
         await both.follow(shown)
         await both.end()
 
