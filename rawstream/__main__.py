@@ -1,4 +1,4 @@
-"""The command line: `python -m rawstream` for the demo, or any handler by its name."""
+"""The command line: `python -m rawstream` serves the demo, or a handler that is named."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from . import __version__
 from .http.program import run
 from .http.request import Handler
 from .http.server import UNIX_MODE
@@ -19,8 +20,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends with status 0 when drained, 1 if it could not start, 2 if an
-    option makes no sense."""
+    """Run the command line. The exit status is 0 when drained, 1 if the server could not start, 2
+    for an invalid option."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.keyfile and not options.certfile:
@@ -47,16 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Unusable(Exception):
-    """An argument with which nothing can be done."""
+    """An invalid argument."""
 
 
 def _parser() -> argparse.ArgumentParser:
     numbers = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(Limits))
     parser = argparse.ArgumentParser(
         prog="rawstream",
-        description="Serve the demo, or a handler of your own: an async function that is given a "
-        "rawstream.Request. SIGTERM and Ctrl-C drain, a second one ends at once. Sockets passed "
-        "by systemd are used if there are any.",
+        description="Serve the demo, or a handler of your own: an async function that takes a "
+        "rawstream.Request. SIGTERM and Ctrl-C drain the server: streams end properly, and other "
+        "requests may finish. A second signal ends it at once. Sockets passed by systemd are "
+        "used instead of --host, --port and --unix.",
         epilog=f"The limits and their defaults (times in seconds, sizes in bytes): {numbers}.",
     )
     add = parser.add_argument
@@ -65,51 +67,58 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         default="demo",
         metavar="demo | package.module:handler",
-        help="what to serve (default: demo)",
+        help="what to serve (default: demo); modules are looked up in the current folder first, "
+        "like those of python -m",
     )
     add(
         "--host",
         default="127.0.0.1",
         help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)",
     )
-    add("--port", type=_port, default=8000, help="0 for any (default: %(default)s)")
-    add("--unix", metavar="PATH", help="listen on this unix socket instead")
+    add(
+        "--port",
+        type=_port,
+        default=8000,
+        help="port to listen on; 0 for any that is free (default: %(default)s)",
+    )
+    add("--unix", metavar="PATH", help="listen on this unix socket instead of a port")
     add(
         "--unix-mode",
         metavar="OCTAL",
         type=_mode,
         default=UNIX_MODE,
-        help=f"permissions of that socket (default: {UNIX_MODE:o})",
+        help=f"permissions of the unix socket (default: {UNIX_MODE:o})",
     )
     add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
-    add("--keyfile", metavar="PEM", help="its private key, if it is not in --certfile")
+    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
     add(
         "--allow-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="answer this Host too when bound to loopback, where only local names are answered; "
-        "'*' for any; may be repeated",
+        help="also answer requests for this host name; needed only when bound to loopback, where "
+        "other names than local ones are refused; '*' for any; may be repeated",
     )
     add(
         "--limit",
         metavar="NAME=NUMBER",
         action="append",
         default=[],
-        help="change a limit, as in drain_seconds=30; may be repeated",
+        help="change a limit, for example drain_seconds=30; may be repeated",
     )
     add(
         "--log-level",
         choices=LOG_LEVELS,
         default="info",
-        help="what is logged to stderr (default: %(default)s)",
+        help="least severe messages that are logged to stderr (default: %(default)s)",
     )
     add(
         "--access-log",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="log one line for each exchange (default: on)",
+        help="log one line for each request (default: on)",
     )
+    add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
@@ -128,18 +137,18 @@ def _mode(text: str) -> int:
 
 
 def _limits(settings: Sequence[str]) -> Limits:
-    """The limits with these changes. Raises `_Unusable`."""
+    """The default limits with these settings changed. Raises `_Unusable`."""
     defaults = {field.name: field.default for field in dataclasses.fields(Limits)}
     changes: dict[str, float] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
         if name not in defaults:
-            raise _Unusable(f"--limit {setting}: there is no limit of that name, see --help")
+            raise _Unusable(f"--limit {setting}: there is no such limit; --help lists them")
         number = float if name.endswith("_seconds") else int
         try:
             changes[name] = number(text)
         except ValueError:
-            raise _Unusable(f"--limit {setting}: not a number") from None
+            raise _Unusable(f"--limit {setting}: the value is not a number") from None
     try:
         return Limits(**changes)  # type: ignore[arg-type]
     except ValueError as error:
@@ -147,22 +156,25 @@ def _limits(settings: Sequence[str]) -> Limits:
 
 
 def _app(name: str) -> tuple[Handler, str]:
-    """The handler of this name, and lines to try it with, `{url}` left open. Raises `_Unusable`
-    if there is none; what the module itself raises is its author's to see."""
+    """The handler of this name, and command lines to try it with, in which `{url}` is a
+    placeholder. Raises `_Unusable` if there is no such handler. Other exceptions come from the
+    module itself."""
     if name == "demo":
         from .demo.app import CURL_LINES, app
 
         return app, CURL_LINES
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute) or module_name.startswith("."):
-        raise _Unusable(f"{name!r} is neither 'demo' nor of the form package.module:handler")
-    sys.path.insert(0, "")  # as `python -m` has it, but not the `rawstream` command
+        raise _Unusable(f"{name!r} is neither 'demo' nor package.module:handler")
+    sys.path.insert(0, "")  # `python -m` does this, the `rawstream` command does not
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise _Unusable(f"there is no module {error.name!r}") from None
+        raise _Unusable(
+            f"there is no module {error.name!r} in the current folder or among those installed"
+        ) from None
     handler = getattr(module, attribute, None)
     if not callable(handler):
         raise _Unusable(f"{module_name} has no handler {attribute!r}")

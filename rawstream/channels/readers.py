@@ -85,7 +85,7 @@ async def read_as_stream(
     async with stream_of(request, asked.way, headers) as stream:
         reader = Reader(stream.body, FORMATS[asked.way], point.position)
         if isinstance(stream, EventStream):
-            stream.sent_past = reader
+            stream.heartbeat.other = reader
         await follow(channel, reader, FORMATS[asked.way], point, lag)
 
 

@@ -46,7 +46,7 @@ async def read_several(
     vector = _VectorPosition(channels, asked)
     async with stream_of(request, asked.way, headers) as stream:
         if isinstance(stream, EventStream):
-            stream.sent_past = vector
+            stream.heartbeat.other = vector
         if asked.cursor is None:
             await stream.body.send(vector.format.place(vector.id))
         while not (lag == "close" and vector.has_fallen_out()):

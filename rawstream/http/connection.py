@@ -2,10 +2,11 @@
 
     bytes -> HeadReader -> check_head -> h11 -> Request -> handler -> H11Exchange -> bytes
 
-The bytes of a head stay with the `HeadReader` until the head is whole and has been checked; a body
-goes to h11 as it comes. Whatever ends things early, the client leaving, the server
-draining, a deadline, cancels the one scope of `Lifetime`; `run` then acts on the reason outside of
-it: the final response, the access line, and the one place where the connection is closed.
+The bytes of a head stay with the `HeadReader` until the head is complete and has been checked. A
+body goes to h11 as it arrives. If the client leaves, the server drains or a deadline passes, the
+one cancel scope of `Lifetime` is cancelled. `run` then acts on the reason, outside of that scope:
+it sends the final response, writes the access line, and closes the connection, here and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from .request_body import RequestBody
 from .stderr import logger
 
 TOGETHER = 0.005
-"""Seconds within which a half-close has come along with the request before it, by our own clock."""
+"""Seconds, by our own clock, within which a half-close counts as sent together with the request."""
 
 
 class Connection:
-    """One connection and the exchange that is under way on it."""
+    """One connection and its current exchange."""
 
     __slots__ = (
         "__weakref__", "_client", "_context", "_exchange", "_h11", "_handler",
@@ -50,7 +51,7 @@ class Connection:
         *,
         last: bool,
     ) -> None:
-        """`last`: close after the first exchange."""
+        """`last`: close the connection after the first exchange."""
         self._transport = transport
         transport.owner = self
         self._context = context
@@ -61,13 +62,13 @@ class Connection:
         self._h11 = h11.Connection(h11.SERVER, context.limits.head_bytes)
         self._lifetime = Lifetime()
         self._heads = HeadReader(transport, context.limits)
-        # The exchange under way:
+        # The current exchange:
         self._request: Request | None = None
         self._handling = False  # the handler is running
         self._sent_before = 0  # bytes sent on this connection before it
         self._exchange = self._next_exchange()
-        # Idle connections are the keep-alive scheduler's: a deadline of their own would have to be
-        # moved twice a request. Active once there has been a first request.
+        # The keep-alive scheduler ends idle connections. A deadline for each connection would have
+        # to be moved twice a request. `active` is set after the first request.
         self.active = False
         self.interval = context.limits.idle_seconds
         self.last_active = 0.0
@@ -84,12 +85,12 @@ class Connection:
                     self._context.hangups.watch(sock, self._on_hangup)
                 with self._lifetime.scope:
                     if self._context.draining:
-                        self._lifetime.cancel(Ended.DRAINED)  # accepted in the last moment
+                        self._lifetime.cancel(Ended.DRAINED)  # accepted while the drain began
                     while await self._serve_one():
-                        if self._heads.received:  # pipelined: the others have their turn first
+                        if self._heads.received:  # pipelined: let other tasks run first
                             await trio.lowlevel.checkpoint()
             except Exception as error:
-                # The one place where a handler's failure ends: said aloud, never passed on.
+                # A handler's failure ends here: it is logged, and never leaves the connection.
                 expected = all(isinstance(leaf, EXPECTED) for leaf in leaves(error))
                 if expected and self._has_met_its_end():
                     self._lifetime.reason = self._lifetime.reason or Ended.CLIENT_LEFT
@@ -102,7 +103,7 @@ class Connection:
             self.active = False
             if not finished:
                 self._lifetime.reason = Ended.CUT
-            self._transport.owner = None  # no cycle to be collected
+            self._transport.owner = None  # breaks a reference cycle
             if sock is not None:
                 self._context.hangups.forget(sock)
             try:
@@ -111,7 +112,7 @@ class Connection:
                 await self._close()
 
     async def _serve_one(self) -> bool:
-        """One request and its response; whether another may follow."""
+        """Serve one request. Return whether another may follow."""
         exchange = self._exchange
         try:
             request = await self._next_request()
@@ -119,7 +120,11 @@ class Connection:
                 return False
             self._handling = True
             self._lifetime.begin_handling(exchange.limits.leave_seconds)
-            await self._handler(request)
+            answering = self._handler(request)
+            if not hasattr(answering, "__await__"):
+                name = getattr(self._handler, "__qualname__", repr(self._handler))
+                raise TypeError(f"the handler {name} is not an async function")
+            await answering
         except Exception as raised:
             error = http_error(raised)
             if error is None:
@@ -129,19 +134,21 @@ class Connection:
                 self._lifetime.reason = f"failed with {error.status}"
                 return False
             await exchange.respond(*error_response(error, self._request))
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY):
-            raise RuntimeError("the handler returned without a response, or within one")
+        if self._h11.our_state is h11.SEND_BODY:
+            raise RuntimeError("the handler returned before its response had ended")
+        if not exchange.status:
+            raise RuntimeError("the handler returned without a response; is an `await` missing?")
         self._lifetime.reason = Ended.DONE
         return self._begin_next_cycle()
 
     def _has_met_its_end(self) -> bool:
-        """Whether this connection is one whose handler may be told so by an exception; it may
-        also have come from another's, which it was sending to."""
+        """Whether this connection has ended in a way that its handler learns of by an exception.
+        If not, the exception came from another connection, to which the handler was sending."""
         upgraded, torn = self._exchange.is_upgraded, self._transport.state is State.TORN
         return self._lifetime.client_left or upgraded or torn or self._lifetime.reason is not None
 
     def _begin_next_cycle(self) -> bool:
-        """Get ready for the next request; False if there can be none."""
+        """Prepare for the next request. Return False if there can be none."""
         if self._transport.state is State.TORN:
             self._lifetime.reason = Ended.TORN
             return False
@@ -150,7 +157,7 @@ class Connection:
         if not whole or states != (h11.DONE, h11.DONE) or self._last or self._context.draining:
             return False
         self._log_exchange()
-        # h11 holds what came behind a body. It has to pass `check_head` before h11 parses it.
+        # h11 holds the bytes behind the body. They must pass `check_head` before h11 parses them.
         behind, _ = self._h11.trailing_data
         if behind:
             self._heads.received[:0] = behind
@@ -178,7 +185,7 @@ class Connection:
         )
 
     async def _send_final_response(self) -> None:
-        """What is still sent when the lifetime was ended early, and to whom."""
+        """Send what the client is still owed when the exchange was ended early."""
         exchange = self._exchange
         exchange.last = True
         unanswered = self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
@@ -197,7 +204,7 @@ class Connection:
             logger.exception("%s: the final response failed", self._request)
 
     async def _close(self) -> None:
-        """Close in the way that tells the client the truth about what it has received."""
+        """Close so that the client can tell whether what it has received is complete."""
         exchange = self._exchange
         if exchange.looks_whole:
             await abort(self._transport)
@@ -219,7 +226,7 @@ class Connection:
             await close(self._transport)
 
     def _log_exchange(self) -> None:
-        """The access line of the exchange under way, if there is one."""
+        """Log the access line of the current exchange, if there is one."""
         if self._heads.began is None:
             return
         seconds = trio.current_time() - self._heads.began
@@ -229,10 +236,10 @@ class Connection:
         request, exchange, reason = self._request, self._exchange, self._lifetime.reason
         access_log.info(
             '%s "%s %s" %s %s %dB %.3fs %s',
-            self._client or "-",  # none on a unix socket
+            self._client or "-",  # a unix socket
             ("HEAD" if request.head_only else request.method)
             if request
-            else "-",  # none where the head was refused
+            else "-",  # the head was refused
             masked(request.target) if request else "-",
             exchange.status or "-",
             exchange.label,
@@ -241,10 +248,11 @@ class Connection:
             reason.value if isinstance(reason, Ended) else reason,
         )
 
-    # -- What ends it early ---------------------------------------------------------------------
+    # -- Early ends -----------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """The server stops: end what is idle or endless now, let the rest finish."""
+        """The server is stopping: end an idle connection and an endless response now, and let any
+        other exchange finish."""
         if self._handling:
             # A send under way is finished first; see `on_sent`.
             if self._exchange.farewell and not self._transport.sending:
@@ -253,12 +261,13 @@ class Connection:
             self._lifetime.cancel(Ended.DRAINED)
 
     def on_sent(self) -> None:
-        """A send that had to wait is over: `drain` may have waited for it."""
+        """A send that had to wait has ended; `drain` may have left the cancelling to this
+        moment."""
         if self._context.draining and self._exchange.farewell:
             self._lifetime.cancel(Ended.DRAINED)
 
     def on_gone(self, *, stopped_reading: bool) -> None:
-        """A send has found that the client is gone, or reads no more."""
+        """A send has failed because the client has left or has stopped reading."""
         self._lose(Ended.CLIENT_STOPPED_READING if stopped_reading else Ended.CLIENT_LEFT)
 
     def _lose(self, reason: Ended) -> None:
@@ -273,9 +282,9 @@ class Connection:
             self._lifetime.cancel(Ended.IDLE)
 
     def _on_hangup(self) -> None:
-        """The client has closed, or half-closed, its side. What it sent before is delivered to a
-        handler that is reading, everyone else is cancelled at once; but a half-close that came
-        along with the request only says that there will be no other."""
+        """The client has closed or half-closed. A handler that is reading first receives what the
+        client had sent; any other handler is cancelled at once. A half-close sent together with the
+        request only means that no other request follows, so that request is answered."""
         self._lifetime.client_left = True
         if not self._handling:
             return
@@ -292,10 +301,10 @@ class Connection:
             together = trio.current_time() < began + TOGETHER
         return together
 
-    # -- Requests in ----------------------------------------------------------------------------
+    # -- Requests -------------------------------------------------------------------------------
 
     async def _next_request(self) -> Request | None:
-        """The next request; None when the client has closed. Raises `HTTPError`."""
+        """The next request, or None if the client has closed. Raises `HTTPError`."""
         self._sent_before = self._transport.bytes_sent
         head = await self._heads.read()
         if isinstance(head, Ended):
@@ -311,7 +320,7 @@ class Connection:
         except h11.RemoteProtocolError as error:
             raise HTTPError(error.error_status_hint, str(error)) from None
         if body_follows and self._heads.received:
-            # The body is h11's. What may follow a request without one must be checked first.
+            # A body goes to h11 unchecked. Bytes behind a request without one are the next head.
             self._h11.receive_data(bytes(self._heads.received))
             self._heads.received.clear()
         request = self._request = Request(
@@ -330,8 +339,8 @@ class Connection:
         self._exchange.is_refused = False
         names, authority = self._context.local_names, request.authority
         if names is not None and authority and not is_local_host(authority, names):
-            raise HTTPError(421, f"{authority} is not served here")
+            raise HTTPError(421, f"this server does not answer for {authority}")
         expected = request.headers.tokens("expect")
         if expected and expected != ["100-continue"] and request.http_version != "1.0":
-            raise HTTPError(417, "no expectation but 100-continue can be met")
+            raise HTTPError(417, "the only expectation that is met is 100-continue")
         return request

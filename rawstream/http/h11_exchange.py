@@ -1,4 +1,4 @@
-"""One request and its response over HTTP/1.x: what `Exchange` promises, through h11."""
+"""One request and its response over HTTP/1.x: `Exchange`, implemented with h11."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..tcp.hangup import HangupWatcher
 from ..tcp.keepalive import KeepAliveScheduler
 from ..tcp.transport import Transport
 from .exchange import ByteStream
-from .fields import Fields, encoded
+from .fields import Fields, checked, encoded
 from .lifetime import Ended, Lifetime
 from .request_body import YIELD_EVERY_PIECES, RequestBody
 from .response_body import Framing, Http1Body, send_committed
@@ -27,13 +27,13 @@ _END = h11.EndOfMessage()
 
 @dataclass(kw_only=True, slots=True)
 class ServerContext:
-    """What all connections of one server share."""
+    """State that all connections of one server share."""
 
     limits: Limits
     hangups: HangupWatcher
     keep_alive: KeepAliveScheduler
     local_names: frozenset[str] | None = None
-    """Names Host may have besides the local ones; None: Host is not checked."""
+    """Names that Host may have besides the local ones. None: Host is not checked."""
     access_log: bool = True
     draining: bool = False
     lingering: int = 0
@@ -44,17 +44,17 @@ class H11Exchange:
     """The exchange under way on a connection."""
 
     label = "plain"
-    is_over = False  # the next one has begun; whoever still holds this one is late
+    is_over = False  # the connection carries the next one; using this one is an error
 
     # The request:
     head_only = False
-    is_refused = True  # until its head has been found good
-    body: RequestBody | None = None  # None if it has none
-    reads_on = False  # the handler is reading it: what came before the client left is delivered
+    is_refused = True  # until its head has passed all checks
+    body: RequestBody | None = None  # None if the request has none
+    reads_on = False  # the handler is reading: data from before the client left is still delivered
 
     # The response:
-    status = 0  # once its head is out
-    response: Http1Body | None = None  # the body under way, or once under way
+    status = 0  # set once the head is out
+    response: Http1Body | None = None  # the body that was started
     farewell: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
@@ -67,8 +67,8 @@ class H11Exchange:
         *,
         last: bool,
     ) -> None:
-        """`received` is what came behind the request and is no body of its; `last`: the
-        connection closes behind this exchange."""
+        """`received` holds the bytes behind the request that do not belong to its body; `last`: the
+        connection closes after this exchange."""
         self.limits = context.limits
         self.keep_alive = context.keep_alive
         self.last = last
@@ -80,12 +80,12 @@ class H11Exchange:
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the connection is another protocol's."""
+        """Whether the connection has switched to another protocol."""
         return self._h11.our_state is h11.SWITCHED_PROTOCOL
 
     @property
     def looks_whole(self) -> bool:
-        """Whether a client could take the body so far for all of it, though it is not."""
+        """Whether a client could take the unfinished body for a complete one."""
         body = self.response
         return body is not None and body.framing is Framing.UNTIL_CLOSE and not body.has_ended
 
@@ -127,8 +127,8 @@ class H11Exchange:
         return piece
 
     def skip_received_body(self) -> bool:
-        """Throw away what has come of a body that nobody is going to ask for; whether that was
-        all of it."""
+        """Discard what has arrived of a body that the handler did not ask for. Return whether that
+        was all of it."""
         return self.body is None or self.body.skip_received()
 
     # -- The response ---------------------------------------------------------------------------
@@ -136,9 +136,9 @@ class H11Exchange:
     async def respond(
         self, status: int, headers: Fields, *body: bytes, label: str = "plain"
     ) -> None:
-        await self._check_ready()
+        await self._check_unanswered()
         self.label = label
-        # What is left of the body would have to be read before the next request could be.
+        # The rest of an unread body would stand before the next request.
         unread = not self.skip_received_body()
         if status in (204, 205, 304):
             body = ()  # RFC 9110 sections 15.3.5, 15.3.6, 15.4.5
@@ -153,7 +153,7 @@ class H11Exchange:
     async def start(
         self, status: int, headers: Fields, length: int | None = None, *, label: str
     ) -> Http1Body:
-        await self._check_ready()
+        await self._check_unanswered()
         self.label = label
         head = self._head(status, headers, length, close=self.head_only)
         framing = Framing.UNTIL_CLOSE
@@ -163,7 +163,7 @@ class H11Exchange:
             framing = Framing.COUNTED
         self.response = Http1Body(self._transport, self._h11, framing, self)
         if self.head_only:
-            # Nothing more will be sent and the handler does not know: it is cancelled here.
+            # The handler cannot know that its body is not wanted, so it is cancelled here.
             await send_committed(self._transport, head, self._h11.send(_END) or b"")
             self.response.has_ended = True
             self.cancel(Ended.DONE)
@@ -173,7 +173,7 @@ class H11Exchange:
         return self.response
 
     async def upgrade(self, headers: Fields, *, label: str) -> ByteStream:
-        await self._check_ready()
+        await self._check_unanswered()
         self.label = label
         head = h11.InformationalResponse(
             status_code=101, headers=encoded(headers), reason=b"Switching Protocols"
@@ -190,14 +190,17 @@ class H11Exchange:
         if self.is_over:
             raise RuntimeError("this exchange is over; its connection carries another one now")
 
-    async def _check_ready(self) -> None:
-        """Stop here if cancelled: a moment later h11 would take it for sent."""
+    async def _check_unanswered(self) -> None:
+        """Raise `RuntimeError` if a response has begun. Stop here if cancelled: h11 assumes that
+        its output is always sent."""
         self.check_not_over()
+        if self.status:
+            raise RuntimeError(f"this request has already been answered with {self.status}")
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def _head(self, status: int, headers: Fields, length: int | None, *, close: bool) -> bytes:
-        """The bytes of a response head. Raises `h11.LocalProtocolError` for what may not stand
-        in one, a line break in a value above all."""
+        """The bytes of a response head. Raises `ValueError` for what may not stand in one, such as
+        a line break in a value, and `TypeError` for fields that are not pairs of text."""
         close = (
             close
             or self.last
@@ -205,7 +208,7 @@ class H11Exchange:
             or self._context.draining
             or self._h11.they_are_waiting_for_100_continue
         )
-        event = _response(status, tuple(headers), length, close, int(time.time()))
+        event = _response(status, checked(headers), length, close, int(time.time()))
         head = self._h11.send(event)
         self.status = status
         return head or b""
@@ -215,12 +218,16 @@ class H11Exchange:
 def _response(
     status: int, headers: Fields, length: int | None, close: bool, second: int
 ) -> h11.Response:
-    """The head of a response in this `second`. A server says the same few again and again, and
-    validating their fields is a tenth of what a small response costs."""
+    """The head of a response in this `second`. A server sends the same few heads again and again,
+    and validating their fields is a tenth of what a small response costs."""
     # IMF-fixdate, RFC 9110 section 5.6.7.
     fields = [(b"Date", formatdate(second, usegmt=True).encode()), *encoded(headers)]
     if length is not None:
         fields.append((b"Content-Length", b"%d" % length))
     if close:
         fields.append((b"Connection", b"close"))
-    return h11.Response(status_code=status, headers=fields, reason=reason_phrase(status).encode())
+    reason = reason_phrase(status).encode()
+    try:
+        return h11.Response(status_code=status, headers=fields, reason=reason)
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"a response that cannot be sent: {error}") from None

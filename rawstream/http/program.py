@@ -1,7 +1,8 @@
-"""`serve` as a whole program: signals, logs to stderr, exit statuses."""
+"""`serve` as a whole program, with signals, logs to stderr and exit statuses."""
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection
@@ -30,11 +31,12 @@ def run(
     access_log: bool = True,
     announce: Callable[[list[str]], None] | None = None,
 ) -> None:
-    """Serve `handler` as a whole program: log to stderr, drain on SIGTERM and SIGINT (a second
-    one ends at once), take sockets from systemd if it passes any.
+    """Serve `handler` as a whole program. It logs to stderr, drains on SIGTERM and SIGINT (a second
+    signal ends it at once), and takes over the listening sockets of systemd if there are any.
 
-    `announce` is called with the URLs once they answer; by default they are logged. Returns when
-    drained. What keeps it from starting ends the program: one line on stderr, exit status 1.
+    `announce` is called with the URLs once connections are accepted; by default they are logged.
+    The other options are those of `serve`. Returns when drained. If it cannot start, the program
+    ends with one line on stderr and exit status 1.
     """
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
@@ -53,7 +55,8 @@ def run(
 async def _run(
     serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
 ) -> None:
-    """`serve` under the two signals. Raises `OSError` and `ValueError` bare, not in a group."""
+    """Run `serve` until it ends or a signal ends it. `OSError` and `ValueError` leave it outside
+    any exception group."""
     stop = trio.Event()
     failure: Exception | None = None
     forced = 0
@@ -88,7 +91,10 @@ def _log_urls(urls: list[str]) -> None:
 
 
 def _one_line(error: Exception, where: str) -> str:
-    """What went wrong, and with what."""
-    if isinstance(error, OSError):
-        return f"{error.filename or where}: {error.strerror or error}"
-    return str(error)
+    """The error, what it is about, and what to do."""
+    if not isinstance(error, OSError):
+        return str(error)
+    line = f"{error.filename or where}: {error.strerror or error}"
+    if error.errno == errno.EADDRINUSE:
+        line += "; stop the program that listens there, or choose another address (--port, --unix)"
+    return line

@@ -1,4 +1,4 @@
-"""What a handler sees of one request, whichever HTTP version carries it."""
+"""A request as its handler sees it, whichever HTTP version carries it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ from .access_log import masked
 from .exchange import Exchange
 from .fields import Fields, Headers, Query
 from .head import target_authority
+from .json_text import json_text
 
 Handler: TypeAlias = Callable[["Request"], Awaitable[None]]
-"""Answers one request. Raising `HTTPError` answers with that status, anything else with 500."""
+"""An async function that answers one request. If it raises `HTTPError`, the client is answered with
+that status; for any other exception with 500."""
 
 
 class Request:
     """One request, and the way to answer it."""
 
-    __slots__ = (
-        "_query", "client", "exchange", "head_only", "headers", "http_version", "method", "path",
-        "query_string", "scheme", "target",
-    )  # fmt: skip
+    __slots__ = {  # with their descriptions, which `help(Request)` shows
+        "method": "GET, POST, ... A HEAD request says GET here: answer it as a GET, and the server "
+        "leaves the body out.",
+        "head_only": "Whether this is a HEAD request.",
+        "target": "The request target as received, percent-encoded: origin-form "
+        '("/a%20b?c=d"), absolute-form ("http://host/a") or "*".',
+        "path": 'The path of the target, percent-decoded ("/a b"); "*" for `OPTIONS *`.',
+        "query_string": 'What follows the "?", still encoded; empty if there is none.',
+        "headers": "The header fields, a `Headers`.",
+        "http_version": '"1.0" or "1.1".',
+        "scheme": '"http", or "https" over TLS.',
+        "client": "The address of the client; empty on a unix socket.",
+        "exchange": "The `Exchange` that carries the request: for streams of your own.",
+        "_query": "The parsed query, once it was asked for.",
+    }
 
     method: str
-    """GET, POST, ... A HEAD request says GET here: answer it alike, no body is sent."""
     head_only: bool
-    """Whether it was a HEAD request."""
     target: str
-    """The request target as it came, still percent-encoded: origin-form ("/a%20b?c=d"),
-    absolute-form ("http://host/a") or "*"."""
     path: str
-    """The path of the target, percent-decoded ("/a b"); "*" for `OPTIONS *`."""
     query_string: str
-    """What follows the "?", still encoded; empty if there is none."""
     headers: Headers
     http_version: str
-    """ "1.0" or "1.1"."""
     scheme: str
-    """ "http", or "https" over TLS."""
     client: str
-    """The address of the peer; empty on a unix socket."""
     exchange: Exchange
-    """What carries it; for the streams, and for streams of your own."""
 
     def __init__(
         self,
@@ -82,29 +85,30 @@ class Request:
 
     @property
     def authority(self) -> str:
-        """Host and port the client meant: of an absolute-form target, else of Host; or ""."""
+        """The host and port that the client addressed: from an absolute-form target, else from
+        Host; "" if there is neither."""
         return target_authority(self.target) or self.headers.get("host", "")
 
     @property
     def last_event_id(self) -> str | None:
-        """`Last-Event-ID`, which an EventSource sends when it comes back (WHATWG HTML, section
-        9.2.4); it is UTF-8, unlike other fields. None if absent or empty."""
+        """`Last-Event-ID`, which an EventSource sends when it reconnects (WHATWG HTML section
+        9.2.4). Unlike other fields it is UTF-8. None if absent or empty."""
         value = self.headers.get("last-event-id", "")
         return value.encode("latin-1").decode("utf-8", "replace") or None
 
     def stream(self, *, silence: float | None = None) -> AsyncIterator[bytes]:
-        """The request body piece by piece, as it arrives, in constant memory and of any size:
-        `async for part in request.stream()`.
+        """The request body piece by piece, as it arrives, of any size and in constant memory:
+        `async for piece in request.stream()`.
 
-        A body that is silent for `silence` seconds, by default `Limits.body_seconds`, or
-        malformed, ends the request with 408 or 400; a client that leaves before the end of its
-        body cancels the handler.
+        Raises `HTTPError` 400 for a malformed body. A body that is silent for `silence` seconds,
+        by default `Limits.body_seconds`, ends the request with 408. A client that leaves before
+        the end of its body cancels the handler.
         """
-        return _BodyParts(self.exchange, silence)
+        return _BodyPieces(self.exchange, silence)
 
     async def body(self, limit: int | None = None) -> bytes:
-        """The whole request body. Over `limit` bytes, by default `Limits.body_bytes`, it raises
-        `HTTPError` 413, before reading any of it if its Content-Length says so."""
+        """The whole request body. Raises `HTTPError` 413 if it is larger than `limit` bytes, by
+        default `Limits.body_bytes`; if Content-Length says so, before any of it is read."""
         if limit is None:
             limit = self.exchange.limits.body_bytes
         too_large = HTTPError(413, f"request body larger than {limit} bytes")
@@ -122,12 +126,23 @@ class Request:
         status: int,
         body: bytes | str = b"",
         *,
+        json: object = ...,
         content_type: str | None = None,
         headers: Fields = (),
     ) -> None:
-        """Send a whole response, with its Content-Length. `str` is sent as UTF-8; without a
-        `content_type` a body is `text/plain; charset=utf-8`. An error status without a body gets
-        one line that names it."""
+        """Send a whole response, with its Content-Length. `str` is sent as UTF-8, and `json` as one
+        line of JSON in place of a body. `content_type` is by default `text/plain;
+        charset=utf-8`, or `application/json`. An error status without a body gets one line that
+        names it.
+
+        Raises `RuntimeError` if the request has been answered already, and `TypeError` or
+        `ValueError` for what cannot be sent.
+        """
+        if json is not ...:
+            if body:
+                raise TypeError("a response has a body or json=, not both")
+            body = json_text(json) + "\n"
+            content_type = content_type or "application/json"
         if not body and status >= 400:
             body = f"{status} {reason_phrase(status)}\n"
         if isinstance(body, str):
@@ -141,8 +156,9 @@ class Request:
         await self.exchange.respond(status, headers, body)
 
 
-class _BodyParts:
-    """A request body as an iterator. No async generator: leaving one half read is a warning."""
+class _BodyPieces:
+    """A request body as an iterator. It is no async generator: to leave one of those half read is
+    a warning."""
 
     def __init__(self, exchange: Exchange, silence: float | None) -> None:
         self._exchange = exchange

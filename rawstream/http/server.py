@@ -1,5 +1,5 @@
-"""The server: joins listeners and connections, answers when it is full, and drains. It is for your
-own Trio program, and touches no signals."""
+"""The server: accepts connections, turns clients away when it is full, and drains. It runs inside
+your own Trio program and leaves signals alone."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
 
 UNIX_MODE = 0o666
-"""Everybody may connect, as with uvicorn: a proxy runs as a user of its own. Whom to keep out, a
-folder's permissions can say."""
+"""Every user may connect, as with uvicorn, because a proxy runs as a user of its own. The
+permissions of the folder can keep others out."""
 
 
 async def serve(
@@ -60,24 +60,25 @@ async def serve(
 ) -> None:
     """Serve `handler` until `stop` is set and all exchanges have ended, or until cancelled.
 
-    `addresses = await nursery.start(partial(serve, handler, port=0))` returns when connections
-    are accepted, with the addresses bound: `(host, port)`, or the path of a unix socket.
+    `addresses = await nursery.start(partial(serve, handler, port=0))` returns once connections
+    are accepted. The addresses are the ones bound: `(host, port)`, or the path of a unix socket.
 
-    It listens on `inherited` sockets if any, else on the path `unix`, a socket with the
-    permissions `unix_mode`, else on `host` and `port`; a host of None is every interface. Bound to
-    loopback only, it answers no Host but local names, addresses, and those in `allowed_hosts`
-    ("*": any), against DNS rebinding.
+    The server listens on `inherited` sockets if there are any; else on the path `unix`, a unix
+    socket with the permissions `unix_mode`; else on `host` and `port`. A host of None means every
+    interface. A server bound only to loopback answers only if Host is a local name, an address,
+    or one of `allowed_hosts` ("*": any name), which protects against DNS rebinding.
 
-    Setting `stop` drains: no more connections are accepted, idle ones are closed, endless
-    streams end properly at once, and what is finite has `limits.drain_seconds` to finish before
-    it is cut. Cancelling cuts everything at once.
+    Setting `stop` drains the server: it accepts no more connections, closes idle ones, and ends
+    endless streams properly at once. All other exchanges have `limits.drain_seconds` to finish
+    and are then cut. Cancelling cuts everything at once.
 
-    Without `shortcuts` everything takes the plain road through Trio, h11 and wsproto: slower, and
-    the same to the byte.
+    Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
 
-    Raises `OSError` if the address cannot be bound, `ValueError` for what `allowed_hosts` cannot
-    hold; no `Exception` of a handler, and nothing a client does, ends it.
+    Raises `OSError` if the address cannot be bound, `ValueError` for an invalid name in
+    `allowed_hosts`, and `RuntimeError` outside Trio. Exceptions of handlers and anything a client
+    does never end the server.
     """
+    _check_in_trio()
     limits = limits or Limits()
     fitted = fitted_to_open_files(limits)
     if fitted is not limits:
@@ -113,11 +114,21 @@ async def serve(
             background.cancel_scope.cancel()
 
 
+def _check_in_trio() -> None:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        raise RuntimeError(
+            "rawstream runs on Trio, and this is not a Trio task: start the program with "
+            "rawstream.run(handler) or trio.run, not with asyncio"
+        ) from None
+
+
 def _host_name(name: str) -> str:
-    """A name of `allowed_hosts`, as it is compared. Raises `ValueError` if it is none."""
+    """A name of `allowed_hosts` in the form that is compared. Raises `ValueError` if invalid."""
     split = split_authority(name)
     if not split or split[1] is not None or name.endswith(":"):
-        raise ValueError(f"{name!r} is not a host name; ports do not matter")
+        raise ValueError(f"{name!r} is not a host name; leave the port out")
     return split[0]
 
 
@@ -127,7 +138,8 @@ async def _accept(
     connections: trio.Nursery,
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    """Start a task in `connections` for each connection, until the scope it gives is cancelled."""
+    """Start a task in `connections` for each connection. The value passed to `started` is the scope
+    that ends this."""
     with trio.CancelScope() as accepting:
         task_status.started(accepting)
         await trio.serve_listeners(handle, listeners, handler_nursery=connections)
@@ -142,8 +154,8 @@ async def _handle(
     shortcuts: bool,
     stream: trio.SocketStream,
 ) -> None:
-    """Serve one accepted connection, or tell it that there are too many, or just drop it. No
-    `Exception` leaves it: it would end all other connections."""
+    """Serve one accepted connection; if there are too many, answer 503 or drop it. No `Exception`
+    leaves this function, because that would end all other connections."""
     try:
         if not ACCEPTED_INHERIT:
             enable_keepalive(stream.socket, context.limits)
@@ -169,5 +181,5 @@ async def _handle(
 
 
 async def _turn_away(request: Request) -> None:
-    """The answer when full."""
+    """Answer that the server is full."""
     raise Unavailable("too many connections")

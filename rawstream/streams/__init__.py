@@ -1,4 +1,5 @@
-r"""Layer 3: three ways to push down. Each is a response that is sent bit by bit, or late.
+r"""Layer 3: three ways to push data to a client. Each is a response that is sent piece by piece,
+or late.
 
     async with open_stream(request, "text/plain") as stream:        chunks
         await stream.send(b"hello")                                 5\r\nhello\r\n
@@ -9,12 +10,13 @@ r"""Layer 3: three ways to push down. Each is a response that is sent bit by bit
     async with open_poll(request, cursor=log.end) as poll:          one response, when there is
         await poll.answer(body, cursor=log.end, ...)                something to say
 
-This layer stands on `Request` and the `Body` of a response. It knows no sockets, and no channels.
+This layer builds on `Request` and on the `Body` of a response. It knows neither sockets nor
+channels.
 
 In reading order:
 
-    stream.py     a body sent piece by piece: the ground on which events stand
+    stream.py     a body sent piece by piece
     event.py      one Server-Sent Event, as bytes and back
-    events.py     a stream of them, with heartbeats
-    longpoll.py   a request that is held until there is something to answer with
+    events.py     a stream of events, with heartbeats
+    longpoll.py   a request that is held until there is an answer
 """

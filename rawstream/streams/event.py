@@ -1,12 +1,12 @@
 r"""One Server-Sent Event, as bytes and back (WHATWG HTML section 9.2).
 
-    id: 7\n                  where to go on from; comes back in Last-Event-ID
-    event: tick\n            the type; "message" if left out
+    id: 7\n                  the client sends it back in Last-Event-ID
+    event: tick\n            the type; "message" by default
     data: first line\n
     data: second line\n
     \n                       the blank line dispatches the event
 
-`Event` makes the bytes, `EventDecoder` reads them as a browser does. No I/O.
+`Event` encodes the bytes, `EventDecoder` parses them as a browser does. No I/O.
 """
 
 from __future__ import annotations
@@ -26,72 +26,79 @@ class Event:
     """One event, or only some of its fields."""
 
     data: str | None = None
-    """The payload. Its line ends, whichever they are, arrive as LF. Without data nothing is
-    dispatched, but `id` and `retry` still count."""
+    """The payload. CR and CRLF in it arrive as LF. Without data a client dispatches no event, but
+    takes note of `id` and `retry`."""
     event: str | None = None
-    """The type that listeners are added for; None is "message"."""
+    """The type of the event, for `addEventListener`; None means "message"."""
     id: str | None = None
-    """What the client brings back in `Last-Event-ID`; "" makes it forget the last one."""
+    """Sent back by the client in `Last-Event-ID`; "" makes the client forget the last one."""
     retry: int | None = None
-    """Milliseconds the client is to wait before it reconnects."""
+    """Milliseconds that the client waits before it reconnects."""
     comment: str | None = None
-    """Ignored by clients; for heartbeats and for people who read the wire."""
+    """Ignored by clients: for heartbeats, and for people who look at the bytes."""
 
     def encode(self) -> bytes:
-        """The bytes on the wire, with the blank line at the end.
+        """The event as bytes, with the blank line at its end.
 
-        Raises `ValueError` for CR, LF or NUL in `event` or `id`, with which whoever chose the
-        value could forge fields and events of their own, and for a negative `retry`.
+        Raises `TypeError` for fields of the wrong type, and `ValueError` for CR, LF or NUL in
+        `event` or `id`, which would let the author of the value forge fields and events, and for
+        a negative `retry`.
         """
         lines = []
         if self.comment is not None:
-            lines.append(_field(": ", self.comment))
+            lines.append(_field("comment", ": ", self.comment))
         for name, value in (("event", self.event), ("id", self.id)):
             if value is not None:
+                line = _field(name, f"{name}: ", value)
                 if any(forbidden in value for forbidden in "\r\n\0"):
                     raise ValueError(f"CR, LF or NUL in the {name} of an event: {value!r}")
-                lines.append(f"{name}: {value}")
+                lines.append(line)
         if self.retry is not None:
+            if not isinstance(self.retry, int):
+                raise TypeError(f"retry is an int, milliseconds, not {self.retry!r}")
             if self.retry < 0:
                 raise ValueError(f"retry must not be negative: {self.retry}")
             lines.append(f"retry: {self.retry:d}")
         if self.data is not None:
-            lines.append(_field("data: ", self.data))
+            lines.append(_field("data", "data: ", self.data))
         return "".join(f"{line}\n" for line in (*lines, "")).encode()
 
 
-def _field(name: str, value: str) -> str:
-    """A field of as many lines as its value has."""
+def _field(name: str, start: str, value: str) -> str:
+    """A field, with one line for each line of its value."""
+    if not isinstance(value, str):
+        raise TypeError(f"the {name} of an event is a str, not {type(value).__name__}: {value!r}")
     if "\r" in value:
         value = _LINE_END.sub("\n", value)
-    return name + value.replace("\n", f"\n{name}")
+    return start + value.replace("\n", f"\n{start}")
 
 
 class EventDecoder:
-    """Reads an event stream as a browser does: bytes in, cut anywhere, events out.
+    """Parses an event stream as a browser does: bytes in, cut anywhere; events out.
 
-    `last_event_id` is what a reconnecting client has to send, `retry` the reconnection time in
-    milliseconds once the stream has given one.
+    `last_event_id` is what a client sends when it reconnects. `retry` is the reconnection time in
+    milliseconds, None until the stream has set it.
     """
 
     def __init__(self, *, last_event_id: str = "", max_bytes: int = MIB) -> None:
-        """`max_bytes` bounds what is kept of an event that has not ended."""
+        """`max_bytes` bounds the part of an unfinished event that is kept."""
         self.last_event_id = last_event_id
         self.retry: int | None = None
         self._max_bytes = max_bytes
-        self._pending = bytearray()  # the line that has not ended
-        self._at_start = True  # a byte order mark may still come
-        self._after_cr = False  # an LF that comes next belongs to a line end already seen
+        self._pending = bytearray()  # the unfinished line
+        self._at_start = True  # a byte order mark may follow
+        self._after_cr = False  # an LF that follows belongs to the line end already seen
         self._id = last_event_id
         self._event = ""
         self._data: list[str] = []
         self._size = 0  # of _data
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete, each with the ID that is the last one by then.
+        """The events that these bytes complete. The `id` of each is the last event ID at that
+        point.
 
-        What has not been ended by a blank line is never dispatched. Raises `ValueError` when
-        one event grows over `max_bytes`.
+        An event that no blank line ends is never dispatched. Raises `ValueError` if one event is
+        larger than `max_bytes`.
         """
         if not data:
             return []

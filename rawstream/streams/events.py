@@ -1,6 +1,6 @@
-"""Answering with a stream of events: what an EventSource reads, and resumes.
+"""Answering with a stream of events, which an EventSource reads and resumes.
 
-Nothing here knows about chunks: over HTTP/1.1 an event stream is chunked like any other.
+Chunks are not mentioned here: over HTTP/1.1 an event stream is a chunked body like any other.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import Protocol
 import trio
 
 from ..errors import BrokenStream, ClientGone
+from ..http.exchange import Body, Exchange
 from ..http.fields import Fields
+from ..http.json_text import json_text
 from ..http.lifetime import Ended
 from ..http.request import Request
 from .event import Event
-from .stream import NOT_ENTERED, BodyStream
+from .stream import BodyStream, entered
 
 DEFAULT_RETRY = 3000
-"""Milliseconds an EventSource waits before it comes back when nothing else was said; browsers
-choose 3 to 5 seconds."""
+"""Milliseconds an EventSource waits before it reconnects when the stream has not said; browsers use
+3,000 to 5,000."""
 
 
 def open_events(
@@ -31,13 +33,17 @@ def open_events(
 ) -> EventStream:
     """Answer with an event stream: `async with open_events(request) as events:`.
 
-    `request.last_event_id` says where a returning client stopped. When the stream is silent for
-    `heartbeat` seconds, by default `Limits.heartbeat_seconds`, a comment is sent. `retry` is how
-    many milliseconds the client shall wait before it comes back when the stream has ended.
+    `request.last_event_id` tells where a client that reconnects has stopped. After `heartbeat`
+    seconds of silence, by default `Limits.heartbeat_seconds`, a comment is sent; `math.inf` means
+    never. `retry` is the number of milliseconds that the client waits before it reconnects.
+    `headers` are added to the response.
+
+    Leaving the block ends the stream; an EventSource then reconnects unless the page has closed
+    it. When the server stops, the handler is cancelled and the stream ends properly.
     """
     seconds = request.exchange.limits.heartbeat_seconds if heartbeat is None else heartbeat
     if not seconds > 0:
-        raise ValueError("a heartbeat comes every so many seconds, more than 0; inf is never")
+        raise ValueError("heartbeat is a number of seconds, more than 0; math.inf means never")
     fields = [
         ("Content-Type", "text/event-stream"),
         ("Cache-Control", "no-cache, no-transform"),
@@ -47,87 +53,101 @@ def open_events(
     return EventStream(request, fields, seconds, retry)
 
 
-class Sender(Protocol):
-    """What sends events."""
-
-    last_sent: float
-    """When it last did, by `trio.current_time()`."""
-
-
 class EventStream(BodyStream):
     """An event stream under way. Made by `open_events`."""
 
-    __slots__ = ("__weakref__", "_last_sent", "_retry", "active", "interval", "sent_past")
-
-    sent_past: Sender | None
-    """What else sends on this stream, past this object."""
+    __slots__ = ("_retry", "heartbeat")
 
     def __init__(
         self, request: Request, fields: Fields, heartbeat: float, retry: int | None
     ) -> None:
         super().__init__(request, "sse", 200, fields, endless=True)
         self._retry = retry
-        self.active = True
-        self.interval = heartbeat
-        self.sent_past = None
+        self.heartbeat = Heartbeat(request.exchange, heartbeat)
 
     async def __aenter__(self) -> EventStream:
         await super().__aenter__()
         if self._retry is not None:
             await self.send(retry=self._retry)
-        self._last_sent = trio.current_time()
-        self._exchange.keep_alive.add(self)
+        self.heartbeat.start(self.body)
         return self
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self.active = False
+        self.heartbeat.active = False
         await super().__aexit__(exc_type, exc, traceback)
 
     async def send(
         self,
         data: str | None = None,
         *,
+        json: object = ...,
         event: str | None = None,
         id: str | None = None,
         retry: int | None = None,
         comment: str | None = None,
     ) -> None:
-        """Send one event (the fields are those of `Event`); it is with the kernel when this
-        returns.
+        """Send one event. It has been handed to the kernel when this returns. The fields are those
+        of `Event`; `json` is a value whose JSON text is the data.
 
-        Waits for a slow reader and may be cancelled as `Stream.send`. Raises `ValueError` as
-        `Event.encode` does, before anything is sent.
+        Waits for a slow reader and may be cancelled as `Stream.send`. Raises `TypeError` and
+        `ValueError` as `Event.encode` does, before anything is sent.
         """
-        await self.send_encoded(Event(data, event, id, retry, comment).encode())
+        if json is not ...:
+            if data is not None:
+                raise TypeError("an event has data or json=, not both")
+            data = json_text(json)
+        await entered(self).send(Event(data, event, id, retry, comment).encode())
+        self.heartbeat.last_sent = trio.current_time()
 
-    async def send_encoded(self, *parts: bytes) -> None:
-        """Send whole events that are bytes already, in parts, as `send` does."""
-        try:
-            body = self.body
-        except AttributeError:
-            raise RuntimeError(NOT_ENTERED) from None
-        await body.send(*parts)
-        self._last_sent = trio.current_time()
+    async def _farewell(self) -> None:
+        """Ask the client to reconnect, but not all clients at once, and end the stream."""
+        retry = self._retry or DEFAULT_RETRY
+        await self.send(retry=round(random.uniform(retry, 2 * retry)))
+        await self.body.end()
+
+
+class Sender(Protocol):
+    """Code that sends events to a body directly."""
+
+    last_sent: float
+    """When it last did, by `trio.current_time()`."""
+
+
+class Heartbeat:
+    """Sends a comment whenever an event stream has been silent, so that proxies and the client see
+    that it is alive."""
+
+    __slots__ = ("__weakref__", "_body", "_exchange", "active", "interval", "last_sent", "other")
+
+    other: Sender | None
+    """Another sender on the same body."""
+
+    def __init__(self, exchange: Exchange, interval: float) -> None:
+        self.interval = interval
+        self.active = False
+        self.last_sent = 0.0
+        self.other = None
+        self._exchange = exchange
+
+    def start(self, body: Body) -> None:
+        """The stream has begun."""
+        self._body = body
+        self.active = True
+        self.last_sent = trio.current_time()
+        self._exchange.keep_alive.add(self)
 
     @property
     def last_active(self) -> float:
         """When something was last sent."""
-        if self.sent_past is None:
-            return self._last_sent
-        return max(self._last_sent, self.sent_past.last_sent)
+        return self.last_sent if self.other is None else max(self.last_sent, self.other.last_sent)
 
     async def on_due(self) -> None:
-        """A comment of nothing, so that proxies and the client see that the stream is alive."""
+        """Send the comment, unless a send is under way."""
         try:
-            if self.active and not self.body.sending:
-                await self.send_encoded(b":\n\n")
+            if self.active and not self._body.sending:
+                await self._body.send(b":\n\n")
+                self.last_sent = trio.current_time()
         except BrokenStream:
             self._exchange.cancel(Ended.TORN)
         except ClientGone:
-            pass  # and its handler cancelled
-
-    async def _farewell(self) -> None:
-        """The server stops: the client shall come back, but not all clients at once."""
-        retry = self._retry or DEFAULT_RETRY
-        await self.send(retry=round(random.uniform(retry, 2 * retry)))
-        await self.body.end()
+            pass  # its handler has been cancelled

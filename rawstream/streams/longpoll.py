@@ -1,13 +1,13 @@
-"""Long-polling: a request that is answered when there is something to answer with.
+"""Long-polling: a request that is held until there is an answer.
 
-The client asks, `GET /poll?after=CURSOR&wait=25`, and is answered with what came after its cursor
-as soon as there is any, with the next cursor in `ETag`; or, when the wait is over, with 204 and
-the cursor it had. It asks again with that cursor. Nothing is lost between two requests because
-the server is told each time what the client has, and nothing depends on when it was told.
+A client asks `GET /poll?after=CURSOR&wait=25`. As soon as something follows its cursor, it is
+answered with that, and with the next cursor in `ETag`. When the wait is over, it is answered with
+204 and its own cursor. It then asks again with the cursor of the answer. Nothing is lost between
+two requests, because each request names what the client has.
 
-The cursor may come as `?after=`, in `If-None-Match` (whose answer to nothing new is 304) or in
-`Last-Event-ID`. `Cache-Control: no-store` stands on every answer: a cache that stored one would
-answer the next poll with it (and fetch() turns a 304 of its own asking into the old body).
+The cursor comes as `?after=`, in `If-None-Match` (to which "nothing new" is 304), or in
+`Last-Event-ID`. Every answer has `Cache-Control: no-store`: a cache that stored one would answer
+the next poll with it, and fetch() would turn a 304 to its own condition into the old body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..http.fields import Fields
 from ..http.request import Request
 
 DEFAULT_WAIT = 25
-"""Seconds a poll is held when it does not say; half of the 60 after which proxies give up."""
+"""Seconds a poll is held by default: less than half of the 60 after which proxies give up."""
 
 # RFC 9110 section 8.8.3, without the quotes; obs-text is left out.
 _CURSOR = re.compile(r"[\x21\x23-\x7e]+")
@@ -34,51 +34,54 @@ _CURSOR = re.compile(r"[\x21\x23-\x7e]+")
 async def open_poll(request: Request, *, cursor: str, headers: Fields = ()) -> AsyncIterator[Poll]:
     """Hold a request: `async with open_poll(request, cursor=log.end) as poll:`.
 
-    In the block, wait for what comes after `poll.cursor` and `answer` with it. The block is
-    cancelled when the client's `?wait=` seconds, at most `Limits.poll_seconds`, are over, and
-    the request then answered with "nothing new"; so it is when the server stops.
+    In the block, wait for what follows `poll.cursor`, and `answer` with it. After the client's
+    `?wait=` seconds, at most `Limits.poll_seconds`, the block is cancelled and the request is
+    answered with "nothing new". The same happens when the server stops.
 
-    `cursor`, visible ASCII without quotes, is where a client that brings none starts. Whatever
-    cursor a client brings is passed on: answer one you do not know with what you have, never
-    with an error, for a client in a loop cannot do anything about it. A `wait` that is no number
-    of seconds raises `HTTPError` 400. `headers` are added to the answer, whichever it is.
+    `cursor` is where a client without a cursor starts: visible ASCII without quotes. A client may
+    send any cursor. Answer an unknown one with what you have and never with an error, because a
+    client in a loop cannot act on it. `headers` are added to every answer. Raises `HTTPError` 400
+    if `wait` is not a number of seconds.
     """
     seconds = _seconds(request)
     poll = Poll(request, cursor, headers)
     request.exchange.on_drain(poll.answer_nothing)
-    with poll.waiting:
-        # Set here, not before: a scope that is entered behind its deadline is cancelled at once,
-        # and `?wait=0` asks for what there is without waiting.
-        poll.waiting.deadline = trio.current_time() + seconds
+    with poll._waiting:
+        # Set here, because a scope entered after its deadline is cancelled at once, and `?wait=0`
+        # asks for what there is already.
+        poll._waiting.deadline = trio.current_time() + seconds
         yield poll
-    if not poll.answered:
+    if not poll._answered:
         await poll.answer_nothing()
 
 
 class Poll:
-    """A request being held. Made by `open_poll`."""
+    """A request that is being held. Made by `open_poll`."""
+
+    cursor: str
+    """Where this client is: its own cursor, or the `cursor` of `open_poll`."""
+    client_cursor: str
+    """The cursor exactly as the client sent it; "" if it sent none."""
 
     def __init__(self, request: Request, cursor: str, headers: Fields) -> None:
         sent = client_cursor(request)
-        _etag(cursor)  # must be fit to be sent before there is anything to send
+        _etag(cursor)  # raises now, not when there is something to send
         self.cursor = sent if _CURSOR.fullmatch(sent) else cursor
-        """Where this client is: its own cursor, or the one `open_poll` was given."""
         self.client_cursor = sent
-        """The cursor as the client brought it, which may be anything; "" if it is new here."""
-        self.answered = False
-        self.waiting = trio.CancelScope()
+        self._answered = False
+        self._waiting = trio.CancelScope()
         self._request = request
         self._headers = headers
         self._conditional = self.cursor == _if_none_match(request)
 
     async def answer(self, *body: bytes | str, cursor: str, content_type: str) -> None:
-        """Answer with what is new, in one part or several; `cursor` is where the client goes on
-        from. From here on the wait cannot cancel the block any more."""
+        """Answer with what is new, in one part or several. The client's next poll starts at
+        `cursor`. From here on the end of the wait no longer cancels the block."""
         fields = self._fields(cursor)
         await trio.lowlevel.checkpoint_if_cancelled()
-        self.waiting.deadline = inf
+        self._waiting.deadline = inf
         self._request.exchange.on_drain(None)
-        self.answered = True
+        self._answered = True
         fields = [("Content-Type", content_type), *fields]
         parts = [part.encode() if isinstance(part, str) else part for part in body]
         await self._request.exchange.respond(200, fields, *parts, label="poll")
@@ -87,7 +90,7 @@ class Poll:
         """Answer that there is nothing new: 204, or 304 to the client's own If-None-Match."""
         fields = self._fields(self.cursor)
         self._request.exchange.on_drain(None)
-        self.answered = True
+        self._answered = True
         status = 304 if self._conditional else 204
         await self._request.exchange.respond(status, fields, label="poll")
 
@@ -96,7 +99,7 @@ class Poll:
 
 
 def client_cursor(request: Request) -> str:
-    """The cursor that a poll brings, as it is; "" if it brings none."""
+    """The cursor of a poll exactly as the client sent it; "" if it sent none."""
     return request.query.get("after") or _if_none_match(request) or request.last_event_id or ""
 
 
@@ -111,7 +114,7 @@ def _etag(cursor: str) -> str:
 
 
 def _seconds(request: Request) -> float:
-    """How long to hold the request."""
+    """How many seconds to hold the request. Raises `HTTPError` 400."""
     longest = request.exchange.limits.poll_seconds
     wait = request.query.get("wait")
     try:

@@ -1,14 +1,15 @@
-r"""A response body sent piece by piece: chunked, the ground on which the other streams stand.
+r"""A response body sent piece by piece. The other streams are built on it.
 
-What `await stream.send(b"hello")` puts on the wire depends on what the client speaks:
+The bytes of `await stream.send(b"hello")` depend on the version and on the headers:
 
     HTTP/1.1                     5\r\nhello\r\n    a chunk: size in hexadecimal, then the data
     HTTP/1.1, length known       hello             counted down from Content-Length
     HTTP/1.0                     hello             until the connection closes
     HEAD                         nothing           only the head of the response is sent
 
-A chunked body ends with a chunk of size 0 (RFC 9112 section 7.1). It is sent when the block is
-left, and only then: a block left by an exception leaves a body that its client can tell is torn.
+A chunked body ends with a chunk of size 0 (RFC 9112 section 7.1), which is sent when the block is
+left. If an exception leaves the block, it is not sent, and the client can tell that the body is
+truncated.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from typing import TypeVar
 from ..http.exchange import Body
 from ..http.fields import Fields
 from ..http.request import Request
-
-NOT_ENTERED = "no response has been started; a stream is entered by async with"
 
 Self = TypeVar("Self", bound="BodyStream")
 
@@ -37,27 +36,29 @@ def open_stream(
     """Answer with a stream: `async with open_stream(request, "text/plain") as stream:`.
 
     `length` is the size of the body in bytes if it is known; sending less or more is an error.
-    `endless` says that the body has no end of its own: when the server stops, the handler is
-    cancelled and the stream ended at once, where others may finish until the drain's deadline.
+    `endless` means that the body has no end of its own: when the server stops, the handler is
+    cancelled and the stream ends properly at once. Other streams may finish until the deadline of
+    the drain. `headers` are added to the response.
     """
     if endless and length is not None:
-        raise ValueError("a stream of known length is not endless")
+        raise ValueError("a stream of known length cannot be endless")
     fields = [("Content-Type", content_type), *headers]
     if length is None:
-        fields.append(("X-Accel-Buffering", "no"))  # nginx would collect a bufferful first
+        fields.append(("X-Accel-Buffering", "no"))  # else nginx fills a buffer first
     return Stream(request, "stream", status, fields, length, endless=endless)
 
 
 class BodyStream:
-    """A response body under way: its head when the block is entered, its end when it is left."""
+    """A response body under way. Entering the block sends the head, leaving it ends the body. A
+    stream of your own can derive from this class, and send what it likes to `body`."""
 
     __slots__ = ("_endless", "_exchange", "_head", "_label", "body", "trailers")
 
     trailers: Fields
-    """Fields sent behind the last chunk (RFC 9110 section 6.5); dropped where the framing has no
-    place for them. Announce them in `headers`: `("Trailer", "Digest")`."""
+    """Fields sent after the last chunk (RFC 9110 section 6.5), or dropped if the body is not
+    chunked. Announce them in `headers`: `("Trailer", "Digest")`."""
     body: Body
-    """The body on the wire; there is none before the block is entered."""
+    """The body of the response, once the block has been entered."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class BodyStream:
 
     async def __aenter__(self: Self) -> Self:
         head = self._head
-        del self._head  # streams are many, and last
+        del self._head  # saves memory: streams are many, and last long
         self.body = await self._exchange.start(*head, label=self._label)
         if self._endless:
             self._exchange.on_drain(self._farewell)
@@ -89,7 +90,7 @@ class BodyStream:
             await self.body.end(self.trailers)
 
     async def _farewell(self) -> None:
-        """The server stops, and the handler has been cancelled."""
+        """End the body. The server is stopping, and the handler has been cancelled."""
         await self.body.end()
 
 
@@ -99,14 +100,19 @@ class Stream(BodyStream):
     __slots__ = ()
 
     def send(self, data: bytes) -> Awaitable[None]:
-        """Send a piece; it is with the kernel when this returns. No data is nothing, not the end.
+        """Send a piece of the body. It has been handed to the kernel when this returns. Empty data
+        sends nothing; it does not end the stream.
 
-        Waits for a slow reader; a send that makes no progress for `Limits.send_seconds` closes
-        the connection. Cancelled half way it leaves the stream torn: every later send raises
-        `BrokenStream`. Raises `RuntimeError` before the block is entered.
+        Waits for a slow reader. A send that makes no progress for `Limits.send_seconds` closes the
+        connection. If it is cancelled half way, every later send raises `BrokenStream`. Raises
+        `RuntimeError` before the block is entered.
         """
-        try:
-            body = self.body
-        except AttributeError:
-            raise RuntimeError(NOT_ENTERED) from None
-        return body.send(data)
+        return entered(self).send(data)
+
+
+def entered(stream: BodyStream) -> Body:
+    """The body of a stream. Raises `RuntimeError` before its block is entered."""
+    try:
+        return stream.body
+    except AttributeError:
+        raise RuntimeError("the stream has not begun: enter it with `async with`") from None
