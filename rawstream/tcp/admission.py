@@ -1,4 +1,4 @@
-"""Accepted sockets: how many connections there may be, and how a peer that vanished is found."""
+"""Accepted sockets: how many connections there may be, and how a vanished peer is detected."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..limits import Limits
 from .listeners import is_loopback_ip
 
 SPARE_FILES = 64
-"""Descriptors kept for all that is no connection: listeners, logs, epoll, a handler's files."""
+"""Descriptors reserved for everything but connections: listeners, logs, epoll, handlers' files."""
 
 
 ACCEPTED_INHERIT = sys.platform == "linux"
-"""Whether an accepted socket has the options of the listening one: some system calls less each."""
+"""Whether an accepted socket inherits the listening socket's options: that saves system calls."""
 
 
 def enable_keepalive(sock: trio.socket.SocketType, limits: Limits) -> None:
-    """Find out when a peer has vanished: a time-out when sent bytes stay unacknowledged, and
-    probes when the connection is silent, the last of which fails after as long. Trio has set
-    TCP_NODELAY. No-op on unix sockets."""
+    """Detect a vanished peer: by a timeout when sent bytes stay unacknowledged, and by probes
+    when the connection is silent, which give up after the same time. Does nothing on unix
+    sockets. (Trio sets TCP_NODELAY.)"""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     seconds = limits.user_timeout_seconds
@@ -34,7 +34,7 @@ def enable_keepalive(sock: trio.socket.SocketType, limits: Limits) -> None:
         "TCP_KEEPIDLE": int(min(max(1, seconds / 2), 2**15 - 1)),
         "TCP_KEEPINTVL": int(min(max(1, seconds / 6), 2**15 - 1)),
     }
-    with suppress(OSError):  # the peer may be gone already
+    with suppress(OSError):  # the peer may already have gone
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in options.items():
             if hasattr(socket, name):
@@ -42,7 +42,7 @@ def enable_keepalive(sock: trio.socket.SocketType, limits: Limits) -> None:
 
 
 def peer_address(stream: trio.SocketStream) -> str:
-    """The peer's IP address; "" on a unix socket, and when it has gone already."""
+    """Return the peer's IP address; "" on a unix socket, or if the peer has already gone."""
     try:
         name = stream.socket.getpeername()
     except OSError:
@@ -51,7 +51,7 @@ def peer_address(stream: trio.SocketStream) -> str:
 
 
 class ConnectionLimits:
-    """How many connections there are, in total and from each address."""
+    """Counts the connections, in total and from each address."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -59,19 +59,19 @@ class ConnectionLimits:
         self._from = Counter[str]()
 
     def excess(self, address: str) -> int:
-        """By how many one more from this address would be too many; 0 if it fits."""
+        """Return by how many one more connection from this address would exceed the caps, or 0."""
         over = self._total - self._limits.connections
         if address and not is_loopback_ip(address):  # "": a unix socket
             over = max(over, self._from[address] - self._limits.connections_per_address)
         return max(0, over + 1)
 
     def add(self, address: str) -> None:
-        """Count a connection; `remove` it when it has ended."""
+        """Count a connection. Call `remove` when it has ended."""
         self._total += 1
         self._from[address] += 1
 
     def remove(self, address: str) -> None:
-        """A connection has ended."""
+        """Stop counting a connection that has ended."""
         self._total -= 1
         self._from[address] -= 1
         if not self._from[address]:
@@ -79,14 +79,14 @@ class ConnectionLimits:
 
 
 def unmapped(address: str) -> str:
-    """The IPv4 address that a socket of both families shows as an IPv6 one."""
+    """Return the IPv4 address that a dual-stack socket reports as IPv6; others unchanged."""
     mapped = re.fullmatch(r"::ffff:([0-9.]+)", address)
     return mapped[1] if mapped else address
 
 
 def fitted_to_open_files(limits: Limits) -> Limits:
-    """`limits` with no more connections than this process may have files open; the soft limit of
-    open files is raised for them as far as the hard one lets it."""
+    """Return `limits` with no more connections than this process may have files open. First
+    raise the soft limit of open files as far as needed and as the hard limit allows."""
     try:
         import resource
     except ImportError:  # Windows

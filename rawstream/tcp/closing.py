@@ -1,8 +1,8 @@
-"""How a connection is closed, so that its peer learns the truth about what it has received.
+"""How a connection is closed, so that the peer can tell whether it has received everything.
 
-close             after all that was sent
-close_in_stages   so that a peer which is still sending can read the answer
-abort             so that a peer cannot take what it has for all there was
+close             after everything that was sent
+close_in_stages   so that a peer that is still sending can read what was sent to it
+abort             so that the peer cannot mistake truncated data for complete data
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from .receiving import READ_SIZE, STREAM_ERRORS
 from .transport import Transport
 
 SETTLING_SECONDS = 0.02
-"""How often a connection that is only to be acknowledged is asked whether it is."""
+"""Seconds between two checks of a connection that waits only for the peer's acknowledgement."""
 
 TLS_SILENCE = 0.005
-"""Seconds without a record, after which those that came are taken to be read."""
+"""Seconds without a record after which all received records are taken to have been read."""
 
 
 def is_settled(transport: Transport) -> bool:
-    """Whether a close now loses nothing: the peer has acknowledged all that was sent, and
-    nothing lies unread that would make the kernel answer a close with a reset."""
+    """Return whether closing now loses nothing: the peer has acknowledged everything sent, and
+    there are no unread bytes, which would make the kernel send a reset."""
     sock = transport.carrier_socket
     return sock is None or not (unacknowledged(sock) or unread(sock))
 
 
 async def close(transport: Transport) -> None:
-    """Close after all that was sent; over TLS with its close_notify, within `linger_seconds`.
-    Cancelled, it has closed all the same."""
+    """Close after everything that was sent, over TLS with close_notify, within
+    `linger_seconds`. It closes even if cancelled."""
     if not transport.stop():
         await trio.aclose_forcefully(transport.stream)
         return
@@ -43,8 +43,8 @@ async def close(transport: Transport) -> None:
 
 
 async def abort(transport: Transport) -> None:
-    """Close so that the peer cannot take what it has for all there was: with a reset, over
-    TLS without close_notify."""
+    """Close so that the peer cannot mistake what it has received for everything: with a reset,
+    over TLS without close_notify."""
     transport.stop()
     if isinstance(transport.stream, trio.SocketStream):
         linger = struct.pack("ii", 1, 0)
@@ -53,10 +53,12 @@ async def abort(transport: Transport) -> None:
 
 
 async def close_in_stages(transport: Transport, *, until_settled: bool) -> None:
-    """Close so that the peer can still read what was sent, though it may be sending itself
-    (RFC 9112 section 9.6): first our half, then the whole, when the peer has closed, has been
-    silent for `linger_seconds`, or has gone on sending for `linger_total_seconds`. Or, with
-    `until_settled`, as soon as it has acknowledged everything, within `linger_seconds`."""
+    """Close so that a peer that is still sending can read what was sent (RFC 9112 section 9.6).
+
+    First our half is closed. The whole follows when the peer has closed, has been silent for
+    `linger_seconds`, or has gone on sending for `linger_total_seconds`. With `until_settled` it
+    follows as soon as the peer has acknowledged everything, and after `linger_seconds` at most.
+    """
     transport.stop()
     limits = transport.limits
     total = limits.linger_seconds if until_settled else limits.linger_total_seconds
@@ -65,7 +67,7 @@ async def close_in_stages(transport: Transport, *, until_settled: bool) -> None:
             async with trio.open_nursery() as nursery:
                 if until_settled:
                     nursery.start_soon(_watch_settling, transport, nursery.cancel_scope)
-                # Busy: a send is stuck below TLS.
+                # Busy: a send is stuck in the carrier of TLS.
                 with suppress(*STREAM_ERRORS, trio.BusyResourceError):
                     await _linger(transport)
                 nursery.cancel_scope.cancel()
@@ -84,8 +86,8 @@ async def _watch_settling(transport: Transport, lingering: trio.CancelScope) -> 
 async def _linger(transport: Transport) -> None:
     if isinstance(transport.stream, trio.SSLStream):
         await _read_away(transport.stream)
-        # Our close_notify (RFC 8446 section 6.1), and theirs if it comes soon: a client that is
-        # in the middle of sending has none for us.
+        # Send close_notify (RFC 8446 section 6.1), and wait only briefly for the peer's: a peer
+        # that is still sending does not send one.
         with trio.move_on_after(transport.limits.linger_seconds / 2):
             with suppress(*STREAM_ERRORS, trio.BusyResourceError):
                 await transport.stream.unwrap()
@@ -98,8 +100,8 @@ async def _linger(transport: Transport) -> None:
 
 
 async def _read_away(stream: trio.SSLStream[trio.abc.Stream]) -> None:
-    """Read until nothing comes for a moment. A TLS stream that holds records which nobody has read
-    ends without close_notify."""
+    """Read until nothing comes for a moment. With unread records, a TLS stream would be closed
+    without close_notify."""
     with suppress(*STREAM_ERRORS, trio.BusyResourceError):
         silent = False
         while not silent:

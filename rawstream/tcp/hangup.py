@@ -6,7 +6,7 @@ down its sending half". The set is itself a file descriptor, and a single Trio t
 that one to become readable. It works while received bytes lie unread, where a peeking read
 would see the bytes and not the end behind them.
 
-Edge-triggered: a half-close is told once, and a reset that comes later is told again.
+Edge-triggered: a half-close is reported once, and a later reset is reported again.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class HangupWatcher(Protocol):
         """Start watching. `on_hangup` is called from another task and must not block."""
 
     def forget(self, sock: trio.socket.SocketType) -> None:
-        """Stop watching; call it in the same step as, and before, closing the socket, whose
-        descriptor may belong to the next connection a moment later."""
+        """Stop watching. Call it before closing the socket, whose descriptor may belong to the
+        next connection a moment later."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
 
 
 class EpollHangupWatcher:
-    """Where there is epoll: Linux."""
+    """For systems with epoll: Linux."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -60,14 +60,14 @@ class EpollHangupWatcher:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 for fd, _ in self._epoll.poll(0):
-                    # One call may close another's socket: ask again who is still here.
+                    # An earlier callback may have closed this socket: look it up only now.
                     if on_hangup := self._on_hangup.get(fd):
                         on_hangup()
 
 
 class PeekingHangupWatcher:
-    """Elsewhere: look at every socket now and then. It sees an end only once all bytes before
-    it have been read, and costs a system call a connection each time."""
+    """For other systems: looks at every socket now and then. It sees an end only once all bytes
+    before it have been read, and each look costs one system call per connection."""
 
     def __init__(self) -> None:
         self._on_hangup: dict[trio.socket.SocketType, Callable[[], None]] = {}
@@ -88,7 +88,7 @@ class PeekingHangupWatcher:
 
 
 def _at_end(fd: int) -> bool:
-    """Whether the next read would find the end, without waiting and without taking a byte."""
+    """Return whether the next read would find the end, without waiting or taking a byte."""
     sock = socket.socket(fileno=fd)
     try:
         return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -101,5 +101,5 @@ def _at_end(fd: int) -> bool:
 
 
 def hangup_watcher() -> HangupWatcher:
-    """The best watch this system has."""
+    """Return the best watcher for this system."""
     return EpollHangupWatcher() if hasattr(select, "epoll") else PeekingHangupWatcher()

@@ -1,8 +1,8 @@
-"""Heartbeats, pings and idle time: one clock for all, so that none needs a task of its own.
+"""Heartbeats, pings and idle time: one clock for all streams and connections, without a task each.
 
-What has been silent for its interval comes due: a short-lived task sends a comment or a ping, or
-ends an idle connection. In between that costs one entry in a heap, which does not keep alive what
-it stands for.
+A stream or connection that has been silent for its interval comes due: a short-lived task sends a
+comment or a ping, or ends an idle connection. Until then it costs one entry in a heap, which holds
+a weak reference.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ import trio
 logger = logging.getLogger("rawstream")
 
 SECOND_LOOK = 0.05
-"""Seconds for which a peer is waited for once more, if the process itself stood still."""
+"""Seconds to wait once more for a peer if the process itself stood still."""
 
 
 def is_late(deadline: float) -> bool:
-    """Whether a deadline is found out so late that the process must have stood still: stopped,
-    suspended, or starved. A peer may have been in time and only not been seen."""
+    """Return whether a deadline is noticed so late that the process must have stood still:
+    stopped, suspended or starved. The peer may have been in time, unnoticed."""
     return trio.current_time() > deadline + 0.5
 
 
 class Timed(Protocol):
-    """What comes due when it has been silent for too long."""
+    """A stream or connection that comes due when it has been silent for its interval."""
 
     interval: float
     """Seconds of silence until it is due, more than 0; infinite for never."""
 
     @property
     def last_active(self) -> float:
-        """When it was last not silent, by `trio.current_time()`."""
+        """When it was last active, by `trio.current_time()`."""
 
     @property
     def active(self) -> bool:
-        """False once it has ended. It is asked, and forgotten, when its entry comes up."""
+        """False once it has ended. Checked when its entry comes up, which is then dropped."""
 
     async def on_due(self) -> None:
-        """Send a sign of life, or end what is idle. Must end when its connection closes."""
+        """Send a heartbeat or a ping, or end an idle connection. Must end when that closes."""
 
 
 class KeepAliveScheduler:
-    """Keeps any number of streams alive, from one task."""
+    """Calls `on_due` for any number of streams and connections, from one task."""
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, int, ref[Timed]]] = []
@@ -55,12 +55,15 @@ class KeepAliveScheduler:
         self._earlier = trio.Event()
 
     def add(self, timed: Timed) -> None:
-        """From now on call `on_due` whenever it has been silent for its interval, until it is not
-        active when its time comes, or behind its `on_due`. To be added again only after that."""
+        """From now on, call `on_due` whenever `timed` has been silent for its interval.
+
+        That ends when it is not active as it comes due, or after its `on_due`. Only then may
+        it be added again.
+        """
         self._push(timed.last_active + timed.interval, timed)
 
     async def run(self) -> None:
-        """Run until cancelled; the calls under way are cancelled too."""
+        """Run until cancelled, which also cancels calls of `on_due` under way."""
         async with trio.open_nursery() as nursery:
             while True:
                 now = trio.current_time()
@@ -71,7 +74,7 @@ class KeepAliveScheduler:
                     timed = heapq.heappop(self._entries)[2]()
                     if timed is None or not timed.active:
                         continue
-                    # It may have been active since its entry was made: then it is due later.
+                    # It may have been active since its entry was made, and is then due later.
                     due = timed.last_active + timed.interval
                     if due <= now:
                         nursery.start_soon(self._call, timed)
@@ -89,11 +92,11 @@ class KeepAliveScheduler:
         heapq.heappush(self._entries, (due, next(self._tie), ref(timed)))
 
     async def _call(self, timed: Timed) -> None:
-        """`on_due`, whose failure is nobody else's."""
+        """Call `on_due`. Its failure affects nothing else."""
         began = trio.current_time()
         try:
             await timed.on_due()
         except Exception:
-            logger.exception("keeping %r alive failed", timed)
+            logger.exception("the heartbeat, ping or idle check of %r failed", timed)
         if timed.active:
             self._push(began + timed.interval, timed)

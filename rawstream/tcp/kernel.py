@@ -1,4 +1,4 @@
-"""What the kernel says of a socket. Where it does not say, the answer is None."""
+"""What the kernel knows about a socket. Functions return None where it cannot tell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 import trio
 
 TOGETHER_MILLISECONDS = 5
-"""What `nc -N` leaves between a request and its half-close, with room for a clock of 4 ms."""
+"""The most between the last data and a half-close that belongs to it. It allows for the delay of
+`nc -N` and for a clock of 4 ms."""
 
 if sys.platform == "linux":
     import fcntl
@@ -23,16 +24,16 @@ if sys.platform == "linux":
         return int.from_bytes(answer, sys.byteorder)
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
-        """Bytes sent that the peer has not acknowledged."""
+        """Return how many sent bytes the peer has not acknowledged."""
         return _asked(sock, termios.TIOCOUTQ)
 
     def unread(sock: trio.socket.SocketType) -> int | None:
-        """Bytes received that nobody has read."""
+        """Return how many received bytes have not been read."""
         return _asked(sock, termios.FIONREAD)
 
     def ended_with_data(sock: trio.socket.SocketType) -> bool | None:
-        """Whether the peer's half-close came right behind its last data. That is by the kernel's
-        clock: a busy server finds out too late to tell by its own."""
+        """Return whether the peer's half-close came right after its last data, by the kernel's
+        clock: a busy server notices too late to tell by its own."""
         if sock.family == socket.AF_UNIX:
             return None
         try:

@@ -1,6 +1,6 @@
-"""Where connections come from: addresses bound, sockets inherited, TLS.
+"""Where connections come from: bound addresses, inherited sockets, TLS.
 
-What fails at start raises `OSError` or `ValueError` with a message fit for one line on stderr.
+A failure to start raises `OSError` or `ValueError`, with a message that fits one line on stderr.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ async def open_listeners(
     unix_mode: int,
     inherited: Sequence[socket.socket],
 ) -> list[trio.SocketListener]:
-    """Listen on inherited sockets if there are any, else on a unix socket if one is named, else
-    on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The backlog is
-    all the kernel allows: one of 128 lets 2,000 clients wait for seconds."""
+    """Listen on inherited sockets if there are any, else on the unix socket at path `unix` if
+    given, else on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The
+    backlog is the kernel's maximum: with 128, 2,000 clients would wait for seconds."""
     if inherited:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
     if unix is not None:
@@ -38,10 +38,10 @@ async def open_listeners(
 
 
 def _listen_on_path(path: str, mode: int) -> trio.SocketListener:
-    """A unix socket; one that a dead server has left behind is replaced, a living one is not."""
+    """Listen on a unix socket. Replace one left behind by a dead server, but not a live one."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(errno.EEXIST, "exists and is no socket", path)
+            raise OSError(errno.EEXIST, "exists and is not a socket", path)
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(path)
@@ -52,7 +52,7 @@ def _listen_on_path(path: str, mode: int) -> trio.SocketListener:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(path)
-        os.chmod(path, mode)  # before anybody can connect
+        os.chmod(path, mode)  # before any client can connect
         sock.listen(0xFFFF)
     except OSError as error:
         sock.close()
@@ -73,11 +73,11 @@ def unlinked_after(listeners: Sequence[trio.SocketListener], unix: str | None) -
 
 
 def inherited_sockets() -> list[socket.socket]:
-    """The listening sockets that systemd passed to this very process (sd_listen_fds(3)).
+    """Return the listening sockets that systemd passed to this process (sd_listen_fds(3)).
 
-    Only if LISTEN_PID is ours; children are not to believe that they were meant, so the
-    variables are removed and the descriptors closed on exec. Raises `ValueError` for variables
-    that are no numbers and descriptors that are no listening stream sockets.
+    They are ours only if LISTEN_PID is our process ID. Child processes must not use them, so the
+    variables are removed and the descriptors closed on exec. Raises `ValueError` if LISTEN_FDS is
+    not a number, or a descriptor is not a listening stream socket.
     """
     pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     if pid is None or count is None or pid != str(os.getpid()):
@@ -95,19 +95,19 @@ def inherited_sockets() -> list[socket.socket]:
         except OSError as error:
             raise ValueError(f"inherited descriptor {fd}: {error.strerror}") from None
         if not listening or sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"inherited descriptor {fd} is no listening stream socket")
+            raise ValueError(f"inherited descriptor {fd} is not a listening stream socket")
         sockets.append(sock)
     return sockets
 
 
 def address_of(listener: trio.SocketListener) -> tuple[str, int] | str:
-    """Host and port, or the path of a unix socket."""
+    """Return host and port, or the path of a unix socket."""
     name = listener.socket.getsockname()
     return (name[0], name[1]) if isinstance(name, tuple) else os.fsdecode(name)
 
 
 def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
-    """What to type to reach an address."""
+    """Return the URL of an address; "unix:" and the path for a unix socket."""
     if isinstance(address, str):
         return f"unix:{address}"
     host, port = address
@@ -115,17 +115,17 @@ def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
 
 
 def is_loopback(address: tuple[str, int] | str) -> bool:
-    """Whether only programs on this machine reach a TCP address."""
+    """Return whether this is a TCP address that only programs on this machine can reach."""
     return not isinstance(address, str) and is_loopback_ip(address[0])
 
 
 def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
-    """TLS 1.2 and later with this certificate chain (PEM), for HTTP/1.1 and, over it, wss."""
+    """Return a context for TLS 1.2 and later with this certificate chain (PEM): https and wss."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     for path in (certfile, keyfile):
         if path is not None:
-            os.stat(path)  # for an error that names the file
+            os.stat(path)  # its error names the file
     try:
         context.load_cert_chain(certfile, keyfile)
     except ssl.SSLError as error:
@@ -137,5 +137,5 @@ def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
 
 
 def is_loopback_ip(address: str) -> bool:
-    """Whether an IP address, perhaps with a zone, is this machine's own."""
+    """Return whether an IP address, with or without a zone, is a loopback address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback

@@ -1,4 +1,4 @@
-"""Parts of a piece that is sent in several writes: cut by reference, never copied."""
+"""Slicing the parts of a piece that is sent in several writes, by reference, without copying."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def behind(parts: Sequence[bytes | memoryview], count: int) -> tuple[memoryview, ...]:
-    """What is left of `parts` behind the first `count` bytes, by reference."""
+    """Return what is left of `parts` after the first `count` bytes, by reference."""
     left = []
     for part in parts:
         if count < len(part):
@@ -16,7 +16,7 @@ def behind(parts: Sequence[bytes | memoryview], count: int) -> tuple[memoryview,
 
 
 def first(parts: Sequence[memoryview], size: int) -> list[memoryview]:
-    """The first `size` bytes of `parts`, by reference."""
+    """Return the first `size` bytes of `parts`, by reference."""
     first = []
     for part in parts:
         first.append(part[:size])

@@ -1,4 +1,4 @@
-"""The bytes that come over one connection: for one reader at a time."""
+"""Reading the bytes of one connection, in one task at a time."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from ..limits import KIB
 from .keepalive import SECOND_LOOK, is_late
 
 READ_SIZE = 64 * KIB
-"""Bytes asked for in one read; Trio's own default."""
+"""Bytes requested in one read; Trio's own default."""
 
 STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""A peer that is gone, as sockets and Trio's streams put it."""
+"""What sockets and Trio's streams raise if the peer has gone."""
 
 DIRECT = os.name == "posix"
-"""Where a socket is a file descriptor that `os.read` and `os.writev` take."""
+"""Whether `os.read` and `os.writev` accept a socket's descriptor."""
 
 
 class ReceivingHalf:
-    """The half of a transport that is read from."""
+    """The receiving half of a transport."""
 
     __slots__ = ("_fd", "_socket", "_unread", "shortcuts", "stream")
 
     def __init__(self, stream: trio.abc.Stream, *, shortcuts: bool) -> None:
-        """Without `shortcuts` everything takes the plain road, through Trio."""
+        """Without `shortcuts` all reads and writes go through Trio."""
         self.stream = stream
         self.shortcuts = shortcuts and DIRECT
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        # Where reads and writes may go directly; -1 where they may not, and once it is being
-        # closed, when the descriptor may soon be another connection's.
+        # The descriptor for direct reads and writes. -1 if there are none, and from the start of
+        # the close, since the descriptor may soon be another connection's.
         self._fd = self._socket.fileno() if self._socket is not None and self.shortcuts else -1
         self._unread = b""
 
     def unread(self, data: bytes) -> None:
-        """Give back bytes that belong to the next protocol: they are received first."""
+        """Give back bytes that belong to the next protocol. They are received first."""
         self._unread = data + self._unread
 
     def _take_unread(self) -> bytes:
@@ -43,14 +43,14 @@ class ReceivingHalf:
         return data
 
     async def receive(self) -> bytes:
-        """The next bytes, as they come; b"" at the end of input, a reset being an end, too."""
+        """Return the next bytes as they arrive; b"" at the end of input or after a reset."""
         if self._unread:
             return self._take_unread()
         try:
             if self._fd < 0:
                 return bytes(await self.stream.receive_some(READ_SIZE))
-            # First the others: by the time they have had their turn a busy client's next bytes
-            # are often here, and waiting for them costs more than one read in vain.
+            # Let the other tasks run first: by then a busy client's next bytes have often
+            # arrived, and waiting for them costs more than one read in vain.
             await trio.lowlevel.checkpoint()
             try:
                 return os.read(self._fd, READ_SIZE)
@@ -60,7 +60,7 @@ class ReceivingHalf:
             return b""
 
     async def receive_later(self) -> bytes:
-        """The next bytes, when it is known that there are none yet."""
+        """Return the next bytes, when it is known that none have arrived yet."""
         if self._fd < 0:
             return await self.receive()
         assert self._socket is not None
@@ -73,8 +73,8 @@ class ReceivingHalf:
             return b""
 
     async def receive_within(self, seconds: float) -> bytes | None:
-        """The next bytes; None if none come in time. If the whole process stood still meanwhile,
-        bytes that have come in time are not taken for late."""
+        """Return the next bytes, or None if none arrive in time. If the whole process stood still
+        meanwhile, bytes that arrived in time do not count as late."""
         with trio.move_on_after(seconds) as waiting:
             return await self.receive()
         if is_late(waiting.deadline):
@@ -83,7 +83,7 @@ class ReceivingHalf:
         return None
 
     def receive_nowait(self) -> bytes | None:
-        """What is here already, as `receive` gives it; None if that would have to wait."""
+        """Return what has arrived, as `receive` does; None if it would have to wait."""
         if self._unread:
             return self._take_unread()
         if self._fd < 0:

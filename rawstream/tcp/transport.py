@@ -1,19 +1,19 @@
 """The bytes of one connection: one reader, any number of writers, in one order.
 
-Trio's streams allow one task at a time in `send_all`, and leave it to their user what a cancelled
-send has left half done. Here writers queue for their turn, a send that makes no progress is
-bounded, and a transport whose last piece is half sent is `TORN`: nothing but closing follows.
+Trio's streams allow one task at a time in `send_all`, and leave a half-done cancelled send to their
+user. Here writers queue for their turn, a send that makes no progress times out, and a transport
+whose last piece is half-sent is `TORN`: nothing but closing may follow.
 
-There are two roads for what is written:
+Bytes are written in one of two ways:
 
-    directly   `os.write` on the descriptor, without waiting. When the socket has room, which is
-               nearly always, nothing else is needed; on 64 KiB chunks that halves the CPU a byte
-               costs. `try_write` is the one place where it is done.
-    waiting    `_send_rest`, through Trio: for what the socket did not take, and for everything
-               over TLS, over memory, and while writes are held.
+    directly   `os.write` on the descriptor, without waiting. The socket nearly always has room,
+               and then nothing else is needed. On 64 KiB chunks this halves the CPU time per
+               byte. Only `try_write` does it.
+    waiting    `_send_rest`, through Trio: for bytes that the socket did not take, and for
+               everything over TLS, over memory, and while direct writes are held.
 
-What a direct write leaves over is kept by reference in `_unsent`, and goes out before anything
-else does. It stays there until it is out, so that no cancellation takes it back.
+Bytes left over by a direct write are kept by reference in `_unsent`, and are sent before anything
+else. They stay there until they are sent, so that no cancellation loses them.
 """
 
 from __future__ import annotations
@@ -34,46 +34,46 @@ from .parts import behind, first
 from .receiving import READ_SIZE, STREAM_ERRORS, ReceivingHalf
 
 PIECE_SIZE = 16 * KIB
-"""What goes through TLS goes in pieces of this size, one record each (RFC 8446 section 5.1), with
-the whole of `send_seconds`. A socket that says it is writable takes one whole."""
+"""Over TLS, data is sent in pieces of this size: one record each (RFC 8446 section 5.1), which has
+`send_seconds` of its own. A socket that is reported writable takes a whole one."""
 
 JOINED_BYTES = 4 * KIB
-"""Parts of a piece that are copied into one, which costs less than to write them as parts."""
+"""A piece in parts, up to this size, is joined by copying: cheaper than writing the parts."""
 
 CORK_BYTES = 64 * KIB
-"""The most that is kept back to be joined into one write."""
+"""The most that is held back to be joined into one write."""
 
 LITTLE_BYTES = 16 * KIB
-"""What may be under way to the peer and there is room for a piece all the same."""
+"""With fewer unacknowledged bytes than this, the socket has room for a piece."""
 
 MOST_PARTS = 64
-"""Parts given to the kernel in one call; IOV_MAX is 1,024 on Linux, 16 in POSIX."""
+"""Parts passed to the kernel in one call; IOV_MAX is 1,024 on Linux, 16 in POSIX."""
 
 YIELD_EVERY_BYTES = 4 * MIB
-"""Bytes written directly after which a sender lets the other tasks run, however willing the socket
-is: about a millisecond. A write counts as `READ_SIZE` at least."""
+"""Bytes written directly after which a sender lets other tasks run, even if the socket has room:
+about a millisecond. A write counts as `READ_SIZE` at least."""
 
 
 class State(Enum):
     """What may still be written."""
 
     OPEN = "anything"
-    TORN = "nothing: a piece is half sent, and its rest is lost"
-    CLOSED = "nothing: it is being closed, and the descriptor may soon be another connection's"
+    TORN = "nothing: a piece is half-sent, and its rest is lost"
+    CLOSED = "nothing: it is being closed, and its descriptor may soon be another connection's"
 
 
 class Owner(Protocol):
-    """Who a transport works for."""
+    """The connection that a transport belongs to."""
 
     def on_gone(self, *, stopped_reading: bool) -> None:
-        """A send has found that the peer has gone, or reads no more: next is `ClientGone`."""
+        """A send has found that the peer has gone or stopped reading, and raises `ClientGone`."""
 
     def on_sent(self) -> None:
-        """A send that had to wait is over, sent or not."""
+        """A send that had to wait has ended, successfully or not."""
 
 
 class Transport(ReceivingHalf):
-    """One connection's byte stream, whatever carries it: TCP, a unix socket, TLS, or memory."""
+    """The byte stream of one connection, over TCP, a unix socket, TLS, or memory."""
 
     __slots__ = (
         "_corked_bytes", "_direct_fd", "_held", "_send_lock", "_unsent", "_unyielded",
@@ -82,37 +82,37 @@ class Transport(ReceivingHalf):
     )  # fmt: skip
 
     owner: Owner | None
-    """Who is told of what sends find out."""
+    """Notified when a send finds that the peer has gone, or has had to wait."""
     flushing: trio.Event | None
-    """Set when the flush that is under way is over; None if there is none."""
+    """Set when the flush under way has ended; None if there is none."""
     on_left_over: Callable[[], None] | None
-    """Called when `write_soon` has left something over: somebody has to `flush`."""
+    """Called when `write_soon` has left bytes over, to have a task call `flush`."""
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, *, shortcuts: bool = True) -> None:
-        """Without `shortcuts` everything takes the plain road, through Trio."""
+        """Without `shortcuts` all reads and writes go through Trio."""
         super().__init__(stream, shortcuts=shortcuts)
         self.state = State.OPEN
         self.bytes_sent = 0
-        self.peer_is_done = False  # it has said its last: closing need not wait for more
+        self.peer_is_done = False  # it sends nothing more: closing need not wait for it
         self.owner = None
         self.on_left_over = None
         self.limits = limits
-        # What TLS is carried by. `unwrap` takes it away from the TLS stream.
+        # The stream below TLS; kept here, since `unwrap` detaches it from the TLS stream.
         self.carrier: trio.abc.Stream = (
             stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         )
-        self._send_lock: trio.Lock | None = None  # made when a send first has to wait
+        self._send_lock: trio.Lock | None = None  # created when a send first has to wait
         self._held = False
-        self._unsent: tuple[memoryview, ...] = ()  # what direct writes have left over
+        self._unsent: tuple[memoryview, ...] = ()  # left over by direct writes
         self.flushing: trio.Event | None = None
-        self.corked: list[bytes] | None = None  # what waits to be joined into one write
+        self.corked: list[bytes] | None = None  # held back, to be joined into one write
         self._corked_bytes = 0
         self._unyielded = 0
-        self._direct_fd = -1  # where a write may go directly now; -1 if it may not
+        self._direct_fd = -1  # for direct writes; -1 while they are not allowed
         self._decide_road()
 
     def _decide_road(self) -> None:
-        """Whether a write may go directly: call it when any of this has changed."""
+        """Decide whether direct writes are allowed. Call it when anything it reads has changed."""
         locked = self._send_lock is not None and self._send_lock.locked()
         may = self.state is State.OPEN and not (locked or self._held or self._unsent)
         self._direct_fd = self._fd if may else -1
@@ -121,22 +121,22 @@ class Transport(ReceivingHalf):
 
     @property
     def sending(self) -> bool:
-        """Whether something is half way: a send waits, or a direct write has left something."""
+        """Whether anything is unsent: a send waits, or a direct write has left bytes over."""
         return bool(self._unsent) or (self._send_lock is not None and self._send_lock.locked())
 
     @property
     def backlog(self) -> int:
-        """Bytes that direct writes have left over."""
+        """The number of bytes left over by direct writes."""
         return sum(map(len, self._unsent))
 
     async def send(self, *parts: bytes) -> None:
-        """Send the parts, one behind the other, as one piece that no other send can come into.
-        When it returns they are with the kernel.
+        """Send the parts, in order, as one piece that no other send can interrupt. When it returns
+        they have been handed to the kernel.
 
-        Waits while the peer reads slowly. Raises `ClientGone` when the peer has gone, or has
-        read nothing for `send_seconds`; `BrokenStream` when it is torn. Cancelled while it
-        waits for its first byte it leaves nothing behind; later, a torn transport. It is a
-        checkpoint only where it waits.
+        Waits while the peer reads slowly. Raises `ClientGone` if the peer has gone, or has read
+        nothing for `send_seconds`; `BrokenStream` if the transport is torn. Cancelled before its
+        first byte is sent, it has no effect; cancelled later, it leaves the transport torn. It is
+        a checkpoint only where it waits.
         """
         if self.corked:
             self._uncork()
@@ -150,22 +150,22 @@ class Transport(ReceivingHalf):
             except ClientGone as error:
                 if self.owner is not None:
                     self.owner.on_gone(stopped_reading=error.stopped_reading)
-                    await trio.lowlevel.checkpoint()  # where that has cancelled this task
+                    await trio.lowlevel.checkpoint()  # `on_gone` may have cancelled this task
                 raise
             return
         self._unyielded += max(size, READ_SIZE)
         if self._unyielded >= YIELD_EVERY_BYTES:
             self._unyielded = 0
-            # Shielded: the bytes are out, so a cancellation here must not look like a send that
-            # did not happen. It never waits.
+            # Shielded: the bytes have been sent, so a cancellation here must not look as if they
+            # had not. It never waits.
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def try_write(self, data: bytes = b"", *more: bytes) -> int:
-        """Write without waiting, if that can be done; the count of bytes that are with the kernel,
-        0 if none were taken, for whatever reason. If it is less than all, the rest is taken too,
-        by reference, but somebody has to `send`, even nothing, for it to go out. Never raises.
+        """Write without waiting, if possible. Return how many bytes were handed to the kernel.
 
-        Called for every message and reader of a channel: flat, and one system call.
+        0 means that none were taken, for whatever reason. If only some were, the rest is kept,
+        by reference, but goes out only when a task calls `send`, even without parts. Never
+        raises. Called for every message and reader of a channel: flat, and one system call.
         """
         fd = self._direct_fd
         if fd < 0:
@@ -178,7 +178,7 @@ class Transport(ReceivingHalf):
             else:
                 written = os.write(fd, data)
         except OSError:
-            return 0  # full; or gone, and whoever sends next is told
+            return 0  # the socket is full; or the peer has gone, and the next `send` raises
         self.bytes_sent += written
         if written < size:
             self._unsent = behind((data, *more), written)
@@ -186,15 +186,15 @@ class Transport(ReceivingHalf):
         return written
 
     def write_soon(self, data: bytes, *, more: bool) -> None:
-        """Take all of `data` without waiting. With `more` to come in this pass of the scheduler it
-        waits for that, to go out in one write. What the socket does not take goes out before any
-        later send does; `on_left_over` is called then."""
+        """Take all of `data` without waiting. `more` means that more follows in this pass of the
+        scheduler: `data` is then held back, to be sent with it in one write. If the socket does
+        not take everything, `on_left_over` is called; the rest is sent before any later send."""
         corked = self.corked
         if corked is None:
             if not more:
                 self._write_or_keep(data)
                 return
-            # Whatever its task does next, in this pass of the scheduler it goes out.
+            # It is sent in this pass of the scheduler, whatever its task does next.
             trio.lowlevel.current_trio_token().run_sync_soon(self._uncork)
             corked = self.corked = []
         corked.append(data)
@@ -217,8 +217,8 @@ class Transport(ReceivingHalf):
             self.on_left_over()
 
     async def flush(self) -> None:
-        """Send what was left over. It is for a task that outlives all users: over TLS, a send that
-        is cancelled tears."""
+        """Send what was left over. Call it in a task that outlives all users of the transport: over
+        TLS, a cancelled send tears."""
         assert self.flushing is not None
         try:
             with suppress(BrokenStream, ClientGone):
@@ -228,19 +228,19 @@ class Transport(ReceivingHalf):
             self.flushing = None
 
     def hold(self, held: bool) -> None:
-        """Whether direct writes are refused, because something is under way that they must not
-        come into the middle of, or behind. What is sent takes the plain road."""
+        """Refuse direct writes while `held`, because they must not interrupt or follow what is
+        under way. `send` then goes through Trio."""
         self._held = held
         self._decide_road()
 
     async def _send_rest(self, parts: tuple[bytes, ...], *, begun: bool) -> None:
-        """All that is unsent, then `parts`, in turn with other senders. If the piece has `begun`,
-        its rest is unsent, and cancelled it is torn."""
+        """Send everything in `_unsent`, then `parts`, in turn with other senders. If the piece has
+        `begun`, its rest is in `_unsent`, and a cancellation tears."""
         self._unyielded = 0
         if self._send_lock is None:
             self._send_lock = trio.Lock()
         if begun:
-            # No task has run since the direct write, so it is our turn.
+            # No other task has run since the direct write, so the lock is free.
             self._send_lock.acquire_nowait()
         else:
             await self._send_lock.acquire()
@@ -269,12 +269,12 @@ class Transport(ReceivingHalf):
                 self.owner.on_sent()
 
     async def _put(self, parts: tuple[memoryview, ...], *, tears: bool) -> int:
-        """Send some of `parts`, and return its size. Cancelled before that is out it tears, if it
-        `tears` or nobody can tell how much is out. Raises `ClientGone`."""
+        """Send some of `parts`, and return how many bytes. A cancellation tears if `tears`, or if
+        it leaves unknown how much was sent. Raises `ClientGone`."""
         if tears:
             self.state = State.TORN
         else:
-            await trio.lowlevel.checkpoint_if_cancelled()  # as long as nothing is out
+            await trio.lowlevel.checkpoint_if_cancelled()  # nothing has been sent yet
         try:
             if self._socket is None:
                 await self._wait_for_room()
@@ -288,7 +288,7 @@ class Transport(ReceivingHalf):
         return sent
 
     async def _wait_for_room(self) -> None:
-        """Under TLS: wait as long as nothing is encrypted, for then nothing is lost or torn."""
+        """Over TLS: wait before anything is encrypted, so that ending the wait tears nothing."""
         sock = self.carrier_socket
         under_way = unacknowledged(sock) if sock is not None else 0
         if sock is None or (under_way is not None and under_way < LITTLE_BYTES):
@@ -305,7 +305,7 @@ class Transport(ReceivingHalf):
     async def _put_in_time(self, parts: tuple[memoryview, ...]) -> int:
         with trio.move_on_after(self.limits.send_seconds) as waiting:
             return await self._put_some(parts)
-        # Of what a TLS stream was sending nobody can tell how much is out.
+        # Not over TLS, where it is not known how much was sent.
         if is_late(waiting.deadline) and self._socket is not None:
             with trio.move_on_after(SECOND_LOOK):
                 return await self._put_some(parts)
@@ -324,17 +324,17 @@ class Transport(ReceivingHalf):
 
     @property
     def carrier_socket(self) -> trio.socket.SocketType | None:
-        """The socket that carries the bytes, be it under TLS; None over memory."""
+        """The socket that carries the bytes, directly or below TLS; None over memory."""
         return self.carrier.socket if isinstance(self.carrier, trio.SocketStream) else None
 
     def tear(self) -> None:
-        """What was sent last is not whole, and never will be."""
+        """Mark the last piece as half-sent for good."""
         self.state = State.TORN
         self._decide_road()
 
     def stop(self) -> bool:
-        """Nothing is written any more; whether all was. The descriptor may soon be another
-        connection's."""
+        """Stop writing for good. Return whether everything was sent. The descriptor may soon be
+        another connection's."""
         whole = self.state is State.OPEN and not self.sending
         self.state = State.CLOSED
         self._fd = -1
