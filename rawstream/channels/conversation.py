@@ -121,7 +121,7 @@ class _Conversation:
                     point.position = channel.end  # of which this is the state
             joined = {"joined": name, "id": channel.id_of(point.position)}
             format = Frames(name)
-            reader = Reader(self._ws, format, point.position)
+            reader = Reader(self._ws.writer, format, point.position)
             self._joined[name] = channel, reader
             await self._answer({**joined, **who, **ref})
             self._nursery.start_soon(self._follow, channel, reader, format, point, stack.pop_all())

@@ -141,7 +141,7 @@ async def _read_by_websocket(
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
                 nursery.start_soon(_ignore_messages, ws, reading)
-                reader = Reader(ws, FRAMES, point.position)
+                reader = Reader(ws.writer, FRAMES, point.position)
                 await follow(channel, reader, FRAMES, point, lag)
             if not reading.cancelled_caught:
                 with suppress(WebSocketClosed, BrokenStream):

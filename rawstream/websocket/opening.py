@@ -1,4 +1,4 @@
-"""Opening a WebSocket: the handshake, the block in which it is used, and its close."""
+"""Opening a WebSocket: the handshake, the block in which it is used, and the close."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ async def open_websocket(
 ) -> AsyncIterator[WebSocket]:
     """Accept a WebSocket: `async with open_websocket(request) as ws:`.
 
-    The first of `subprotocols` that the client offers is chosen. `origins` are the browser
-    origins let in, by default only our own. A message larger than `Limits.message_bytes`
-    closes with 1009. `compression` accepts permessage-deflate if it is offered; zlib's windows then
-    make a connection much larger.
+    The first of `subprotocols` that the client offers is chosen. `origins` lists the browser
+    origins that may connect, by default only our own ("*": any). `compression` accepts
+    permessage-deflate if the client offers it; zlib's windows make such a connection much larger.
+    A received message larger than `Limits.message_bytes` closes the WebSocket with 1009.
 
-    Leaving the block closes with 1000, or 1011 if by an exception, and waits
-    `Limits.close_seconds` for the client's Close. A client that leaves cancels the handler;
-    one that is reading is first given what had arrived, and then the end, and has
-    `Limits.leave_seconds` to finish. When the server stops the handler is cancelled, and the
-    WebSocket closed with 1001.
+    Leaving the block closes with 1000, or with 1011 if an exception leaves it, and waits up to
+    `Limits.close_seconds` for the client's Close. A client that leaves cancels the handler. A
+    handler that is receiving first gets the messages that had arrived, then the end, and has
+    `Limits.leave_seconds` to finish. When the server stops, the handler is cancelled, and the
+    WebSocket is closed with 1001.
 
     Raises `HTTPError` 400, 403, 405 or 426 if the handshake is not acceptable.
     """
     if isinstance(subprotocols, str):
-        raise TypeError("subprotocols are a sequence of strings")
+        raise TypeError("subprotocols is a sequence of strings, not one string")
     check_handshake(request, origins)
     fields = accept_fields(request)
     subprotocol = choose_subprotocol(request, subprotocols)
@@ -51,24 +51,22 @@ async def open_websocket(
     exchange = request.exchange
     stream = await exchange.upgrade(fields, label="websocket")
     ws = WebSocket(request, stream, subprotocol, deflate)
-    exchange.on_drain(ws.farewell)
-    exchange.keep_alive.add(ws)
+    exchange.on_drain(ws._farewell)
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            ws.run_in(nursery)
+            ws._run_in(nursery)
             try:
                 yield ws
             except WebSocketClosed:
-                pass  # the end of the block is what it was about to reach
+                pass  # the handler has noticed the close; leave the block normally
             except Exception as error:
-                failure = error  # leaves as it is, not in a group
+                failure = error  # raised below, outside of the nursery's exception group
             exchange.on_drain(None)
             with suppress(WebSocketClosed, BrokenStream):
                 await ws.close(INTERNAL_ERROR if failure else NORMAL)
             nursery.cancel_scope.cancel()
     finally:
-        ws.run_in(None)
-        ws.active = False
+        ws._stop()
     if failure is not None:
         raise failure

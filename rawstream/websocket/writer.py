@@ -1,8 +1,8 @@
-"""What goes out over a WebSocket: messages and control frames, one behind the other.
+"""The sending half of a WebSocket: messages and control frames, one after the other.
 
-Whole messages are frames made by hand, unless they are compressed; everything else is wsproto's.
-Any number of tasks may send. What answers several messages that came in one read waits for the
-others, to go out in one write.
+The frames of whole messages are made by hand unless they are compressed; wsproto makes all other
+frames. Any number of tasks may send. Replies to messages that arrived in one read are collected,
+and go out in one write.
 """
 
 from __future__ import annotations
@@ -16,35 +16,40 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, Pong, TextMessage
 
 from ..errors import BrokenStream, ClientGone, WebSocketClosed
-from ..http.exchange import ByteStream
+from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is
 from ..limits import KIB
 from .frames import data_frame
 
 PONGS_BYTES = KIB
-"""What may wait to be sent and a pong is still put behind it: a client that pings and reads nothing
-is not to fill the memory."""
+"""A pong is queued behind unsent bytes only up to this size, so that a client that sends pings and
+reads nothing cannot fill the memory."""
 
 
 class FrameWriter:
     """The sending half of a WebSocket."""
 
     ended = (1006, "")
-    """The code and the reason that whoever sends too late is told."""
+    """The close code and the reason that a later send raises."""
+
+    frame: Frame = staticmethod(as_it_is)
+    """As a sink of channels: frames that have been encoded are sent unchanged."""
+    try_write: TryWrite
 
     def __init__(self, stream: ByteStream, wsproto: Connection, *, deflating: bool) -> None:
         self._stream = stream
         self._wsproto = wsproto
         self._deflating = deflating
-        self._torn = False  # wsproto and the wire no longer agree about what was sent
+        self.try_write = stream.try_write
+        self._torn = False  # a frame that wsproto made was not sent whole
         self._in_message = trio.Lock()  # fragments of two messages must not mix
-        self._last = b""  # the Close that ends it, as far as it waits
-        self._pong: Pong | None = None  # the last one, which could not be sent at once
+        self._last = b""  # the unsent part of the last Close
+        self._pong: Pong | None = None  # the latest pong that could not be sent at once
 
     # -- Messages
 
     async def send_message(self, message: str | bytes, *, more: bool) -> None:
-        """Send a message. With `more` to be sent in this pass of the scheduler it may wait for
-        that. Raises `WebSocketClosed` and `BrokenStream`."""
+        """Send a message. If `more` messages are sent before the task next blocks, it may be
+        written together with them. Raises `WebSocketClosed` and `BrokenStream`."""
         stream = self._stream
         if self._deflating or self._in_message.locked():
             async with self._in_message:
@@ -59,13 +64,14 @@ class FrameWriter:
         if stream.flushing is not None:
             await stream.flushing.wait()
 
-    async def send_frames(self, frames: bytes) -> None:
-        """Send whole messages that are frames already; none, to wait for what is under way."""
-        if not frames:
+    async def send_framed(self, framed: bytes) -> None:
+        """Send whole messages that have been encoded as frames already, without compression. If
+        there are none, wait until everything before has been sent."""
+        if not framed:
             await self._flush()
             return
         async with self._in_message:
-            await self.send(frames)
+            await self.send(framed)
 
     @asynccontextmanager
     async def open_message(self) -> AsyncIterator[MessageStream]:
@@ -73,7 +79,7 @@ class FrameWriter:
         async with self._in_message:
             message = MessageStream(partial(self.send, in_part=True))
             finished = False
-            self._stream.hold(True)  # a message may not come between fragments
+            self._stream.hold(True)  # no direct write may come between the fragments
             try:
                 yield message
                 await message._end()
@@ -83,8 +89,8 @@ class FrameWriter:
                 self._torn = self._torn or not finished
 
     async def send(self, event: Event | bytes, *, in_part: bool = False) -> None:
-        """Have wsproto make a frame, unless it is one, and send it. What is sent `in_part` is a
-        fragment of a message."""
+        """Send an event as the frame that wsproto makes of it, or bytes that are a frame already.
+        `in_part`: it is a fragment of a message."""
         if isinstance(event, bytes | Message):
             self._check_open()
         elif self._torn and not isinstance(event, CloseConnection):
@@ -101,8 +107,7 @@ class FrameWriter:
             if isinstance(event, CloseConnection):
                 self._stream.hold(True)  # for good: nothing follows a Close
             if not sent:
-                # What was made and not sent is missing from what the peer's inflater, or its
-                # idea of the message under way, builds on.
+                # The peer misses a frame that its inflater or the rest of the message depends on.
                 is_data = isinstance(event, Message)
                 self._torn = self._torn or in_part or (self._deflating and is_data)
 
@@ -124,9 +129,8 @@ class FrameWriter:
     # -- Control frames that must not wait
 
     def answer_ping(self, ping: Ping) -> bool:
-        """Send a pong, if that can be done at once; else it waits for `send_pong`, where it takes
-        the place of an earlier one (RFC 6455 section 5.5.3). False if nobody is to send that yet.
-        """
+        """Send a pong at once if possible, else keep it for `send_pong`, in place of an earlier one
+        (RFC 6455 section 5.5.3). Return False if the caller has to start `send_pong`."""
         if not self._torn and self._stream.backlog < PONGS_BYTES:
             self._stream.write_soon(bytes(self._wsproto.send(ping.response())), more=False)
             return True
@@ -134,28 +138,30 @@ class FrameWriter:
         return not is_first
 
     async def send_pong(self) -> None:
-        """Send the pong that waits, as soon as the send under way is over."""
+        """Send the pong that was kept, once everything before has been sent."""
         await self._flush()
         pong, self._pong = self._pong, None
         if pong is not None and self._wsproto.state is ConnectionState.OPEN:
             await self.send(pong)
 
     def answer_close(self, reply: CloseConnection) -> bool:
-        """Send the last Close, if that can be done at once; False if `finish` has to do it."""
+        """Send the last Close at once if possible. Return False if `finish` has to send the
+        rest."""
         frame = bytes(self._wsproto.send(reply))
         written = 0 if self._stream.corked else self._stream.try_write(frame)
-        self._last = b"" if written else frame  # what is left of it is the stream's to send
+        self._last = b"" if written else frame  # the stream keeps the rest of a partial write
         self._stream.hold(True)  # for good: nothing follows a Close
         return written == len(frame)
 
     async def finish(self) -> None:
-        """Send what is left of the last Close."""
+        """Send the rest of the last Close."""
         with suppress(BrokenStream, ClientGone):
             await self._stream.send(self._last)
 
 
 class MessageStream:
-    """A message sent in fragments, all text or all binary. Made by `WebSocket.open_message`."""
+    """A message that is sent in fragments, all text or all binary. Made by
+    `WebSocket.open_message`."""
 
     def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
         self._send = send
@@ -163,7 +169,8 @@ class MessageStream:
         self._is_over = False
 
     async def send(self, piece: str | bytes) -> None:
-        """Send the next piece, in a frame of its own; it is with the kernel when this returns."""
+        """Send the next piece, in a frame of its own. It has been handed to the kernel when this
+        returns."""
         if self._is_over:
             raise RuntimeError("this message has ended")
         await self._send(_message(piece, finished=False))
