@@ -19,6 +19,8 @@ from .websocket.connection import WebSocket
 from .websocket.opening import open_websocket
 from .websocket.writer import MessageStream
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BrokenStream",
     "Channel",

@@ -1,4 +1,4 @@
-"""What a handler can meet or raise: their errors carry the reply they deserve, ours the cause."""
+"""Exceptions. Each mistake of a client carries the reply to it: a status or a close code."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from contextlib import suppress
 from http import HTTPStatus
 
 _RENAMED = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
-"""Phrases of RFC 9110 that Python learned with 3.13."""
+"""Phrases of RFC 9110 that `http.HTTPStatus` has only since Python 3.13."""
 
 
 def reason_phrase(status: int) -> str:
-    """What RFC 9110 section 15 and the registry call this status; "" if they do not know it."""
+    """The reason phrase of a status (RFC 9110 section 15 and the IANA registry); "" if unknown."""
     with suppress(ValueError):
         return _RENAMED.get(status) or HTTPStatus(status).phrase
     return ""
 
 
 class HTTPError(Exception):
-    """The request deserves an error status. Raised by the library and by handlers alike; it is
-    answered with `status`, `headers` and `text` on one line, if no response has begun.
+    """Answers the request with an error status, if no response has begun. Handlers and the library
+    both raise it. The body of the response is one line: the status, its phrase, and `text`.
 
-    `status` is an HTTP status code of RFC 9110 section 15, 400 to 599.
+    `status` is a status code of RFC 9110 section 15, 400 to 599; `headers` are added to the
+    response. Raises `ValueError` for any other status.
     """
 
     def __init__(
         self, status: int, text: str = "", headers: Sequence[tuple[str, str]] = ()
     ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"an HTTPError has a status from 400 to 599, not {status}")
         super().__init__(status, text)
         self.status = status
         self.text = text
@@ -35,14 +38,15 @@ class HTTPError(Exception):
 
 
 RETRY_SECONDS = (5, 15)
-"""When a client that was turned away may come back: spread out, lest all come at once."""
+"""When a client that was turned away may come back. A random time between the two, so that not all
+clients come back at once."""
 
 
 class Unavailable(HTTPError):
-    """503: it could be served, but not now; with a `Retry-After`.
+    """503 with a `Retry-After`: the request could be served, but not now.
 
-    An EventSource never comes back after a status other than 200. One that waits for events gets
-    200, a `retry:` and an end instead.
+    An EventSource gives up for good after any status but 200. A client that accepts
+    `text/event-stream` therefore gets 200, a `retry:` field and the end of the stream.
     """
 
     def __init__(self, text: str) -> None:
@@ -51,11 +55,10 @@ class Unavailable(HTTPError):
 
 
 class ClientGone(Exception):
-    """The client has left, or has stopped reading for `Limits.send_seconds`.
+    """The client has left, or has read nothing for `Limits.send_seconds`.
 
-    Handlers rarely see it: their connection is cancelled in the same moment, and Trio's own
-    cancellation ends them. Only who sends from inside a shield, or from a task outside the
-    handler, gets this.
+    Handlers rarely see this, because they are cancelled at the same moment. Only shielded code and
+    tasks outside the handler do.
     """
 
     def __init__(self, how: str = "client left", *, stopped_reading: bool = False) -> None:
@@ -64,15 +67,15 @@ class ClientGone(Exception):
 
 
 class BrokenStream(Exception):
-    """An earlier send was cancelled half way, so the bytes on the wire end inside a chunk or a
-    frame: nothing but closing may follow, and every later send raises this."""
+    """An earlier send was cancelled half way, so what was sent ends inside a chunk or a frame.
+    Nothing but closing may follow: every later send raises this."""
 
 
 class WebSocketClosed(Exception):
-    """The WebSocket is closed, or closing; nothing can be sent or received any more.
+    """The WebSocket is closed or closing: nothing more can be sent or received.
 
-    `code` and `reason` are the peer's (RFC 6455 section 7.1.5): 1005 when it gave none, 1006
-    when it left without a word, ours when we closed first.
+    `code` and `reason` are the peer's (RFC 6455 section 7.1.5): 1005 if its Close had no code,
+    1006 if the connection ended without a Close, ours if we closed first.
     """
 
     def __init__(self, code: int, reason: str) -> None:

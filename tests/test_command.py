@@ -51,7 +51,7 @@ def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
     [
         (["--port", "99999"], "a port is a number from 0 to 65535"),
         (["--port", "http"], "invalid _port value"),
-        (["--limit", "speed=1"], "no limit of that name"),
+        (["--limit", "speed=1"], "no such limit"),
         (["--limit", "idle_seconds=soon"], "not a number"),
         (["--limit", "idle_seconds=-1"], "more than 0"),
         (["--keyfile", "k.pem"], "--keyfile needs --certfile"),
@@ -79,7 +79,10 @@ async def test_what_cannot_start_is_one_line_and_status_1(tmp_path: Path) -> Non
         port = server.url.rpartition(":")[2]
         status, lines = await trio.to_thread.run_sync(failing, "--port", port)
         assert status == 1
-        assert lines == [f"rawstream: 127.0.0.1:{port}: Address already in use"]
+        assert lines == [
+            f"rawstream: 127.0.0.1:{port}: Address already in use; stop the program that listens "
+            "there, or choose another address (--port, --unix)"
+        ]
     status, lines = failing("--certfile", "missing.pem")
     assert (status, lines) == (1, ["rawstream: missing.pem: No such file or directory"])
     nonsense = tmp_path / "nonsense.pem"

@@ -98,8 +98,8 @@ EXCHANGES = {
     "an expectation that cannot be met": (
         get("/", fields=b"Expect: tea\r\n"),
         b"HTTP/1.1 417 Expectation Failed\r\n" + DATE + b"Content-Type: text/plain; charset=utf-8\r\n"
-        b"Content-Length: 67\r\n\r\n"
-        b"417 Expectation Failed: no expectation but 100-continue can be met\n",
+        b"Content-Length: 73\r\n\r\n"
+        b"417 Expectation Failed: the only expectation that is met is 100-continue\n",
     ),
 }  # fmt: skip
 

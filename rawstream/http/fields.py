@@ -1,4 +1,4 @@
-"""Header fields and the query of a request: names and values in the order they came."""
+"""Header fields and the query of a request: names and values in order of arrival."""
 
 from __future__ import annotations
 
@@ -12,19 +12,31 @@ Fields: TypeAlias = Sequence[tuple[str, str]]
 """Header fields to send: name and value; `("Set-Cookie", "a=1")`."""
 
 
+def checked(fields: Fields) -> tuple[tuple[str, str], ...]:
+    """Return the fields as a tuple. Raises `TypeError` if one is not a pair of strings."""
+    for field in fields:
+        is_pair = isinstance(field, tuple) and len(field) == 2
+        if not is_pair or not (isinstance(field[0], str) and isinstance(field[1], str)):
+            raise TypeError(
+                "headers are a sequence of (name, value) pairs of str, like [('Vary', 'Accept')], "
+                f"and {field!r} is not such a pair"
+            )
+    return tuple(fields)
+
+
 def encoded(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """Fields as bytes."""
+    """Return the fields as bytes."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
 
 
 class Pairs(Mapping[str, str]):
-    """Names and values in the order they came; a name may come more than once."""
+    """Names and values in order of arrival; a name may occur more than once."""
 
     __slots__ = ("_pairs",)
     _pairs: list[tuple[str, str]]
 
     def get_all(self, name: str) -> list[str]:
-        """The values of this name, in the order they came."""
+        """Return the values of this name, in order of arrival."""
         return [value for found, value in self._pairs if found == name]
 
     def __getitem__(self, name: str) -> str:
@@ -46,8 +58,8 @@ class Pairs(Mapping[str, str]):
 
 
 class Query(Pairs):
-    """The query as `application/x-www-form-urlencoded`: the first value of each name, or all of
-    them by `get_all`."""
+    """A query in `application/x-www-form-urlencoded`. Looking up a name finds its first value;
+    `get_all` returns all of them."""
 
     __slots__ = ()
 
@@ -56,8 +68,8 @@ class Query(Pairs):
 
 
 class Headers(Pairs):
-    """Header fields, found by name in any case. Repeated fields are joined with ", "
-    (RFC 9110 section 5.3); `get_all` has them one by one."""
+    """Header fields, looked up by name in any case. Repeated fields are joined with ", "
+    (RFC 9110 section 5.3); `get_all` returns them one by one."""
 
     __slots__ = ()
 
@@ -75,12 +87,12 @@ class Headers(Pairs):
         return ", ".join(values)
 
     def elements(self, name: str) -> list[str]:
-        """The elements of a comma-separated list (RFC 9110 section 5.6.1), up to the hundredth."""
+        """Return the first hundred elements of a comma-separated list (RFC 9110 section 5.6.1)."""
         parts = ",".join(self.get_all(name)).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
         return [element for part in parts if (element := part.strip())]
 
     def tokens(self, name: str) -> list[str]:
-        """The same in lower case."""
+        """Return the same elements in lower case."""
         return [element.lower() for element in self.elements(name)]
 
 
@@ -93,5 +105,5 @@ _USUAL_NAMES = {
         sec-websocket-protocol sec-websocket-version transfer-encoding x-forwarded-for
     """.split()
 }
-"""The names that all connections share. (Not by `intern`: on Python 3.12 what is interned stays for
-ever, and clients choose their names.)"""
+"""Names that all connections share. (Not by `intern`: Python 3.12 keeps interned strings for ever,
+and clients choose the names.)"""
