@@ -1,7 +1,7 @@
-"""Every number the server lives by, each with its unit and its reason.
+"""Every limit of the server, each with its unit and its reason.
 
 All of them can be changed: `serve(handler, limits=Limits(idle_seconds=30))`. Nothing in the
-server waits, buffers or counts without one of these above it.
+server waits, buffers or counts without one of these limits.
 """
 
 from __future__ import annotations
@@ -50,20 +50,21 @@ class Limits:
     stopped reading, and what is buffered for it must not stay for ever."""
 
     leave_seconds: float = 1
-    """What a handler still has once its client has said goodbye but deserves to be finished
-    with: a WebSocket handler told of the close, a request whole before its client half-closed."""
+    """How long a handler may run on after its client has left: a WebSocket handler that has been
+    told of the close, or one whose client half-closed right after the whole request."""
 
     linger_seconds: float = 2
     linger_total_seconds: float = 30
     lingering: int = 100
-    """An answer given before the request was read to its end: what the client still sends is read
-    and thrown away until it is silent for this long, and in total, so that the answer is not lost
-    to a reset (RFC 9112 section 9.6); by so many connections at a time. By time and not by size,
-    as nginx does it (5 and 30 seconds): a client that uploads much reads the answer at the end."""
+    """After a response sent before the request was read to its end, what the client still sends is
+    read and discarded, so that no reset destroys the response (RFC 9112 section 9.6): until it is
+    silent for `linger_seconds`, for `linger_total_seconds` at most, on `lingering` connections at
+    a time. By time and not by size, as nginx does it (5 and 30 seconds): a client with a large
+    upload reads the response only at its end."""
 
     user_timeout_seconds: float = 30
-    """TCP_USER_TIMEOUT: sent bytes that no acknowledgement answers for this long mean that
-    the peer has vanished. Without it Linux tries for about 15 minutes."""
+    """TCP_USER_TIMEOUT: a peer that does not acknowledge sent bytes for this long has
+    vanished. Without it Linux tries for about 15 minutes."""
 
     # -- How many ---------------------------------------------------------------------------
 
@@ -72,22 +73,22 @@ class Limits:
     Lowered at start where the process may not open that many files."""
 
     connections_per_address: int = 256
-    """Connections at a time from one address; not counted on loopback and unix sockets, behind
-    which a proxy brings everybody. Browsers open 6 a tab, an office shares one address."""
+    """Connections at a time from one address; not counted on loopback and unix sockets, where all
+    clients may come through a proxy. Browsers open 6 a tab, an office shares one address."""
 
     refusals: int = 100
-    """Connections over the caps that are being told so at a time; those beyond are just closed,
-    for a cap that answers everybody is none."""
+    """Connections over the caps that are answered at a time. Any further ones are just closed: a
+    cap that answers every connection is none."""
 
     # -- Streams ----------------------------------------------------------------------------
 
     heartbeat_seconds: float = 15
-    """A silent event stream sends a comment. The HTML standard advises 15 seconds, against
-    proxies that drop what is silent for 30 or 60."""
+    """An event stream that is silent for this long sends a comment. The HTML standard advises 15
+    seconds, against proxies that drop connections silent for 30 or 60."""
 
     poll_seconds: float = 60
     """The longest a long-poll is held, whatever its client asks for. nginx gives up on an upstream
-    after as long: behind it, ask for less, as the default wait of 25 seconds does."""
+    after the same time: behind it, ask for less. The default wait is 25 seconds."""
 
     # -- WebSocket --------------------------------------------------------------------------
 
@@ -97,20 +98,20 @@ class Limits:
 
     message_queue: int = 16
     message_queue_bytes: int = 64 * KIB
-    """Messages received and not yet asked for, and their size (characters of text); from either on
-    reading stops, and TCP slows the client."""
+    """Messages received and not yet asked for, and their size (of text, in characters). At either
+    limit reading stops, and TCP slows the client."""
 
     ping_seconds: float = 20
-    """Between two pings, and how long the pong may take; websockets' numbers."""
+    """Time between two pings, and how long the pong may take; the defaults of websockets."""
 
     close_seconds: float = 5
-    """How long the client's Close may take to answer ours (RFC 6455 section 7.1.1)."""
+    """How long to wait for the client's Close after ours (RFC 6455 section 7.1.1)."""
 
     # -- The end ----------------------------------------------------------------------------
 
     drain_seconds: float = 10
-    """From the stop to the hard end: what is finite may finish until then. Docker kills after
-    10, Kubernetes after 30."""
+    """How long finite exchanges may take to finish when the server is stopping; then they are cut.
+    Docker kills after 10, Kubernetes after 30."""
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for a limit that is not more than 0."""

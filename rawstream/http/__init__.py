@@ -8,27 +8,27 @@ r"""Layer 2: requests and responses. HTTP/1.1 and 1.0, read and written through 
     b"Content-Length: 6\r\n"        <----------+
     b"\r\nhello\n"
 
-This layer knows bytes and messages. It does not know what handlers do with them: a handler talks
-to an `Exchange`, one request and its response, and what is streamed is a `Body` under way.
+This layer turns bytes into messages and back. It does not know what handlers do with them: a
+handler uses an `Exchange`, one request and its response, and streams through a `Body`.
 
 In reading order:
 
     fields.py         header fields and the query: names and values
     head.py           the raw head of a request, before h11 sees it
-    head_reader.py    reading one, under one deadline
-    origin.py         which browser pages may ask
-    negotiation.py    which form of an answer a client likes best
-    exchange.py       what one request and its response offer, whatever carries them
-    request.py        what a handler is given
-    chunk_lines.py    what may stand between the chunks of a request body
-    request_body.py   a request body, through h11
-    response_body.py  a response body under way, in each of its framings
-    lifetime.py       how a connection ends, and who decides it
+    head_reader.py    reading a head, under one deadline
+    origin.py         which browser pages may send requests
+    negotiation.py    which media type a client prefers
+    exchange.py       the interface of one request and its response
+    request.py        the request, as a handler sees it
+    chunk_lines.py    checks of what stands between the chunks of a request body
+    request_body.py   a request body, read through h11
+    response_body.py  a response body, sent in each of its framings
+    lifetime.py       how a connection ends, and why
     h11_exchange.py   the exchange over HTTP/1.x
-    error_response.py how errors are answered
+    error_response.py which response an error gets
     access_log.py     one line for each exchange, without secrets
     connection.py     one connection, from its first byte to its close
-    server.py         listeners and connections joined; the drain
-    stderr.py         logs that never wait for their reader
+    server.py         listeners and connections; the drain
+    stderr.py         logging that never makes the server wait
     program.py        the server as a whole program: signals, exit statuses
 """

@@ -1,4 +1,4 @@
-"""The access log, and what keeps secrets out of it."""
+"""The access log, and the masking of secrets in it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SECRET = re.compile(
 
 
 def masked(target: str) -> str:
-    """The target with the value of every query parameter whose name smells of a secret replaced
-    by "***". URLs end up in logs, and logs end up everywhere."""
+    """Return the target with "***" for the value of every query parameter whose name suggests a
+    secret. URLs end up in logs, and logs are copied widely."""
     path, mark, query = target.partition("?")
     if not mark:
         return target

@@ -1,9 +1,9 @@
-"""What stands between the chunks of a request body, and in its trailers.
+"""Checks of what stands between the chunks of a request body, and in its trailers.
 
-h11 reads sizes, line ends and trailer fields; it lets through what `head.check_head` refuses in
-heads, and waits for ever for the CRLF of a line that a bare LF has ended. It does not say which
-bytes were lines and which were data. `ChunkLines` finds that out from what h11 has taken, and how
-much of it came out as data.
+h11 parses sizes, line ends and trailer fields. It accepts what `head.check_head` refuses in heads,
+and waits for ever for the CRLF of a line that ends in a bare LF. It does not report which bytes
+were lines and which were data. `ChunkLines` infers that from the bytes that h11 has taken and from
+how many of them it returned as data.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from .head import BARE_LF, has_stray_line_ends, is_folded
 
 
 class ChunkLines:
-    """The lines between chunks, as h11 takes them: bytes in, a judgement out."""
+    """The lines between chunks that h11 has taken, and whether they are sound."""
 
     def __init__(self) -> None:
-        self._lines = b""  # taken since the last piece of data
-        self._searched = 0  # of these, and of what was waiting, when last looked at
+        self._lines = b""  # taken by h11 since the last piece of data
+        self._searched = 0  # how many of these and of the waiting bytes
 
     def are_sound(self, taken: bytes, waiting: bytes, data_size: int | None) -> bool:
-        """Whether h11 may go on. It has `taken` these bytes and left those `waiting`; the last
-        `data_size` of those taken are data, or it is None because there is no event yet."""
+        """Return whether h11 may go on. It has `taken` bytes, and left others `waiting`. The last
+        `data_size` bytes taken are data; it is None if h11 has returned no event yet."""
         lines = self._lines + taken
         if data_size is None:
             self._lines = lines

@@ -1,4 +1,4 @@
-"""How errors are answered: which error a handler's failure is, and what its client is told."""
+"""Which response an error gets, and which error a handler's failure counts as."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .fields import Fields
 from .request import Request
 
 EXPECTED = (ClientGone, BrokenStream, WebSocketClosed)
-"""A handler that ends by one of these has met an end that was there already."""
+"""A handler that ends with one of these reports an end that is already being handled."""
 
 
 def error_response(error: HTTPError, request: Request | None = None) -> tuple[int, Fields, bytes]:
-    """Status, fields and the one line that an error is answered with."""
+    """Return the status, the fields and the body, one line, of the response to an error."""
     accepted = request.headers.get("accept", "") if request else ""
     if isinstance(error, Unavailable) and "text/event-stream" in accepted:
         retry = b"retry: %d\n\n" % (error.retry_seconds * 1000)
@@ -33,8 +33,8 @@ def error_response(error: HTTPError, request: Request | None = None) -> tuple[in
 
 
 def http_error(error: Exception) -> HTTPError | None:
-    """The error to answer with, also out of the nurseries of a handler: the first there is, if
-    nothing but such errors was raised."""
+    """Return the `HTTPError` to respond with, or None. In a group raised by a handler's nurseries
+    it is the first one, if there are only `HTTPError` and `EXPECTED`."""
     raised = list(leaves(error))
     if not all(isinstance(leaf, (HTTPError, *EXPECTED)) for leaf in raised):
         return None
@@ -42,8 +42,8 @@ def http_error(error: Exception) -> HTTPError | None:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """An exception, or the exceptions that a group holds at any depth."""
-    group = getattr(error, "exceptions", None)  # ExceptionGroup has no name in Python 3.10
+    """Yield an exception, or the exceptions that a group holds at any depth."""
+    group = getattr(error, "exceptions", None)  # Python 3.10 has no ExceptionGroup
     if group is None:
         yield error
     else:

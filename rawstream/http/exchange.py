@@ -1,10 +1,10 @@
-"""One request and its response, whatever carries them: what handlers and streams stand on.
+"""One request and its response, over any HTTP version: the interface for handlers and streams.
 
-A `Request` has an `Exchange`. It answers in one of three ways:
+A `Request` has an `Exchange`, which responds in one of three ways:
 
-    respond   a whole response
-    start     the head of one; the `Body` it returns is sent piece by piece
-    upgrade   another protocol: the `ByteStream` it returns is the connection itself
+    respond   sends a whole response
+    start     sends the head of a response, and returns a `Body` to send piece by piece
+    upgrade   switches to another protocol, and returns the connection itself, a `ByteStream`
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ByteStream: TypeAlias = Transport
 """What an upgrade returns. Over HTTP/1.1 it is the connection's transport."""
 
 Frame: TypeAlias = Callable[[bytes], bytes]
-"""Makes of a piece of a body, not empty, the bytes that it is on the wire."""
+"""Turns a piece of a body, not empty, into the bytes to send."""
 
 TryWrite: TypeAlias = Callable[[bytes], int]
-"""Takes framed bytes without waiting, if that can be done: the count of bytes that are out. 0: none
-were taken, for whatever reason. Less than all: the rest is taken as well, and goes out with the
-next send, be it of nothing, which somebody has to call. To be used while the handler, within its
-stream, waits, and no longer."""
+"""Writes framed bytes without waiting, if possible. Returns how many were handed to the kernel:
+0 if none were taken, for whatever reason. If only some were, the rest is kept, and goes out with
+the next send, even an empty one, which the caller has to arrange. Use it only while the handler
+waits within its stream."""
 
 
 def as_it_is(data: bytes) -> bytes:
@@ -37,65 +37,65 @@ def as_it_is(data: bytes) -> bytes:
 
 
 def refuse(data: bytes) -> int:
-    """A `TryWrite` that never can."""
+    """A `TryWrite` that never writes."""
     return 0
 
 
 class Body(Protocol):
-    """A response body under way."""
+    """A response body being sent."""
 
     @property
     def frame(self) -> Frame:
-        """How pieces are framed here; the same function wherever they are framed alike."""
+        """Frames a piece. Bodies that frame their pieces in the same way have the same function."""
 
     @property
     def try_write(self) -> TryWrite:
-        """Takes framed bytes without waiting, if that can be done."""
+        """Writes framed bytes without waiting, if possible."""
 
     @property
     def sending(self) -> bool:
-        """Whether a send is under way, its bytes perhaps half on the wire."""
+        """Whether a send is under way; its piece may be half-sent."""
 
     async def send(self, *parts: bytes) -> None:
-        """Send one piece, in parts. It is with the kernel when this returns. Empty is nothing."""
+        """Send one piece, in parts. On return the kernel has it. An empty piece sends nothing."""
 
     def send_framed(self, framed: bytes) -> Awaitable[None]:
-        """Send what `frame` has made, which others may be sent, too; empty is nothing."""
+        """Send bytes made by `frame`, which several bodies may share. Empty bytes send nothing."""
 
     async def end(self, trailers: Fields = ()) -> None:
-        """Send the end of the body, with trailer fields where the framing has a place for them."""
+        """Send the end of the body, with trailer fields if the framing allows them."""
 
 
 class Exchange(Protocol):
     """One request and its response.
 
-    All sends wait for a slow reader. When the client has gone they cancel the handler.
+    All sends wait for a slow client. If the client has gone, they cancel the handler.
     """
 
     limits: Limits
     keep_alive: KeepAliveScheduler
 
     async def receive(self, silence: float | None = None) -> bytes:
-        """The next piece of the request body; b"" when it is over. `silence` is how many seconds it
-        may be silent, by default `Limits.body_seconds`."""
+        """Return the next piece of the request body; b"" at its end. `silence` is how many seconds
+        it may be silent, by default `Limits.body_seconds`."""
 
     async def respond(
         self, status: int, headers: Fields, *body: bytes, label: str = "plain"
     ) -> None:
-        """Send a whole response. `label` says in the access log how it travelled."""
+        """Send a whole response. `label` names its kind in the access log."""
 
     async def start(
         self, status: int, headers: Fields, length: int | None = None, *, label: str
     ) -> Body:
-        """Send the head of a response whose body follows: `length` bytes, or until its end."""
+        """Send the head of a response. Its body follows: `length` bytes, or until it is ended."""
 
     async def upgrade(self, headers: Fields, *, label: str) -> ByteStream:
-        """Accept an upgrade. From here on the connection is another protocol's; bytes that came
-        right behind the request are received first."""
+        """Accept an upgrade. The connection then carries another protocol; bytes that arrived right
+        after the request are received first."""
 
     def on_drain(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
-        """This response has no end of its own: when the server stops, cancel the handler at
-        once and let `farewell` end it on the wire. None: it has an end after all."""
+        """Declare that this response has no end of its own: when the server stops, cancel the
+        handler at once, and call `farewell` to end the response. None: it has an end after all."""
 
     def cancel(self, reason: Ended | str, grace: float = 0) -> None:
-        """Cancel the handler, after `grace` seconds at the latest; the access log says why."""
+        """Cancel the handler, within `grace` seconds. The access log gives the reason."""

@@ -19,8 +19,8 @@ from ..limits import Limits
 END_OF_HEAD = b"\r\n\r\n"
 FAMILIAR_BYTES = 2048
 LIST_ELEMENTS = 100
-"""Elements of a list in a field that are looked at; a list may come in several fields. 64 KiB of
-commas would keep everybody waiting."""
+"""The most elements of a list that are looked at; a list may come in several fields. 64 KiB of
+commas would make all other connections wait."""
 LONGEST_METHOD = 32
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -41,9 +41,9 @@ _AUTHORITY = re.compile(
 
 
 def check_unfinished_head(received: bytearray, checked: int, limits: Limits) -> None:
-    """Refuse a head that is not complete yet and can only become worse.
+    """Refuse an incomplete head that can no longer become valid.
 
-    The first `checked` bytes have been through here before. Raises `HTTPError`.
+    The first `checked` bytes have been checked before. Raises `HTTPError`.
     """
     if checked == 0 or b"\r\n" not in received[:checked]:
         _check_request_line_so_far(received, limits)
@@ -56,7 +56,7 @@ def check_unfinished_head(received: bytearray, checked: int, limits: Limits) -> 
 
 
 def _check_request_line_so_far(received: bytearray, limits: Limits) -> None:
-    """Another protocol on this port, as TLS or SSH, is told at once: its client may wait for us."""
+    """Refuse another protocol, like TLS or SSH, at once: its client may be waiting for us."""
     line, end, _ = received.partition(b"\r\n")
     if end:
         _split_request_line(bytes(line + end))
@@ -80,7 +80,7 @@ def check_head(head: bytes, limits: Limits) -> None:
     if len(head) > limits.head_bytes:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
     if major != b"1":
-        raise HTTPError(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
     if head.count(b"\n") - 2 > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
     if has_stray_line_ends(head):
@@ -97,35 +97,35 @@ def check_head(head: bytes, limits: Limits) -> None:
 
 check_head_again = lru_cache(maxsize=64)(check_head)
 """`check_head` for heads of no more than `FAMILIAR_BYTES`: on a kept-alive connection most are
-the same to the byte, and those that passed once need not be looked at again."""
+identical, and one that has passed need not be checked again."""
 
 
 def _split_request_line(head: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Method, target, and both numbers of the version. Raises `HTTPError` 400 and 505."""
+    """Return method, target, and both numbers of the version. Raises `HTTPError` 400 and 505."""
     line = _REQUEST_LINE.match(head)
     if not line:
         if (version := _VERSION_LIKE.match(head)) and version[1] != b"1":
-            raise HTTPError(505, "HTTP/1.0 and HTTP/1.1 are spoken here")
+            raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
         raise HTTPError(400, "malformed request line")
     method, target, major, minor = line.groups()
     return method, target, major, minor
 
 
 def has_stray_line_ends(lines: bytes) -> bool:
-    """Whether a CR stands without its LF or an LF without its CR, or another control character
-    among them: without its text there must be nothing left but CRLFs."""
+    """Return whether there is a bare CR, a bare LF or another control character: once the text
+    is removed, only CRLFs may be left."""
     return lines.translate(None, _TEXT) != b"\r\n" * lines.count(b"\r\n")
 
 
 def is_folded(lines: bytes) -> bool:
-    """Whether a line starts with white space (RFC 9112 section 5.2)."""
+    """Return whether a line starts with white space (RFC 9112 section 5.2)."""
     return b"\n " in lines or b"\n\t" in lines
 
 
 def _check_target(method: bytes, target: bytes) -> None:
     """RFC 9112 section 3.2: origin-form, absolute-form, or the asterisk of OPTIONS."""
     if method == b"CONNECT":
-        raise HTTPError(501, "CONNECT is for proxies")
+        raise HTTPError(501, "CONNECT is not supported")
     if b"#" in target:
         raise HTTPError(400, "a fragment in the request target")
     if target[0] == 0x2F or (target == b"*" and method == b"OPTIONS"):
@@ -152,8 +152,8 @@ def _check_host(lowered: bytes, minor: bytes) -> None:
 
 
 def _check_framing(lowered: bytes, minor: bytes) -> None:
-    """RFC 9112 section 6.1: each of these may be an attempt at smuggling. Lengths that differ,
-    and codings other than chunked, h11 refuses."""
+    """RFC 9112 section 6.1: each of these may be an attempt at smuggling. h11 itself refuses
+    lengths that differ, and codings other than chunked."""
     if b"\ntransfer-encoding:" in lowered:
         if b"\ncontent-length:" in lowered:
             raise HTTPError(400, "both Content-Length and Transfer-Encoding")
@@ -162,7 +162,7 @@ def _check_framing(lowered: bytes, minor: bytes) -> None:
 
 
 def _check_lists(lowered: bytes) -> None:
-    """h11 looks at every element of these."""
+    """Bound the lists of which h11 looks at every element."""
     for name in (b"connection", b"transfer-encoding", b"expect"):
         values = re.findall(rb"\n%b:([^\n]*)" % name, lowered)
         if sum(value.count(b",") for value in values) > LIST_ELEMENTS:
@@ -171,8 +171,8 @@ def _check_lists(lowered: bytes) -> None:
 
 @lru_cache(maxsize=64)  # a server has few names, and every request one of them
 def split_authority(authority: str) -> tuple[str, int | None] | None:
-    """Host (lower case, an IPv6 address in its brackets) and port, None when it is left out;
-    or None for what is no `uri-host [":" port]`."""
+    """Return host (lower case, an IPv6 address in its brackets) and port, None if it is left out;
+    or None if this is not `uri-host [":" port]`."""
     match = _AUTHORITY.fullmatch(authority)
     if not match:
         return None
@@ -186,14 +186,14 @@ def split_authority(authority: str) -> tuple[str, int | None] | None:
 
 
 def target_authority(target: str) -> str | None:
-    """The authority of an absolute-form target, which takes the place of Host (RFC 9112 section
+    """Return the authority of an absolute-form target, which replaces Host (RFC 9112 section
     3.2.2); None for the other forms."""
     return None if target.startswith(("/", "*")) else urlsplit(target).netloc
 
 
 @lru_cache(maxsize=64)
 def is_local_host(authority: str, allowed: frozenset[str]) -> bool:
-    """Whether a browser that names this authority may mean a server bound to loopback.
+    """Return whether a browser that names this authority may mean a server bound to loopback.
 
     A page on evil.example can point its own name at 127.0.0.1 and then read our answers as its
     own (DNS rebinding). It cannot do so with an address, nor with localhost, nor with a name

@@ -1,4 +1,4 @@
-"""Reading the head of a request: bytes, kept until the head is whole, under one deadline."""
+"""Reading the head of a request: its bytes are kept until it is whole, under one deadline."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class HeadReader:
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
         self.received = bytearray()
-        """What nobody has looked at: the next head, or a part of it."""
+        """Bytes received and not yet used: the next head, or a part of it."""
         self.began: float | None = None
-        """When the first byte of the head came; None between exchanges."""
+        """When the first byte of the head arrived; None between exchanges."""
         self._is_first = True
         self._transport = transport
         self._limits = limits
 
     async def read(self) -> bytes | Ended:
-        """The bytes up to and with the empty line; or why there are none. Raises `HTTPError`.
+        """Return a head, with its empty line, or why there is none. Raises `HTTPError`.
 
-        The first byte puts the whole head under one deadline, which no later byte moves; the
-        first head of all has it from accept on.
+        One deadline covers the whole head. It runs from the first byte, or from accept for the
+        first head of a connection; no later byte moves it.
         """
         received = self.received
         seconds = self._limits.head_seconds
@@ -68,7 +68,7 @@ class HeadReader:
         return head
 
     async def _receive_by(self, deadline: float) -> bytes | None:
-        data = self._transport.receive_nowait()  # a deadline costs more than a look
+        data = self._transport.receive_nowait()  # cheaper than a deadline
         if data is not None:
             return data
         return await self._transport.receive_within(max(0, deadline - trio.current_time()))

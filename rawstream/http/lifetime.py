@@ -1,4 +1,4 @@
-"""How the life of a connection ends: one cancel scope for all of it, and the reason."""
+"""How a connection ends: one cancel scope for its whole life, and the reason."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import trio
 
 
 class Ended(Enum):
-    """Why an exchange, or its connection, has ended: what decides how it is closed. The value is
-    what the access log says. A reason that an application gives is text, and decides nothing."""
+    """Why an exchange or its connection has ended, which decides how it is closed. The value is
+    the text in the access log. A reason given by an application is a `str`, and decides nothing."""
 
     DONE = "done"
     IDLE = "idle"
@@ -25,23 +25,23 @@ class Ended(Enum):
 
 
 class Lifetime:
-    """What a connection lives in. Whoever ends it early says why, and cancels the scope."""
+    """The life of a connection. To end it early, `cancel` sets the reason and cancels the scope."""
 
     __slots__ = ("client_left", "reason", "scope")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.reason: Ended | str | None = Ended.IDLE  # None while a handler runs
-        self.client_left = False  # it has at least half-closed
+        self.client_left = False  # it has closed or half-closed
 
     def begin_handling(self, leave_seconds: float) -> None:
-        """The handler takes as long as it likes, unless its client has already half-closed."""
+        """Let the handler run without a deadline, unless its client has already half-closed."""
         self.reason = None
         if self.client_left:
             self.cancel(Ended.CLIENT_LEFT, leave_seconds)
 
     def cancel(self, reason: Ended | str, grace: float = 0) -> None:
-        """End it, after `grace` seconds at the latest."""
+        """End it, within `grace` seconds."""
         self.reason = reason
         if grace:
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + grace)

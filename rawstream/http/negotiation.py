@@ -1,4 +1,4 @@
-"""Which of several forms of an answer a client likes best: `Accept` and its q-values.
+"""Which of several media types a client prefers: `Accept` and its q-values.
 
 RFC 9110 section 12.5.1. A pure function of the field.
 """
@@ -14,11 +14,11 @@ _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str | None:
-    """The media type of `offers` that `accept` prefers; None if it takes none of them. What stands
-    behind the hundredth element is not looked at.
+    """Return the media type of `offers` that `accept` prefers; None if it accepts none of them.
+    Elements after the hundredth are ignored.
 
-    Each offer has the q-value of the most specific range that it falls under. Of those with the
-    highest one that is named wins over one that only falls under "*/*", then the earlier offer.
+    Each offer gets the q-value of the most specific range that matches it. The highest q-value
+    wins, then the more specific range, then the earlier offer.
     """
     elements = accept.lower().split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
     ranges = [_parsed(element) for element in elements if element.strip()]
@@ -35,8 +35,8 @@ def preferred(accept: str, offers: Sequence[str]) -> str | None:
 
 
 def _parsed(part: str) -> tuple[str, float]:
-    """A media range without its parameters, and its q-value: 1 if it has none, 0 if that is no
-    number from 0 to 1."""
+    """Return a media range without its parameters, and its q-value: 1 if it has none, 0 if it is
+    not a number from 0 to 1."""
     name, *parameters = (piece.strip() for piece in part.split(";"))
     for parameter in parameters:
         key, _, value = (piece.strip() for piece in parameter.partition("="))

@@ -1,4 +1,4 @@
-"""Which browser pages may ask: the Origin of a request, and what stands in for one."""
+"""Which browser pages may send requests, by Origin or, without one, by Fetch Metadata."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from .request import Request
 
 
 def check_origin(request: Request, allowed: Collection[str] | None = None) -> None:
-    """Refuse a browser page of another origin (RFC 6455 section 10.2), with `HTTPError` 403.
+    """Refuse requests from browser pages of another origin (RFC 6455 section 10.2). Raises
+    `HTTPError` 403.
 
-    Browsers let any page open a WebSocket to any server, with that server's cookies; only the
-    Origin tells. `allowed` lists origins such as "https://example.com", "*" being any; None
-    allows the same origin only, by its host and port: the scheme may differ behind a proxy.
-    Without an Origin it is no browser, or a request for which browsers send none: such as an image
-    of another site, which Fetch Metadata tells.
+    Browsers let any page open a WebSocket to any server, with that server's cookies. Only the
+    Origin names the page. `allowed` lists origins ("https://example.com"), or "*" for any. None
+    allows the same origin only, compared by host and port: behind a proxy the scheme may differ.
+
+    A request without Origin does not come from a browser, or is one for which browsers send none,
+    like that for an image. Fetch Metadata then tells whether a page of another origin sent it.
     """
     if isinstance(allowed, str):
         raise TypeError("origins are a collection of strings")  # else "http://a" is in "http://a.b"
@@ -27,7 +29,7 @@ def check_origin(request: Request, allowed: Collection[str] | None = None) -> No
     if origin is None:
         site = request.headers.get("sec-fetch-site")
         if site in ("cross-site", "same-site") and not _is_navigation(request):
-            raise HTTPError(403, "a page of another site asks, and does not say which")
+            raise HTTPError(403, "cross-origin request without an Origin")
         return
     if allowed is None and _same_host(origin, request.authority):
         return
@@ -35,7 +37,7 @@ def check_origin(request: Request, allowed: Collection[str] | None = None) -> No
 
 
 def _is_navigation(request: Request) -> bool:
-    """Whether a person has followed a link: what comes is then not for the page that has it."""
+    """Return whether a link was followed. The page with the link cannot read the response."""
     return request.headers.get("sec-fetch-mode") == "navigate"
 
 

@@ -1,4 +1,4 @@
-"""A request body, piece by piece, through h11."""
+"""A request body, read piece by piece through h11."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from ..errors import HTTPError
 from .chunk_lines import ChunkLines
 
 YIELD_EVERY_PIECES = 64
-"""Pieces of a body that had come already, after which the other tasks have their turn: a chunk may
-be of one byte."""
+"""Pieces of a body, already received, after which other tasks run: a chunk may be one byte long."""
 
 
 class RequestBody:
-    """The body of the request that h11 is in the middle of. Bytes are given to h11 by others."""
+    """The body of the request that h11 is parsing. Received bytes are passed to h11 elsewhere."""
 
     def __init__(self, h11_connection: h11.Connection, *, chunked: bool) -> None:
         self.is_malformed = False
-        self.pieces = 0  # given to the handler
+        self.pieces = 0  # passed to the handler
         self._h11 = h11_connection
         self._lines = ChunkLines() if chunked else None
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it has been taken."""
+        """Whether all of it has been read."""
         return self._h11.their_state is not h11.SEND_BODY
 
     def next_piece(self) -> bytes | None:
-        """What has come of it: b"" at its end, None if more has to come. Raises `HTTPError`."""
+        """Return a received piece; b"" at the end, None if more must arrive. Raises `HTTPError`."""
         if self.is_malformed:
             raise HTTPError(400, "malformed request body")
         if self.is_over:
@@ -57,8 +56,8 @@ class RequestBody:
             raise HTTPError(400, "request body: malformed line end between chunks")
 
     def skip_received(self) -> bool:
-        """Throw away what has come of a body that nobody is going to ask for; whether that was
-        all of it."""
+        """Discard what has arrived of a body that will not be read. Return whether that was all
+        of it."""
         with suppress(HTTPError):
             for _ in range(YIELD_EVERY_PIECES):
                 piece = self.next_piece()

@@ -1,11 +1,11 @@
-"""A response body under way over HTTP/1.x, in each of its framings.
+"""A response body sent over HTTP/1.x, in each of its framings.
 
-    CHUNKED       size in hexadecimal, CRLF, the data, CRLF; the last chunk is of size 0
-    COUNTED       counted down from Content-Length
+    CHUNKED       size in hexadecimal, CRLF, the data, CRLF; the last chunk has size 0
+    COUNTED       as many bytes as Content-Length says
     UNTIL_CLOSE   until the connection closes, as in HTTP/1.0
 
-RFC 9112 sections 6 and 7. Heads and the ends of bodies go through h11, which knows what may follow
-what. Chunks are framed by hand: h11 would pass through its state machine what has no state.
+RFC 9112 sections 6 and 7. Heads and the ends of bodies go through h11, which checks their order.
+Chunks are framed by hand: they do not change the state of h11.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Framing(Enum):
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a chunked body, not empty (RFC 9112 section 7.1)."""
+    """Frame a piece, not empty, of a chunked body (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Owner(Protocol):
-    """The exchange that a body is of."""
+    """The exchange that a body belongs to."""
 
     def check_not_over(self) -> None:
         """Raise `RuntimeError` once the connection carries another exchange."""
@@ -64,7 +64,7 @@ class Http1Body:
 
     @property
     def try_write(self) -> TryWrite:
-        """The transport's, but where h11 has to count the bytes."""
+        """The transport's, except where h11 has to count the bytes."""
         if self.framing is Framing.COUNTED or self.has_ended:
             return refuse
         return self._transport.try_write
@@ -75,7 +75,7 @@ class Http1Body:
 
     async def send(self, *parts: bytes) -> None:
         self._owner.check_not_over()
-        # Stop here if cancelled: h11 believes that what it was given is sent.
+        # Stop here if cancelled: h11 assumes that its output is always sent.
         await trio.lowlevel.checkpoint_if_cancelled()
         size = 0
         for part in parts:
@@ -114,8 +114,8 @@ class Http1Body:
 
 
 async def send_committed(transport: Transport, *parts: bytes) -> None:
-    """Send what h11 takes for sent: cancelled even before its first byte is out, nothing but
-    closing may follow."""
+    """Send output of h11, which assumes that it is always sent. If it is cancelled, even before
+    its first byte is sent, nothing but closing may follow."""
     sent = False
     try:
         await transport.send(*parts)

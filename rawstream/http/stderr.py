@@ -1,5 +1,5 @@
-"""Logs to stderr: without what a client could do to a terminal, and without ever waiting for who
-reads them."""
+"""Logging to stderr. Control characters from clients are escaped, to protect terminals, and the
+server never waits for the reader of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 logger = logging.getLogger("rawstream")
 
 PIPE_BUF = 4096
-"""A pipe that has room at all takes so many bytes without waiting (Linux; POSIX promises 512)."""
+"""A pipe with any room takes this many bytes without waiting (Linux; POSIX promises 512)."""
 
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
@@ -19,7 +19,7 @@ _CONTROLS = {
 
 
 def _tame_traceback(record: logging.LogRecord) -> bool:
-    """An exception may quote what a client sent: escape its control characters, and indent its
+    """Escape control characters in a traceback, since it may quote what a client sent. Indent its
     lines, so that none looks like a line of the log."""
     if record.exc_info and not record.exc_text:
         text = logging.Formatter().formatException(record.exc_info).translate(_CONTROLS)
@@ -31,18 +31,18 @@ logger.addFilter(_tame_traceback)
 
 
 def log_to_stderr(level: int | str, format: str) -> None:
-    """Log to stderr, unless logging has been set up already."""
+    """Log to stderr, unless logging is already set up."""
     handler: logging.Handler
     try:
         handler = StderrHandler()
-    except (AttributeError, OSError, ValueError):  # Windows; or stderr is no file
+    except (AttributeError, OSError, ValueError):  # Windows; or stderr is not a file
         handler = logging.StreamHandler()
     logging.basicConfig(level=level, format=format, handlers=[handler])
 
 
 class StderrHandler(logging.Handler):
-    """Writes what stderr takes at once. Lines that it does not take are dropped and counted: a
-    pipe that nobody reads must not stop the server."""
+    """Writes the lines that stderr takes without waiting. Others are dropped and counted: a pipe
+    that nobody reads must not stop the server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
     def _write(self, line: str) -> bool:
-        """Write a line; False if there is no room. One longer than `PIPE_BUF` may be cut."""
+        """Write a line; return False if there is no room. Beyond `PIPE_BUF` bytes it may be cut."""
         data = f"{line}\n".encode(errors="backslashreplace")
         for start in range(0, len(data), PIPE_BUF):
             if not self._room.poll(0):
