@@ -1,4 +1,4 @@
-r"""Layer 3: both ways. A WebSocket is an HTTP request that becomes a byte stream, and then frames.
+r"""Layer 3: both ways. A WebSocket begins as an HTTP request; then the connection carries frames.
 
     GET /echo, Upgrade: websocket          -->
                                            <--   101 Switching Protocols
@@ -7,17 +7,17 @@ r"""Layer 3: both ways. A WebSocket is an HTTP request that becomes a byte strea
     88 82 37 fa 21 3d 34 12                -->   Close, code 1000
                                            <--   88 02 03 e8, and the connection is closed
 
-Once upgraded, this layer knows a byte stream, and no HTTP. wsproto knows the rules of frames; the
-frames that nearly all messages are, whole and in one frame, are also read and written by hand.
+After the upgrade, this layer uses a byte stream, and no HTTP. wsproto implements the rules of
+frames. Nearly all messages are whole in one frame; these are also read and written by hand.
 
 In reading order:
 
-    handshake.py    which requests may become a WebSocket
-    deflate.py      compression: what is agreed on, and how messages inflate
-    frames.py       a message in one frame, as bytes and back
-    reader.py       bytes in, messages and control frames out
-    writer.py       messages and control frames, one behind the other
-    inbox.py        messages that nobody has asked for yet
-    connection.py   who reads when, pings, and the order of things at the end
-    opening.py      the block in which a handler uses one
+    handshake.py    which requests may open a WebSocket
+    deflate.py      compression: its negotiation, and how messages are inflated
+    frames.py       messages in one frame, to bytes and back
+    reader.py       from received bytes to messages and control frames
+    writer.py       sending messages and control frames, in one order
+    inbox.py        received messages that the handler has not asked for yet
+    connection.py   which task reads when, pings, and the close
+    opening.py      the block in which a handler uses a WebSocket
 """

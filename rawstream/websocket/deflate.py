@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): what is agreed on in the handshake, and how messages inflate."""
+"""permessage-deflate (RFC 7692): negotiation in the handshake, and how messages are inflated."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _OFFER = re.compile(  # RFC 7692 section 7.1
 
 
 def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
-    """The first acceptable offer of permessage-deflate and the answer to it (RFC 7692 section
-    7.1). wsproto would take invalid offers as well."""
+    """Accept the first valid offer of permessage-deflate. Return the extension, and the field
+    value that accepts it (RFC 7692 section 7.1). wsproto would accept invalid offers as well."""
     for offer in request.headers.elements("sec-websocket-extensions"):
         names = [part.partition("=")[0].strip() for part in offer.split(";", 10)]
         if len(set(names)) == len(names) and _OFFER.fullmatch(offer):
@@ -32,18 +32,18 @@ def accept_deflate(request: Request) -> tuple[PerMessageDeflate, str] | None:
 
 
 class _Deflate(PerMessageDeflate):
-    """wsproto's permessage-deflate, with inflating done here.
+    """wsproto's permessage-deflate, with its own inflating.
 
-    wsproto's lets go of a compressed message when a control frame comes between its fragments,
-    and drops what follows a block that says it is the last of its stream (BFINAL), which RFC 7692
-    section 7.2.3.4 allows anywhere.
+    wsproto loses a compressed message when a control frame comes between its fragments. It also
+    drops what follows a block marked as the last of its stream (BFINAL), which RFC 7692 section
+    7.2.3.4 allows anywhere.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._inflater = zlib.decompressobj(-15)
-        self._is_compressed = False  # the message under way
-        self._is_control = False  # the frame under way, which may be in the middle of it
+        self._is_compressed = False  # of the message being received
+        self._is_control = False  # of the frame being received, perhaps within that message
 
     def frame_inbound_header(
         self, proto: Any, opcode: Opcode, rsv: RsvBits, payload_length: int
@@ -52,7 +52,7 @@ class _Deflate(PerMessageDeflate):
         if opcode in (Opcode.TEXT, Opcode.BINARY):
             self._is_compressed = rsv.rsv1
         elif rsv.rsv1:
-            return CloseReason.PROTOCOL_ERROR  # only the first frame of a message has it
+            return CloseReason.PROTOCOL_ERROR  # only the first frame of a message may have it
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: Any, data: bytes) -> bytes | CloseReason:
@@ -63,7 +63,7 @@ class _Deflate(PerMessageDeflate):
     def frame_inbound_complete(self, proto: Any, fin: bool) -> bytes | CloseReason | None:
         if self._is_control or not self._is_compressed or not fin:
             return None
-        rest = self._inflate(b"\0\0\xff\xff")  # which the sender has left out, section 7.2.2
+        rest = self._inflate(b"\0\0\xff\xff")  # removed by the sender; see section 7.2.2
         if self.client_no_context_takeover:
             self._inflater = zlib.decompressobj(-15)
         return rest

@@ -1,19 +1,19 @@
-"""WebSocket frames by hand: whole messages in one frame, which nearly all are.
+"""WebSocket frames by hand: whole messages in one frame, as nearly all are.
 
     FIN and opcode | MASK and length in 1, 3 or 9 bytes | mask, 4 bytes | payload
 
-A client's frames are masked, a server's are not. RFC 6455 section 5.2. Everything else, fragments,
-control frames, compression, is wsproto's. Pure functions.
+A client's frames are masked, a server's are not (RFC 6455 section 5.2). wsproto does everything
+else: fragments, control frames, compression. Pure functions.
 """
 
 from __future__ import annotations
 
 TEXT, BINARY = 0x81, 0x82
-"""The first byte of a message in one frame: FIN, and the opcode."""
+"""The first byte of a message in one frame: FIN and the opcode."""
 
 
 def data_frame(message: str | bytes) -> bytes:
-    """The frame of a server that is this message: text for `str`, else binary."""
+    """Return a message as a server's frame: text for `str`, else binary."""
     if isinstance(message, str):
         first, payload = TEXT, message.encode()
     else:
@@ -23,7 +23,7 @@ def data_frame(message: str | bytes) -> bytes:
 
 
 def server_frame(first: int, payload: bytes) -> bytes:
-    """The frame of a server that is this payload, behind this first byte."""
+    """Return a server's frame with this first byte and this payload."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -33,8 +33,8 @@ def server_frame(first: int, payload: bytes) -> bytes:
 
 
 def frame_bounds(data: bytes, start: int) -> tuple[int, int] | None:
-    """Where the payload of the frame that begins at `start` begins and ends, which may be behind
-    the data; None if its header is not whole. What stands in the header is not judged."""
+    """Return where the payload of the frame at `start` begins and ends. The end may lie beyond
+    the data. None if the header is incomplete. The content of the header is not checked."""
     if len(data) < start + 2:
         return None
     size = data[start + 1]
@@ -50,11 +50,11 @@ def frame_bounds(data: bytes, start: int) -> tuple[int, int] | None:
 
 
 def decode_simple_frame(data: bytes, start: int, payload: int, end: int) -> str | bytes | None:
-    """The message of a client that is this frame; None if that is not all there, or is no whole
-    message, or anything is wrong with it."""
+    """Return the message in a client's frame; None if the frame is incomplete, is not a whole
+    message, or is invalid."""
     size = end - payload
     if end > len(data) or payload - start != (6 if size < 126 else 8 if size < 65536 else 14):
-        return None  # not masked, or its length not in as few bytes as it can be
+        return None  # not masked, or the length takes more bytes than needed
     first = data[start]
     if first not in (TEXT, BINARY) or not data[start + 1] & 0x80:
         return None

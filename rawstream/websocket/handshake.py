@@ -1,5 +1,5 @@
-"""The opening handshake: which requests may become a WebSocket (RFC 6455 section 4.2), and the
-fields that accept one. Pure functions of the request: wsproto checks neither the key nor the
+"""The opening handshake: which requests may open a WebSocket (RFC 6455 section 4.2), and the
+fields that accept one. Pure functions of the request. wsproto checks neither the key nor the
 Origin.
 """
 
@@ -18,7 +18,7 @@ VERSION = "13"
 
 
 def check_handshake(request: Request, origins: Collection[str] | None) -> None:
-    """RFC 6455 section 4.2.1. Raises `HTTPError`."""
+    """Check a handshake by RFC 6455 section 4.2.1. Raises `HTTPError`."""
     headers = request.headers
     upgrade = [
         ("Upgrade", "websocket"),
@@ -26,15 +26,15 @@ def check_handshake(request: Request, origins: Collection[str] | None) -> None:
         ("Sec-WebSocket-Version", VERSION),
     ]
     if request.method != "GET" or request.head_only:
-        raise HTTPError(405, "a WebSocket opens with GET", [("Allow", "GET")])
+        raise HTTPError(405, "a WebSocket handshake must use GET", [("Allow", "GET")])
     if "websocket" not in headers.tokens("upgrade") or "upgrade" not in headers.tokens(
         "connection"
     ):
         raise HTTPError(426, "this is a WebSocket", upgrade)
     if request.http_version == "1.0":
-        raise HTTPError(400, "a WebSocket opens over HTTP/1.1")
+        raise HTTPError(400, "a WebSocket handshake must use HTTP/1.1")
     if headers.get("sec-websocket-version") != VERSION:
-        raise HTTPError(426, f"WebSocket version {VERSION} is spoken here", upgrade)
+        raise HTTPError(426, f"only WebSocket version {VERSION} is supported", upgrade)
     try:
         nonce = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
     except ValueError:
@@ -42,12 +42,12 @@ def check_handshake(request: Request, origins: Collection[str] | None) -> None:
     if len(nonce) != 16:
         raise HTTPError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-        raise HTTPError(400, "a WebSocket handshake has no body")
+        raise HTTPError(400, "a WebSocket handshake must have no body")
     check_origin(request, origins)
 
 
 def accept_fields(request: Request) -> list[tuple[str, str]]:
-    """The fields of the 101 that accepts a request, without what is negotiated."""
+    """Return the fields of the 101 that accepts a request, without negotiated ones."""
     key = request.headers["sec-websocket-key"].encode()
     return [
         ("Upgrade", "websocket"),
@@ -57,6 +57,6 @@ def accept_fields(request: Request) -> list[tuple[str, str]]:
 
 
 def choose_subprotocol(request: Request, subprotocols: Sequence[str]) -> str | None:
-    """The first of ours that the client offers."""
+    """Return the first of `subprotocols` that the client offers, or None."""
     offered = request.headers.elements("sec-websocket-protocol")
     return next((name for name in subprotocols if name in offered), None)

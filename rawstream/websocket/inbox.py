@@ -1,4 +1,4 @@
-"""Messages that have been received and not yet asked for, bounded by their count and their size."""
+"""Messages received and not yet asked for, bounded by their count and their size."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..limits import Limits
 
 
 class Inbox:
-    """A bounded queue between whoever reads and the handler."""
+    """A bounded queue between the task that reads and the handler."""
 
     def __init__(self, limits: Limits) -> None:
         self.messages = deque[str | bytes]()
         self._limits = limits
         self._size = 0
-        self._room = trio.Event()  # set when something is taken
+        self._room = trio.Event()  # set when a message is taken or dropped
 
     @property
     def is_full(self) -> bool:
@@ -27,24 +27,24 @@ class Inbox:
         )
 
     def add(self, message: str | bytes) -> None:
-        """Put a message behind the others."""
+        """Append a message."""
         self.messages.append(message)
         self._size += len(message)
 
     def take(self) -> str | bytes:
-        """The first message; there is one."""
+        """Take the first message; there must be one."""
         message = self.messages.popleft()
         self._size -= len(message)
         self._room.set()
         return message
 
     def clear(self) -> None:
-        """Drop them all."""
+        """Drop all messages."""
         self.messages.clear()
         self._size = 0
         self._room.set()
 
     async def wait_for_room(self) -> None:
-        """Wait until something is taken or dropped."""
+        """Wait until a message is taken or dropped."""
         self._room = trio.Event()
         await self._room.wait()

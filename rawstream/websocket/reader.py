@@ -1,9 +1,10 @@
-"""What comes over a WebSocket: bytes in, messages, pings and the close out.
+"""Reading a WebSocket: from received bytes to messages, pings and the close.
 
-    bytes -> frames --+-> whole messages in one frame, nearly all: taken here (the lane)
-                      +-> everything else, and what there is of a frame that is not whole: wsproto
+    bytes -> frames --+-> whole messages in one frame, nearly all: decoded here (the lane)
+                      +-> all other frames, and any incomplete one: wsproto
 
-wsproto is given a frame from its first byte on, and all of it. Here is no `await`.
+The lane is a shortcut. wsproto receives a frame from its first byte on, and all of it. Nothing here
+is asynchronous.
 """
 
 from __future__ import annotations
@@ -19,50 +20,50 @@ from ..limits import KIB
 from .frames import decode_simple_frame, frame_bounds
 
 INFLATE_STEP = KIB
-"""Compressed bytes given to wsproto at a time: they inflate a thousandfold at most, so a message
-is found to be too large before it has taken much more than a MiB."""
+"""Compressed bytes passed to wsproto at a time. They inflate a thousandfold at most, so that a
+message is found to be too large before it takes much more than a MiB."""
 
 TOO_BIG = 1009
 
 Received: TypeAlias = "str | bytes | Ping | CloseConnection | None"
-"""A message; a ping to be answered; a Close, or with `wsproto.state` still open a failure to be
-told of; or nothing worth a word."""
+"""A message; a ping to be answered; a Close, or a failure to report to the client if
+`wsproto.state` is still OPEN; None if there is nothing to act on."""
 
 
 class FrameReader:
-    """The bytes that a client has sent, and what they amount to."""
+    """The bytes received from a client, and the messages and control frames in them."""
 
     def __init__(
         self, wsproto: Connection, max_size: int, *, deflating: bool, shortcuts: bool
     ) -> None:
-        """Without `shortcuts` every frame is wsproto's."""
+        """Without `shortcuts` wsproto decodes every frame."""
         self._lane_open = shortcuts and not deflating
         self._wsproto = wsproto
         self._max_size = max_size
         self._deflating = deflating
         self._data = b""
-        self._start = 0  # of what has not been taken
-        self.has_more = False  # whether there are bytes that have not been taken
+        self._start = 0  # where the bytes not yet taken begin
+        self.has_more = False  # whether there are bytes not yet taken
         self._has_ended = False
-        self.is_over = False  # set when there is nothing more to be read
-        self._left = 0  # bytes of the frame that wsproto is in the middle of
-        self._in_message = False  # between the fragments of one
-        self._text = io.StringIO()  # the message under way, of either kind
+        self.is_over = False  # set when nothing more is to be read
+        self._left = 0  # bytes that wsproto still has to receive of a frame
+        self._in_message = False  # between the fragments of a message
+        self._text = io.StringIO()  # the message being received, of either kind
         self._binary = bytearray()
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Add what has come; b"" is the end of input."""
+        """Add received bytes; b"" is the end of input."""
         self._has_ended = not data
         self._data, self._start = self._data[self._start :] + data, 0
         self.has_more = bool(self._data)
 
     def close_lane(self) -> None:
-        """No message is wanted any more; what else comes is."""
+        """Leave all frames to wsproto: messages are no longer wanted, everything else is."""
         self._lane_open = False
 
     def take_message(self) -> str | bytes | None:
-        """The lane: the next message, if it is next and whole; else None, and nothing is taken."""
+        """Take a message by the lane. Take nothing and return None unless one is next and whole."""
         if not self._lane_open or self._left or self._in_message:
             return None
         data, start = self._data, self._start
@@ -78,8 +79,8 @@ class FrameReader:
         return message
 
     def take(self) -> Iterator[Received]:
-        """All that the bytes so far amount to, one by one; what has not been asked for is not
-        taken. Others may have their turn between any two."""
+        """Yield all that is in the bytes so far, one by one. Nothing is taken before it is asked
+        for, and other tasks may run between any two."""
         while self._data:
             message = self.take_message()
             if message is not None:
@@ -101,17 +102,17 @@ class FrameReader:
     def _advance(self, start: int) -> None:
         self._start = start
         if start == len(self._data):
-            self._data, self._start = b"", 0  # idle clients are many
+            self._data, self._start = b"", 0  # do not hold memory: there may be many idle clients
             self.has_more = False
 
     def _enter_frame(self) -> bool:
-        """Count what wsproto is to be given of the next frame; False if its header is not whole."""
+        """Count what wsproto gets of the next frame; return False if its header is incomplete."""
         found = frame_bounds(self._data, self._start)
         if found is None:
             return False
         self._left = found[1] - self._start
         first = self._data[self._start]
-        if not first & 0x08:  # no control frame
+        if not first & 0x08:  # not a control frame
             self._in_message = not first & 0x80
         return True
 
@@ -123,7 +124,7 @@ class FrameReader:
                 yield event
 
     def _assembled(self, event: TextMessage | BytesMessage) -> Received:
-        """The message that this piece completes, if it does."""
+        """Return the message that this piece completes, or None; a Close if it is too large."""
         data = event.data
         self._size += len(data.encode()) if isinstance(data, str) else len(data)
         if self._size > self._max_size:
