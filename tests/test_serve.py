@@ -73,7 +73,7 @@ async def test_a_unix_socket_left_behind_is_replaced(serving: Serving, tmp_path:
 async def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
-    with pytest.raises(OSError, match="no socket"):
+    with pytest.raises(OSError, match="not a socket"):
         await serve(hello, unix=str(path))
     assert path.read_text() == "precious"
 
@@ -273,7 +273,11 @@ def test_sockets_meant_for_another_process() -> None:
 
 @pytest.mark.parametrize(
     ("count", "listening", "error"),
-    [("two", True, "not a number"), ("2", False, "3 is no listening"), ("3", True, "descriptor 5")],
+    [
+        ("two", True, "not a number"),
+        ("2", False, "3 is not a listening"),
+        ("3", True, "descriptor 5"),
+    ],
 )
 def test_sockets_that_are_none(count: str, listening: bool, error: str) -> None:
     _, err, _ = inheriting(count, listening=listening)

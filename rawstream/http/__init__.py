@@ -14,6 +14,7 @@ handler uses an `Exchange`, one request and its response, and streams through a 
 In reading order:
 
     fields.py         header fields and the query: names and values
+    json_text.py      JSON texts on one line
     head.py           the raw head of a request, before h11 sees it
     head_reader.py    reading a head, under one deadline
     origin.py         which browser pages may send requests
