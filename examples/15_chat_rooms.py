@@ -1,15 +1,14 @@
-r"""Chapter 15: chat rooms. Who is there, an answer to every message, and three ways to read along.
+r"""Chapter 15: chat rooms. Presence, an acknowledgement for every message, three ways to read.
 
-A room is a channel with a name, made when somebody first asks for it. `serve_channels` does what
-all rooms have in common: reading, publishing, presence. Left to the program are two questions:
-who is this (`who`), and what becomes of what they say (`signed`: the server puts the name on it,
-for what a client says of itself nobody has to believe).
+A room is a channel with a name, created on first use. `serve_channels` lets clients read, publish
+and see who is there. The program adds two functions: `who` names the client of a request, and
+`signed` makes an entry of name and text. A name written by the client itself could be anybody's.
 
     $ python examples/15_chat_rooms.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
 
-Open it in two tabs. Or, where there is only a terminal, publish with a POST, and read along as
-text, as events or with a poll; `last` is how far back a newcomer begins:
+Open http://127.0.0.1:8000/ in two tabs. From a terminal, publish with a POST, and read as text, as
+events or by a long-poll. `last` is the number of earlier entries that a new reader receives:
 
     $ curl -s -d 'is anybody there?' 'http://127.0.0.1:8000/rooms/tea?name=ann'
     {"id": "5f3a9c01-1", "entries": 1}
@@ -34,30 +33,28 @@ text, as events or with a poll; `last` is how far back a newcomer begins:
         "next": "5f3a9c01-1"
     }
 
-The id is one and the same everywhere. A reader brings the last one it saw (`?after=`, or an
-EventSource by itself), whichever way it reads next, and goes on behind it.
+An entry has the same id in all of them. A reader that comes back passes the last id it saw, as
+`?after=ID` (an EventSource does this by itself), and may change to another way of reading.
 
-Who talks as much as listens takes a WebSocket. Every message that is published is answered with
-its id, under the "ref" it came with; until then it may have been lost on the way, and is worth
-sending again. The entry itself comes as it does for everybody, from the log (the client is
-15_chat_rooms_client.py, forty lines with the websockets library):
+A client that also sends opens a WebSocket. The server acknowledges each message with the id of its
+entry and the "ref" that the client gave it; without an acknowledgement, the message may be lost.
+The entry itself comes from the log, as for every reader (15_chat_rooms_client.py):
 
     $ python examples/15_chat_rooms_client.py ws://127.0.0.1:8000/rooms/tea bob 'I am'
     joined tea
     acknowledged: I am (5f3a9c01-2)
     bob: I am
 
-Who comes and goes is a channel, too, `tea@presence`: read it like the room, on the same connection
-if you like (`?channel=tea@presence`, as the page does). As JSON it is who is there now, with the
-cursor to go on from, so that nobody comes or goes unseen in between:
+Joining and leaving are entries of a second channel, `tea@presence`. It is read like the room, also
+on the same connection (`?channel=tea@presence`, as in the page). As JSON it is the list of members,
+with the cursor to continue from:
 
     $ curl -sN -m 3 -o /dev/null 'http://127.0.0.1:8000/rooms/tea?name=ann' & sleep 0.5;\
       curl -s -H 'Accept: application/json' http://127.0.0.1:8000/rooms/tea@presence
     {"count": 1, "members": {"ann": 1}, "next": "0c3de991-0"}
 
-Names here are taken on trust. A real service has them from a session or a token, and its `who`
-raises 401 or 403 for those who may not: it is asked for each room, also for one that a WebSocket
-joins later.
+This program trusts the name in the URL. A real service takes it from a session or a token, and its
+`who` raises 401 or 403 to refuse. It is called for each room, also when a WebSocket joins one.
 """
 
 import json
@@ -68,46 +65,63 @@ from rawstream import Channels, HTTPError, Request, serve_channels
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 
-PAGE = """<!doctype html><meta charset="utf-8"><title>chat</title>
-<form><input name="text" autofocus> <button>say</button> <span id="here"></span></form><ul></ul>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Chat rooms</title>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<style>
+body { font: 1rem/1.5 system-ui; max-width: 40rem; margin: auto; padding: 1rem }
+input, button { font: inherit }
+ul:empty::before { content: "No messages yet." } #here:empty::before { content: "not connected" }
+</style>
+<h1>Tea room</h1>
+<p><label>Who is here: <output id="here"></output></label>
+<form><label>Message <input required autofocus></label> <button disabled>Send</button></form>
+<ul aria-label="Messages" aria-live="polite"></ul>
 <script>
-const name = prompt("Who are you?") || "somebody", rooms = ["tea", "tea@presence"], cursors = {};
-let socket;
+const name = sessionStorage.name ||= prompt("Who are you?") || "somebody";
+const [input, button] = document.forms[0], list = document.querySelector("ul");
+const entries = {}, sent = new Map();  // lines by id; those not yet acknowledged by ref
+let socket, cursor, people = {}, ref = 0;
 function connect() {
-  const query = new URLSearchParams({ name, last: 20 });
-  rooms.forEach(room => query.append("channel", room));
-  const after = rooms.filter(room => cursors[room]).map(room => room + ":" + cursors[room]);
-  if (after.length) query.set("after", after.join());
+  const query = new URLSearchParams({ name, last: 20, channel: "tea" });
+  query.append("channel", "tea@presence");
+  if (cursor) query.set("after", "tea:" + cursor);
   socket = new WebSocket(location.origin.replace("http", "ws") + "/rooms/?" + query);
+  socket.onopen = () => button.disabled = false;
   socket.onmessage = event => {
-    const message = JSON.parse(event.data);
-    if (message.id) cursors[message.joined ?? message.channel] = message.id;
-    if (message.published) document.getElementById("m" + message.ref).textContent += " (received)";
-    else if (message.gap) line("(something may be missing here)");
-    else if (message.channel === "tea") show(JSON.parse(message.data));
-    else if (message.members) here.textContent = Object.keys(message.members).join(", ");
-    else if (message.channel) changed(message.event, JSON.parse(message.data));
+    const message = JSON.parse(event.data), data = message.data && JSON.parse(message.data);
+    if (message.published) acknowledged(message.ref, message.published);
+    else if (message.error) sent.get(message.ref).append(` (refused: ${message.text})`);
+    else if (message.gap) line("(some messages may be missing here)");
+    else if (message.members) show(message.members);
+    else if (message.channel === "tea@presence") show({ ...people, [data.name]: data.here });
+    else if (data) list.append(entries[message.id] ??= line(`${data.from}: ${data.text}`));
+    if ((message.channel ?? message.joined) === "tea") cursor = message.id ?? cursor;
   };
-  socket.onclose = () => setTimeout(connect, 500 + Math.random() * 1000);
+  socket.onclose = () => {  // a message not acknowledged may be in the log, which will show it
+    for (const item of sent.values()) { item.remove(); input.value ||= item.text; }
+    sent.clear();
+    show({});
+    button.disabled = true;
+    setTimeout(connect, 500 + Math.random() * 1000);
+  };
 }
-function line(text) {
-  const item = document.querySelector("ul").appendChild(document.createElement("li"));
-  item.textContent = text;
-  return item;
+function show(now) {  // connections by name, 0 for a name that has left
+  people = now;
+  here.textContent = Object.keys(people).filter(name => people[name]).join(", ");
 }
-function show(entry) { if (entry.from !== name) line(`${entry.from}: ${entry.text}`); }
-function changed(event, who) {
-  const names = new Set(here.textContent.split(", ").filter(name => name && name !== who.name));
-  if (who.here) names.add(who.name);
-  here.textContent = [...names].join(", ");
+function line(textContent) {
+  return list.appendChild(Object.assign(document.createElement("li"), { textContent }));
 }
-let said = 0;
+function acknowledged(ref, id) {  // this may come before the entry or after it
+  if (entries[id]) sent.get(ref).remove(); else entries[id] = sent.get(ref);
+  sent.delete(ref);
+  entries[id].append(" (received)");
+}
 document.forms[0].onsubmit = event => {
   event.preventDefault();
-  const text = event.target.text.value;
-  line(`${name}: ${text}`).id = "m" + said;
-  socket.send(JSON.stringify({ publish: text, channel: "tea", ref: said++ }));
-  event.target.reset();
+  sent.set(++ref, Object.assign(line(`${name}: ${input.value}`), { text: input.value }));
+  socket.send(JSON.stringify({ publish: input.value, channel: "tea", ref }));
+  input.value = "";
 };
 connect();
 </script>
@@ -138,5 +152,4 @@ async def app(request: Request) -> None:
             raise HTTPError(404)
 
 
-if __name__ == "__main__":
-    rawstream.run(app, port=PORT)
+rawstream.run(app, port=PORT)

@@ -6,6 +6,7 @@ import ast
 import fcntl
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -226,17 +227,29 @@ async def test_progress_ticker_and_notifications_on_one_page(tutorial: Path, cur
         await trio.to_thread.run_sync(look)
 
 
+def messages(page: Page) -> list[str]:
+    return page.locator("li").all_inner_texts()
+
+
+def say(page: Page, text: str) -> None:
+    page.fill("input", text)
+    page.click("button")
+
+
+def join(page: Page, name: str, port: int) -> None:
+    page.on("dialog", partial(Dialog.accept, prompt_text=name))
+    page.goto(f"http://127.0.0.1:{port}/")
+
+
 def test_two_tabs_chat_and_see_who_is_there(tutorial: Path) -> None:
     port = free_port()
     with serving(tutorial, "15_chat_rooms", port) as process, chromium() as ann:
         bob = ann.context.new_page()
-        for page, name in ((ann, "ann"), (bob, "bob")):
-            page.on("dialog", partial(Dialog.accept, prompt_text=name))
-            page.goto(f"http://127.0.0.1:{port}/")
+        join(ann, "ann", port)
+        join(bob, "bob", port)
         for page in (ann, bob):
             page.wait_for_function("/^(ann, bob|bob, ann)$/.test(here.textContent)")
-        ann.fill("input", "tea?")
-        ann.click("button")
+        say(ann, "tea?")
         ann.wait_for_selector("li:has-text('ann: tea? (received)')")
         bob.wait_for_selector("li:has-text('ann: tea?')")
         bob.close()
@@ -246,6 +259,43 @@ def test_two_tabs_chat_and_see_who_is_there(tutorial: Path) -> None:
         ann.wait_for_function("socket.readyState === WebSocket.CLOSED")
         with serving(tutorial, "15_chat_rooms", port):
             ann.wait_for_function("socket.readyState === WebSocket.OPEN")
+
+
+def test_every_message_of_a_room_is_shown_once(tutorial: Path) -> None:
+    port = free_port()
+    with serving(tutorial, "15_chat_rooms", port), chromium() as ann:
+        bob, namesake = ann.context.new_page(), ann.context.new_page()
+        join(ann, "ann", port)
+        join(bob, "bob", port)
+        join(namesake, "ann", port)
+        say(ann, "tea?")
+        bob.wait_for_selector("li:has-text('ann: tea?')")
+        say(bob, "with milk")
+        ann.wait_for_selector("li:has-text('with milk')")
+        ann.reload()
+        ann.wait_for_selector("li:has-text('with milk')")
+        say(ann, "at four")
+        for page in (ann, bob, namesake):
+            page.wait_for_selector("li:has-text('at four')")
+        said = ["ann: tea?", "bob: with milk", "ann: at four"]
+        ann.wait_for_selector("li:has-text('received')")
+        assert messages(ann) == [*said[:2], "ann: at four (received)"]
+        assert messages(bob) == [said[0], "bob: with milk (received)", said[2]]
+        assert messages(namesake) == said
+
+
+def test_a_message_without_an_acknowledgement_returns_to_the_input(tutorial: Path) -> None:
+    port = free_port()
+    with serving(tutorial, "15_chat_rooms", port) as process, chromium() as ann:
+        join(ann, "ann", port)
+        ann.wait_for_selector("button:enabled")
+        process.send_signal(signal.SIGSTOP)
+        say(ann, "tea?")
+        assert messages(ann) == ["ann: tea?"]
+        process.kill()
+        ann.wait_for_selector("button:disabled")
+        assert messages(ann) == []
+        assert ann.input_value("input") == "tea?"
 
 
 # -- The pages that join them ---------------------------------------------------------------------
