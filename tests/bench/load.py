@@ -1,7 +1,7 @@
-"""The clients of the benchmark, and the processes they load.
+"""The clients of the benchmark, and the server processes that they load.
 
-Servers run on one core, the clients on the other. What counts is the CPU time of the server's
-process, user and system, which the kernel counts in nanoseconds.
+Servers run on one core and the clients on the other. The CPU time of a server's process, user and
+system, is read from the kernel, which counts it in nanoseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import shared
+
 SERVER_CORE, LOAD_CORE = 0, 1
 READY_SECONDS = 20
 SILENCE_SECONDS = 30
@@ -28,8 +30,7 @@ MASK = b"\x01\x02\x03\x04"
 PAYLOAD = bytes(100)
 MASKED_FRAME = b"\x82\xe4" + MASK + bytes(byte ^ MASK[n % 4] for n, byte in enumerate(PAYLOAD))
 ECHOED_FRAME = b"\x82\x64" + PAYLOAD
-HELLO = b"hello\n"
-MESSAGE = b"x" * 100
+MESSAGE = shared.MESSAGE.encode()
 IN_FLIGHT = 32
 
 UPGRADE = (
@@ -41,10 +42,8 @@ GET = (
     "Accept: {accept}\r\n\r\n"
 )
 
-
-BEFORE = "rawstream, before"
 checkout_before = ""
-"""The folder of an earlier checkout, which the server of that name runs."""
+"""The folder of the earlier checkout that the server `shared.BEFORE` runs."""
 
 
 class Server:
@@ -57,10 +56,10 @@ class Server:
             [sys.executable, Path(__file__).with_name("servers.py"), name, str(port)],
             preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": checkout_before} if name == BEFORE else None,
+            env={**os.environ, "PYTHONPATH": checkout_before} if name == shared.BEFORE else None,
         )
-        patience = time.monotonic() + READY_SECONDS
-        while time.monotonic() < patience:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
             try:
                 self.connect().close()
                 return
@@ -72,12 +71,12 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), SILENCE_SECONDS)
 
     def cpu(self) -> float:
-        """Seconds of CPU that its threads have used."""
+        """Return the seconds of CPU that its threads have used."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     def memory(self) -> int:
-        """Bytes resident."""
+        """Return its resident bytes."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
@@ -90,11 +89,11 @@ class Server:
 
 @contextmanager
 def servers(*names: str) -> Iterator[list[Server]]:
-    """These servers, one process each; killed at the end."""
+    """Run these servers, one process each, and kill them at the end."""
     started: list[Server] = []
     try:
         for name in names:
-            # Below the ephemeral range, so that no client can sit on it.
+            # Below the ephemeral range: no client socket can have this port.
             started.append(Server(name, 17000 + os.getpid() % 1000 + len(started)))
         yield started
     finally:
@@ -104,17 +103,15 @@ def servers(*names: str) -> Iterator[list[Server]]:
 
 
 class Sample:
-    """What a server has used for how much."""
+    """The CPU time that a server used for a number of messages."""
 
     def __init__(self) -> None:
-        self.cpu = self.wall = self.count = 0.0
+        self.cpu = self.count = 0.0
 
     def add(self, server: Server, burst: Callable[[], float]) -> None:
-        cpu, wall = server.cpu(), time.perf_counter()
-        count = burst()
+        cpu = server.cpu()
+        self.count += burst()
         self.cpu += server.cpu() - cpu
-        self.wall += time.perf_counter() - wall
-        self.count += count
 
     @property
     def microseconds(self) -> float:
@@ -124,8 +121,10 @@ class Sample:
 def take_turns(
     group: list[Server], rounds: int, burst_of: Callable[[Server], Callable[[], float]]
 ) -> dict[str, Sample]:
-    """Bursts in turn, so that what else the machine does meets all alike; the first round warms up
-    and does not count."""
+    """Load the servers in turn, so that other work on the machine affects all of them equally.
+
+    The first round warms up and does not count.
+    """
     samples = {server.name: Sample() for server in group}
     bursts = {server.name: burst_of(server) for server in group}
     for server in group:
@@ -136,47 +135,47 @@ def take_turns(
     return samples
 
 
-# -- Questions and answers ------------------------------------------------------------------------
+# -- Requests and replies -------------------------------------------------------------------------
 
 
-def ping_pong(sockets: list[socket.socket], question: bytes, ending: bytes, count: int) -> float:
-    """Ask on every socket, one question at a time, until `count` answers have come."""
+def ping_pong(sockets: list[socket.socket], message: bytes, ending: bytes, count: int) -> float:
+    """Keep one message in flight on every socket, until `count` replies have arrived."""
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             selector.register(sock, selectors.EVENT_READ)
-            sock.sendall(question)
-        asked, answered = len(sockets), 0
-        while answered < asked:
+            sock.sendall(message)
+        sent, replied = len(sockets), 0
+        while replied < sent:
             for sock in _ready(selector):
-                answer = _received(sock)
-                if not answer.endswith(ending):
-                    continue  # head and body came in two reads
-                answered += 1
-                if asked < count:
-                    sock.sendall(question)
-                    asked += 1
-    return answered
+                reply = _received(sock)
+                if not reply.endswith(ending):
+                    continue  # head and body arrived in two reads
+                replied += 1
+                if sent < count:
+                    sock.sendall(message)
+                    sent += 1
+    return replied
 
 
-def flood(sockets: list[socket.socket], question: bytes, size: int, count: int) -> float:
-    """Keep `IN_FLIGHT` questions in flight on every socket, in one write each time, until `count`
-    answers, of `size` bytes, have come."""
+def flood(sockets: list[socket.socket], message: bytes, size: int, count: int) -> float:
+    """Write `IN_FLIGHT` messages at once on every socket that has all its replies of `size` bytes,
+    until `count` replies have arrived."""
     missing = dict.fromkeys(sockets, 0)
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             selector.register(sock, selectors.EVENT_READ)
-        asked, answered = 0, 0
-        while answered < max(count, asked):
+        sent, replied = 0, 0
+        while replied < max(count, sent):
             for sock, left in missing.items():
-                if not left and asked < count:
-                    sock.sendall(question * IN_FLIGHT)
-                    asked += IN_FLIGHT
+                if not left and sent < count:
+                    sock.sendall(message * IN_FLIGHT)
+                    sent += IN_FLIGHT
                     missing[sock] = size * IN_FLIGHT
             for sock in _ready(selector):
                 missing[sock] -= len(_received(sock))
                 if not missing[sock]:
-                    answered += IN_FLIGHT
-    return answered
+                    replied += IN_FLIGHT
+    return replied
 
 
 def _ready(selector: selectors.BaseSelector) -> Iterator[socket.socket]:
@@ -191,12 +190,12 @@ def _ready(selector: selectors.BaseSelector) -> Iterator[socket.socket]:
 def _received(sock: socket.socket) -> bytes:
     data = sock.recv(1 << 18)
     if not data:
-        raise SystemExit("the server closed")
+        raise SystemExit("the server closed the connection")
     return data
 
 
 def websockets_to(server: Server, count: int) -> list[socket.socket]:
-    """Sockets that echo frames."""
+    """Return sockets on which the server echoes frames."""
     sockets = [server.connect() for _ in range(count)]
     for sock in sockets:
         sock.sendall(server.upgrade("/ws"))
@@ -204,7 +203,7 @@ def websockets_to(server: Server, count: int) -> list[socket.socket]:
         while b"\r\n\r\n" not in head:
             head += sock.recv(1)
         if b" 101 " not in head:
-            raise SystemExit(f"{server.name} answered {head!r}")
+            raise SystemExit(f"{server.name} replied {head!r}")
     return sockets
 
 
@@ -212,7 +211,7 @@ def websockets_to(server: Server, count: int) -> list[socket.socket]:
 
 
 class Readers:
-    """Clients that read the same messages, over events or WebSockets."""
+    """Clients that read the same messages, from event streams or WebSockets."""
 
     def __init__(self, server: Server, path: str, count: int) -> None:
         self.sockets: list[socket.socket] = []
@@ -222,15 +221,15 @@ class Readers:
         self._request = server.upgrade(path) if is_websocket else server.get(path, wanted)
         for _ in range(count):
             self.sockets.append(server.connect())
-            self._ask(self.sockets[-1])
+            self._subscribe(self.sockets[-1])
             _received(self.sockets[-1])
 
-    def _ask(self, sock: socket.socket) -> None:
+    def _subscribe(self, sock: socket.socket) -> None:
         sock.sendall(self._request)
         self._selector.register(sock, selectors.EVENT_READ)
 
     def read(self, messages: float) -> float:
-        """Read until they have got so many messages, all together."""
+        """Read until the clients together have received this many messages; return how many."""
         wanted, got = messages * len(MESSAGE), 0
         while got < wanted:
             for sock in _ready(self._selector):
@@ -238,8 +237,11 @@ class Readers:
         return got / len(MESSAGE)
 
     def read_stamped(self, messages: int) -> list[float]:
-        """Read so many messages that begin with the time they were published; how many
-        milliseconds they took, by every tenth reader: this process must not be what is slow."""
+        """Read this many messages that begin with the time at which they were published.
+
+        Return the milliseconds that they took, measured for every tenth reader: measuring all of
+        them would slow down this process.
+        """
         took: list[float] = []
         timed = {sock.fileno() for sock in self.sockets[::10]}
         got = 0
@@ -266,7 +268,7 @@ class Readers:
 
 
 class Storm(Readers):
-    """Readers that come all at once: nobody waits for an answer before the next one connects."""
+    """Readers that connect all at once, none waiting for the response to another."""
 
     def __init__(self, server: Server, path: str, count: int) -> None:
         super().__init__(server, path, 0)
@@ -282,22 +284,24 @@ class Storm(Readers):
             while left:
                 for sock in _ready(connecting):
                     connecting.unregister(sock)
-                    self._ask(sock)
+                    self._subscribe(sock)
                     left -= 1
 
     def wait_for_heads(self) -> None:
-        """Until each of them has been answered."""
-        answered = set[socket.socket]()
-        while len(answered) < len(self.sockets):
+        """Read until every client has its response head."""
+        replied = set[socket.socket]()
+        while len(replied) < len(self.sockets):
             for sock in _ready(self._selector):
                 if b"HTTP/1.1 200" in _received(sock):
-                    answered.add(sock)
+                    replied.add(sock)
 
 
 @contextmanager
 def newcomers(server: Server) -> Iterator[list[float]]:
-    """Have clients come, ten a second, in a process of their own: connect, ask, be answered. The
-    list has, at the end, how many milliseconds each took, in order."""
+    """Connect ten new clients a second in another process, with one request each.
+
+    At the end, the list holds the milliseconds from connecting to the response, sorted.
+    """
     took: list[float] = []
     reading, writing = os.pipe()
     child = os.fork()
@@ -321,9 +325,9 @@ def newcomers(server: Server) -> Iterator[list[float]]:
 
 
 def publish(server: Server, count: int, rate: float, burst: int) -> None:
-    """Have messages published, so many a second, in bursts; returns at once."""
-    if server.name.startswith("nginx"):
-        if os.fork() == 0:  # nchan is published to, message by message
+    """Start publishing this many messages, at a rate a second and in bursts; return at once."""
+    if server.name == shared.NCHAN:
+        if os.fork() == 0:  # clients publish to nchan by posting each message
             _post(server, count, rate, burst)
             os._exit(0)
         return
@@ -340,14 +344,14 @@ def _post(server: Server, count: int, rate: float, burst: int) -> None:
     with server.connect() as sock:
         for _ in range(count // burst):
             sock.sendall(one * burst)
-            answers = 0
-            while answers < burst:
-                answers += _received(sock).count(b"HTTP/1.1 2")
+            replies = 0
+            while replies < burst:
+                replies += _received(sock).count(b"HTTP/1.1 2")
             time.sleep(burst / rate)
 
 
 def end_of_log(server: Server) -> tuple[str, int]:
-    """Epoch and position of rawstream's channel."""
+    """Return the epoch and the end position of rawstream's channel."""
     with server.connect() as sock:
         sock.sendall(server.get("/fan-events?wait=0"))
         found = re.search(rb'ETag: "(\w+)-(\d+)"', _received(sock))

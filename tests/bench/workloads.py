@@ -1,0 +1,233 @@
+"""The workloads: each loads some servers and returns its sections of the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import load
+from load import Readers, Sample, Server, Storm, publish, servers, take_turns
+from report import Column, Section
+from shared import (
+    ACCESS_LOG,
+    BEFORE,
+    CODEC,
+    HELLO,
+    HYPERCORN,
+    LOOP,
+    NCHAN,
+    RAWSTREAM,
+    SEND,
+    TASK,
+    WEBSOCKETS,
+)
+
+
+def without(peers: Sequence[str], *names: str) -> list[str]:
+    return [peer for peer in peers if peer not in names]
+
+
+def microseconds(samples: dict[str, Sample]) -> dict[str, float]:
+    return {name: sample.microseconds for name, sample in samples.items()}
+
+
+def plain_get(peers: Sequence[str], rounds: int) -> list[Section]:
+    def opened(server: Server) -> Callable[[], float]:
+        sockets = [server.connect() for _ in range(32)]
+        return lambda: load.ping_pong(sockets, server.get("/"), HELLO, 1000)
+
+    with servers(LOOP, RAWSTREAM, ACCESS_LOG, *without(peers, WEBSOCKETS, NCHAN)) as group:
+        samples = take_turns(group, rounds * 10, opened)
+    return [
+        Section(
+            "Plain GET",
+            "32 kept-alive connections have one request in flight each.",
+            [Column("µs of CPU a request", microseconds(samples), key="get")],
+        )
+    ]
+
+
+def stream(peers: Sequence[str], rounds: int) -> list[Section]:
+    pieces = 4000
+    buffer = bytearray(1 << 18)
+
+    def read_all(server: Server) -> float:
+        with server.connect() as sock:
+            sock.sendall(server.get(f"/stream?count={pieces}"))
+            total = 0
+            while total < pieces * 65536:
+                got = sock.recv_into(buffer)
+                if not got:
+                    raise SystemExit(f"{server.name} closed the connection early")
+                total += got
+        return total / 1e6
+
+    with servers(LOOP, RAWSTREAM, *without(peers, WEBSOCKETS, NCHAN)) as group:
+        samples = take_turns(group, rounds * 2, lambda server: lambda: read_all(server))
+    return [
+        Section(
+            "One stream",
+            "One client reads pieces of 64 KiB as fast as they arrive.",
+            [Column("µs of CPU a MB", microseconds(samples), digits=0)],
+        )
+    ]
+
+
+def echo(peers: Sequence[str], rounds: int) -> list[Section]:
+    def one(server: Server) -> Callable[[], float]:
+        sockets = load.websockets_to(server, 64)
+        return lambda: load.ping_pong(sockets, load.MASKED_FRAME, load.ECHOED_FRAME, 1000)
+
+    def many(server: Server) -> Callable[[], float]:
+        sockets = load.websockets_to(server, 8)
+        size = len(load.ECHOED_FRAME)
+        return lambda: load.flood(sockets, load.MASKED_FRAME, size, 10_000)
+
+    columns = []
+    with servers(CODEC, RAWSTREAM, *without(peers, NCHAN)) as group:
+        for title, key, opened in (("1 in flight", "echo", one), ("32 in flight", "", many)):
+            samples = take_turns(group, rounds * 10, opened)
+            columns.append(Column("µs a message", microseconds(samples), title=title, key=key))
+    return [
+        Section(
+            "WebSocket echo",
+            "Messages have 100 bytes. 64 WebSockets have 1 message in flight each; then 8 have 32.",
+            columns,
+        )
+    ]
+
+
+def fan_out(peers: Sequence[str], readers: int, rounds: int) -> list[Section]:
+    sections = []
+    paces = [("50 a second", 100_000 // readers // 2, 50, 1), ("in bursts", 200, 1000, 100)]
+    text = (
+        f"Each message of 100 bytes goes to {readers:,} readers: 50 messages a second, then in bursts "
+        "of 100, ten bursts a second."
+    )
+    if readers > 500 and HYPERCORN in peers:
+        text += f" {HYPERCORN} is left out: it would take minutes."
+        peers = without(peers, HYPERCORN)
+    for path, kind in (("/fan-events", "event streams"), ("/fan-ws", "WebSockets")):
+        columns: list[Column] = []
+        others = without(peers, WEBSOCKETS) if kind == "event streams" else peers
+        for title, count, rate, burst in paces:
+            with servers(SEND, RAWSTREAM, *others) as group:
+                samples = {server.name: Sample() for server in group}
+                for _ in range(rounds):
+                    for server in group:
+                        _deliver(server, samples[server.name], path, readers, count, rate, burst)
+            key = f"fan-out-{readers}" if not columns and kind == "event streams" else ""
+            values = microseconds(samples)
+            columns.append(Column("µs a delivery", values, digits=2, title=title, key=key))
+        sections.append(Section(f"Fan-out to {readers:,} {kind}", text, columns))
+    return sections
+
+
+def _deliver(
+    server: Server, sample: Sample, path: str, readers: int, count: int, rate: float, burst: int
+) -> None:
+    all_of_them = Readers(server, path if server.name != SEND else "/fan-events", readers)
+
+    def deliver() -> float:
+        publish(server, count, rate, burst)
+        return all_of_them.read(readers * count)
+
+    warm_up = max(burst, count // 4)
+    publish(server, warm_up, rate, burst)
+    all_of_them.read(readers * warm_up)
+    sample.add(server, deliver)
+    all_of_them.close()
+
+
+def arrivals(peers: Sequence[str], clients: int) -> list[Section]:
+    """Clients that connect all at once: new ones, then clients that resume 500 messages behind."""
+    joined, seconds_to_join = {}, {}
+    for name in (RAWSTREAM, *without(peers, WEBSOCKETS)):
+        with servers(name) as [server]:
+            cpu, began = server.cpu(), time.perf_counter()
+            storm = Storm(server, "/fan-events", clients)
+            storm.wait_for_heads()
+            seconds_to_join[name] = time.perf_counter() - began
+            joined[name] = (server.cpu() - cpu) / clients * 1e6
+            storm.close()
+    resumed, seconds_to_resume = {}, {}
+    for name in (RAWSTREAM, *(peer for peer in peers if peer in (BEFORE, NCHAN))):
+        with servers(name) as [server]:
+            publish(server, 500, 10_000, 500)
+            time.sleep(1)
+            path = "/fan-all"
+            if name != NCHAN:
+                epoch, end = load.end_of_log(server)
+                path = f"/fan-events?after={epoch}-{end - 500}"
+            cpu, began = server.cpu(), time.perf_counter()
+            storm = Storm(server, path, clients)
+            storm.read(clients * 500)
+            seconds_to_resume[name] = time.perf_counter() - began
+            resumed[name] = (server.cpu() - cpu) / clients / 500 * 1e6
+            storm.close()
+    return [
+        Section(
+            "Clients arriving at once",
+            f"{clients:,} clients connect at the same moment and ask for an event stream.",
+            [
+                Column("µs of CPU a client", joined, digits=0),
+                Column("s until all have a response", seconds_to_join, 2, better="faster"),
+            ],
+        ),
+        Section(
+            "Coming back 500 behind",
+            f"{clients:,} clients connect at the same moment, and each resumes an event stream "
+            "500 messages back. Only servers that keep a log are measured.",
+            [
+                Column("µs of CPU a delivery", resumed, digits=2),
+                Column("s until all have all messages", seconds_to_resume, 2, better="faster"),
+            ],
+        ),
+    ]
+
+
+def idle_memory(peers: Sequence[str], clients: int) -> list[Section]:
+    values = {}
+    for name in (TASK, RAWSTREAM, *without(peers, WEBSOCKETS, NCHAN)):
+        with servers(name) as [server]:
+            warm = Readers(server, "/events", 200)
+            before = server.memory()
+            idle = Readers(server, "/events", clients)
+            time.sleep(0.5)
+            values[name] = (server.memory() - before) / clients / 1024
+            idle.close()
+            warm.close()
+    return [
+        Section(
+            "Idle memory",
+            f"{clients:,} clients have read one event of their event stream and wait for the next.",
+            [Column("KiB resident a client", values, better="smaller", key="memory")],
+        )
+    ]
+
+
+def ten_thousand(readers: int = 10_000, seconds: int = 20) -> list[Section]:
+    with servers(RAWSTREAM) as [server]:
+        all_of_them = Readers(server, "/fan-events", readers)
+        with server.connect() as sock:
+            sock.sendall(server.get(f"/publish-stamped?count={seconds * 10}&rate=10"))
+            sock.recv(65536)
+        with load.newcomers(server) as responses:
+            cpu = server.cpu()
+            messages = readers * seconds * 10
+            deliveries = sorted(all_of_them.read_stamped(messages))
+            share = (server.cpu() - cpu) / seconds
+        all_of_them.close()
+    return [
+        Section(
+            f"{readers:,} readers",
+            f"{readers:,} event streams get 10 messages a second for {seconds} seconds. Ten new "
+            "clients a second connect and send a request. No peer is measured.",
+            [
+                Column(f"ms to {what}, {name}", {RAWSTREAM: times[len(times) * percent // 100]})
+                for what, times in (("deliver", deliveries), ("respond", responses))
+                for name, percent in (("median", 50), ("p99", 99))
+            ],
+            f"All {messages:,} messages were delivered. The server used {share:.0%} of its core.",
+        )
+    ]
