@@ -127,7 +127,11 @@ def response(status: str, body: bytes, close: bool) -> bytes:
 
 
 async def main() -> None:
-    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    try:
+        listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    except OSError as error:
+        other = f"python {sys.argv[0]} {PORT + 1}"
+        sys.exit(f"port {PORT}: {error.strerror}; stop the other chapter (Ctrl-C) or run {other}")
     print(f"listening on http://127.0.0.1:{PORT}")
     await trio.serve_listeners(serve, listeners)
 

@@ -1,13 +1,12 @@
 r"""Chapter 7: WebSocket, frames both ways on one connection.
 
-A WebSocket (RFC 6455) starts as an HTTP request to change the protocol. The answer is 101, and
-from there the connection carries frames: not "raw TCP", but messages with a length before each.
+A WebSocket (RFC 6455) starts as an HTTP request to change the protocol. After the answer, 101, the
+connection carries frames: not "raw TCP", but messages with a length before each.
 
     $ python examples/07_websocket_by_hand.py
     listening on http://127.0.0.1:8000
 
-The handshake, kept in a file for the commands that follow. That the answer holds a hash of the
-key and of a GUID out of the RFC proves that the server knows what it agrees to:
+The answer holds a hash of the key and a GUID from the RFC: the server knows this protocol.
 
     $ printf '%b' 'GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n' \
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
@@ -18,17 +17,16 @@ key and of a GUID out of the RFC proves that the server knows what it agrees to:
     Connection: Upgrade
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
 
-"Hello" as a client sends it. 81: the last (8) frame of a text (1). 85: masked (80), 5 bytes long.
-Then four bytes of mask and the text XORed with them, so that a page cannot choose the bytes on the
-wire and have a proxy take them for HTTP. The server answers without a mask; `od` shows the bytes
-of its frame, `tail` having left out the head:
+"Hello" as a client sends it. 81: the last frame (8) of a text (1). 85: masked (80), 5 bytes long.
+Four bytes of mask follow, and the text XORed with them, so that no page can choose the bytes on the
+wire and make a proxy read them as HTTP. The answer has no mask (`tail` cuts off the head):
 
     $ (cat /tmp/handshake; printf '\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      81 05 48 65 6c 6c 6f
 
-A ping (89) and its pong (8a); a Close (88) with code 1000 (03 e8), answered alike; and a frame
-without a mask, for which the server closes with 1002 (03 ea), protocol error:
+A ping (89) and its pong (8a); a Close (88) with code 1000 (03 e8) and the same in return; and a
+frame without a mask, which the server answers with a Close of code 1002 (03 ea), protocol error:
 
     $ (cat /tmp/handshake; printf '\x89\x81\x00\x00\x00\x00!\x88\x82\x00\x00\x00\x00\x03\xe8') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
@@ -37,15 +35,15 @@ without a mask, for which the server closes with 1002 (03 ea), protocol error:
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      88 02 03 ea
 
-A frame of more than 125 bytes has its length in two bytes more, 126 standing where it was:
+For more than 125 bytes, 126 (masked: fe) stands for the length, which follows in two bytes:
 
     $ (cat /tmp/handshake; printf '\x82\xfe\x01\x2c\x00\x00\x00\x00'; head -c 300 /dev/zero) \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | head -c 4 | od -An -t x1
      82 7e 01 2c
 
-Left out: a message in several frames (closed with 1003; chapter 8 puts them together), and pings of
-its own: a client that vanished without a word stays for ever. A browser lets a page of any site
-open a WebSocket, with this site's cookies; so the server must look at `Origin`.
+Left out: a message in several frames (closed with 1003; see chapter 8), and pings from the server,
+without which a vanished client is never noticed. Browsers let a page of any site open a WebSocket
+here, with this site's cookies, so the server must check `Origin`.
 """
 
 import base64
@@ -59,10 +57,7 @@ import trio
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 MOST = 65536
-ACCEPTED = (
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Accept: {}\r\n\r\n"
-)
+ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
 class Closing(Exception):
@@ -144,13 +139,17 @@ async def serve(stream: trio.SocketStream) -> None:
     digest = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
     ws = WebSocket(stream, behind)
     with suppress(trio.BrokenResourceError):
-        await stream.send_all(ACCEPTED.format(digest).encode())
+        await stream.send_all(f"{ACCEPTED}Sec-WebSocket-Accept: {digest}\r\n\r\n".encode())
     if code := await echo(ws):
         await ws.send(CLOSE, code.to_bytes(2, "big"))
 
 
 async def main() -> None:
-    listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    try:
+        listeners = await trio.open_tcp_listeners(PORT, host="127.0.0.1")
+    except OSError as error:
+        other = f"python {sys.argv[0]} {PORT + 1}"
+        sys.exit(f"port {PORT}: {error.strerror}; stop the other chapter (Ctrl-C) or run {other}")
     print(f"listening on http://127.0.0.1:{PORT}")
     await trio.serve_listeners(serve, listeners)
 

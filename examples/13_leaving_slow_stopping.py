@@ -52,6 +52,7 @@ for each, so that they do not all come at once:
     1
 """
 
+import signal
 import sys
 from functools import partial
 
@@ -112,14 +113,20 @@ async def app(stop: trio.Event, request: Request) -> None:
             raise HTTPError(404)
 
 
-async def main() -> None:
+async def main() -> str | None:
     stop = trio.Event()
     limits = Limits(send_seconds=1, drain_seconds=1)
     serving = partial(rawstream.serve, partial(app, stop), port=PORT, limits=limits, stop=stop)
     async with trio.open_nursery() as nursery:
-        await nursery.start(serving)
+        try:
+            await nursery.start(serving)
+        except OSError as error:
+            other = f"python {sys.argv[0]} {PORT + 1}"
+            return f"port {PORT}: {error.strerror}; stop the other chapter (Ctrl-C) or run {other}"
         print(f"listening on http://127.0.0.1:{PORT}")
     print("stopped")
+    return None
 
 
-trio.run(main)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program without a traceback
+sys.exit(trio.run(main))  # with a text: one line on stderr, exit status 1

@@ -77,19 +77,26 @@ class Program:
             case _:
                 raise HTTPError(404)
 
-    async def run(self) -> None:
+    async def run(self) -> str | None:
+        problem = None
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(f"{FOLDER}/server.pem", f"{FOLDER}/server.key")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.watch_signals, nursery.cancel_scope)
             async with trio.open_nursery() as servers:
                 path = f"{FOLDER}/admin.socket"
-                serving = partial(serve, self.admin, unix=path, stop=self.stop)
-                print("listening on", await servers.start(serving))
-                serving = partial(serve, self.world, port=PORT, tls=tls, stop=self.stop)
-                print("listening on", await servers.start(serving))
+                admin = partial(serve, self.admin, unix=path, stop=self.stop)
+                world = partial(serve, self.world, port=PORT, tls=tls, stop=self.stop)
+                try:
+                    print("listening on", await servers.start(admin))
+                    print("listening on", await servers.start(world))
+                except OSError as error:
+                    self.stop.set()  # ends the other server
+                    taken = error.filename or f"port {PORT}"
+                    problem = f"{taken}: {error.strerror}; stop the other chapter (Ctrl-C)"
             # Both have drained, and everything else may end.
             nursery.cancel_scope.cancel()
+        return problem
 
     async def watch_signals(self, everything: trio.CancelScope) -> None:
         """The first Ctrl-C or SIGTERM drains, the second one ends at once."""
@@ -100,5 +107,6 @@ class Program:
                 self.stop.set()
 
 
-trio.run(Program().run)
+if problem := trio.run(Program().run):
+    sys.exit(problem)
 print("stopped")

@@ -99,7 +99,7 @@ class Terminals:
             elif not command:
                 await self._server_prints(printed)
             else:
-                output = await self._run(command)
+                _, output = await self.run(command)
                 assert settled(output) == settled(printed), f"{command}\nprinted:\n{output}"
 
     async def end(self) -> None:
@@ -132,6 +132,19 @@ class Terminals:
                 await self._printed.wait()
         assert LISTENING.search(self.output), self.output
 
+    async def run(self, command: str) -> tuple[int, str]:
+        """Run a command in the reader's terminal: its exit status and output."""
+        with trio.fail_after(PATIENCE * 3):
+            done = await trio.run_process(
+                ["bash", "-c", self._here(command)],
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                check=False,
+                cwd=ROOT,
+                env=self._environment,
+            )
+        return done.returncode, self._there(done.stdout)
+
     async def _read(self, process: trio.Process) -> None:
         assert process.stdout is not None
         async for data in process.stdout:
@@ -145,18 +158,6 @@ class Terminals:
             while len(settled(self.output)) < len(settled(self._expected)):
                 await self._printed.wait()
         assert settled(self.output) == settled(self._expected), self.output
-
-    async def _run(self, command: str) -> str:
-        with trio.fail_after(PATIENCE * 3):
-            done = await trio.run_process(
-                ["bash", "-c", self._here(command)],
-                capture_stdout=True,
-                stderr=subprocess.STDOUT,
-                check=False,
-                cwd=ROOT,
-                env=self._environment,
-            )
-        return self._there(done.stdout)
 
     def _here(self, text: str) -> str:
         text = re.sub(rf"\b{PORT}\b", self._port, text)
