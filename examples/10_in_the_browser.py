@@ -42,11 +42,20 @@ import rawstream
 from rawstream import Event, HTTPError, Request, open_events, open_stream
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
-PAGE = """<!doctype html><meta charset="utf-8"><title>Two readers</title>
-<style>main { display: flex; gap: 2rem } pre { min-width: 24rem }</style>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two readers</title>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<style>
+body { font: 1rem/1.5 system-ui } label { display: block }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem }
+output { display: block; font: 1rem monospace; white-space: pre-wrap; overflow-wrap: anywhere }
+output:empty::before { content: "Nothing yet: press a button." }
+</style>
 <h1>One stream, two readers</h1>
 <button value="/pieces">pieces</button> <button value="/ticks">ticks</button>
-<main><pre id="left"></pre><pre id="right"></pre></main>
+<main>
+<label>EventSource <output id="left"></output></label>
+<label>fetch and a parser <output id="right"></output></label>
+</main>
 <script>
 const show = (side, text) => document.getElementById(side).append(text + "\\n");
 
@@ -80,7 +89,7 @@ async function byHand(url) {
 
 for (const button of document.querySelectorAll("button"))
   button.onclick = () => {
-    for (const side of document.querySelectorAll("pre")) side.textContent = "";
+    for (const side of document.querySelectorAll("output")) side.textContent = "";
     byEventSource(button.value);
     byHand(button.value).catch(error => show("right", `cut off: ${error.message}`));
   };

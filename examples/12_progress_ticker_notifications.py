@@ -1,12 +1,10 @@
-r"""Chapter 12: three everyday uses of events: progress, a ticker, notifications.
-
-They look alike on the wire, and differ in what a client that was away must be told.
+r"""Chapter 12: progress, a ticker, notifications. What must a client that was away receive?
 
     $ python examples/12_progress_ticker_notifications.py
     listening on http://127.0.0.1:8000
 
-Progress. A POST starts the job, which goes on, watched or not. Its state is all that counts: who
-comes late gets the present state and what follows (here, if you type slowly, `data: 100` alone).
+Progress: the present state. A POST starts a job, which runs whether anybody watches it or not. A
+client that connects late receives the state and its later changes (maybe only `data: 100` here).
 
     $ curl -si -X POST http://127.0.0.1:8000/jobs | grep -e HTTP -e Location
     HTTP/1.1 202 Accepted
@@ -18,15 +16,14 @@ comes late gets the present state and what follows (here, if you type slowly, `d
     data: 75
     data: 100
 
-A ticker. Only the latest price is worth anything. While a send waits, because the kernel's buffers
-for a slow reader are full, prices are skipped, not piled up; after a break it starts with the
-present one.
+A ticker: the latest price, also after a break. While a send waits for a slow reader, prices are
+skipped, not queued.
 
     $ curl -sN http://127.0.0.1:8000/ticker | grep -m 1 -o data:
     data:
 
-Notifications. Here each one counts: each has an id, and 100 are kept for those who come back. (Who
-was away for more ought to be told of the gap, as in chapter 6.)
+Notifications: every one. Each has an id, and the last 100 are kept for clients that come back. (A
+client that missed more should be told of the gap, as in chapter 6.)
 
     $ curl -s -d 'from Ada' http://127.0.0.1:8000/notify/mail
     $ curl -s -d 'disk full' http://127.0.0.1:8000/notify/alert
@@ -35,7 +32,7 @@ was away for more ought to be told of the gap, as in chapter 6.)
     id: 2
     data: disk full
 
-http://127.0.0.1:8000/ in a browser shows all three.
+Open http://127.0.0.1:8000/ in a browser: the page shows all three.
 """
 
 import random
@@ -46,27 +43,28 @@ from functools import partial
 
 import trio
 
-import rawstream
-from rawstream import HTTPError, Request, open_events
+from rawstream import HTTPError, Request, open_events, serve
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
-PAGE = """<!doctype html><meta charset="utf-8"><title>Events</title>
-<p><button>Start a job</button> <b id="job"></b> <p>Price: <b id="price"></b> <pre></pre>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Three uses of events</title>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<style>output { white-space: pre-wrap } output:empty::before { content: "none yet" }</style>
+<p><button>Start a job</button> <label>Progress: <output id="job"></output></label>
+<p><label>Price: <output id="price"></output></label>
+<p><label>Notifications:<br><output id="notes"></output></label>
 <script>
-const show = (id, text) => document.getElementById(id).textContent = text;
 document.querySelector("button").onclick = async () => {
   const response = await fetch("/jobs", {method: "POST"});
   const source = new EventSource(response.headers.get("Location"));
   source.onmessage = event => {
-    show("job", `${event.data} %`);
+    job.textContent = `${event.data} %`;
     if (event.data === "100") source.close();
   };
 };
-new EventSource("/ticker").onmessage = event => show("price", event.data);
+new EventSource("/ticker").onmessage = event => price.textContent = event.data;
 const notifications = new EventSource("/notifications");
 for (const type of ["mail", "alert"])
-  notifications.addEventListener(type, event =>
-    document.querySelector("pre").append(`${type}: ${event.data}\\n`));
+  notifications.addEventListener(type, event => notes.append(`${type}: ${event.data}\\n`));
 </script>"""
 
 
@@ -102,8 +100,7 @@ async def trade() -> None:
 
 
 async def send_latest(request: Request, source: Changing, last: int | None = None) -> None:
-    """The value, and each later one, as fast as this client reads and no faster: what was set
-    while a send was waiting is skipped, all but the newest."""
+    """Send the value and its changes; while a send waits, all but the newest are skipped."""
     async with open_events(request) as events:
         while True:
             value, changed = source.value, source.changed
@@ -149,12 +146,17 @@ async def app(nursery: trio.Nursery, request: Request) -> None:
             raise HTTPError(404)
 
 
-async def main() -> None:
+async def main() -> str | None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trade)
-        await nursery.start(partial(rawstream.serve, partial(app, nursery), port=PORT))
+        try:
+            await nursery.start(partial(serve, partial(app, nursery), port=PORT))
+        except OSError as error:
+            other = f"python {sys.argv[0]} {PORT + 1}"
+            return f"port {PORT}: {error.strerror}; stop the other chapter (Ctrl-C) or run {other}"
         print(f"listening on http://127.0.0.1:{PORT}")
+        nursery.start_soon(trade)
+    return None
 
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # chapter 13 stops a server in a better way
-trio.run(main)
+sys.exit(trio.run(main))

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 import trio
 from browser import chromium
-from documents import ROOT, Exchange, environment, exchanges, fenced, indented, terminals
+from documents import (
+    LISTENING,
+    ROOT,
+    Exchange,
+    environment,
+    exchanges,
+    fenced,
+    indented,
+    terminals,
+)
 from peers import PATIENCE, Curl, free_port, program, served
 from playwright.sync_api import Dialog, Page
 
@@ -73,6 +82,28 @@ async def test_chapter(chapter: Path, tutorial: Path, tmp_path: Path) -> None:
     assert len(shown) > 1
     async with terminals(free_port(), tmp_path, tutorial) as both:
         await both.follow(shown)
+        await both.end()
+
+
+def starts_in(chapter: Path) -> tuple[list[Exchange], str]:
+    """What a chapter shows until its server runs, and the command that starts it; "" for the
+    clients, whose docstrings start another chapter's server."""
+    shown = shown_in(chapter)
+    number = next(n for n, (_, printed) in enumerate(shown) if LISTENING.search(printed))
+    command = shown[number][0]
+    return shown[: number + 1], command if chapter.name in command else ""
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if starts_in(c)[1]], ids=named)
+async def test_a_second_server_on_a_port_says_so_in_one_line(
+    chapter: Path, tutorial: Path, tmp_path: Path
+) -> None:
+    shown, command = starts_in(chapter)
+    async with terminals(free_port(), tmp_path, tutorial) as both:
+        await both.follow(shown)
+        status, errors = await both.run(f"{command} > /dev/null")
+        assert status == 1
+        assert re.fullmatch(r".*(8000|admin\.socket): Address already in use.*\n", errors)
         await both.end()
 
 
@@ -219,7 +250,7 @@ async def test_progress_ticker_and_notifications_on_one_page(tutorial: Path, cur
             wait_for_line(page, "job", "50 %")
             trio.from_thread.run(curl, "-d", "from Ada", f"{url}/notify/mail")
             page.wait_for_function(
-                "document.querySelector('pre').innerText === 'mail: from Ada\\n'"
+                "document.getElementById('notes').textContent === 'mail: from Ada\\n'"
             )
             wait_for_line(page, "job", "100 %")
 
@@ -296,6 +327,39 @@ def test_a_message_without_an_acknowledgement_returns_to_the_input(tutorial: Pat
         ann.wait_for_selector("button:disabled")
         assert messages(ann) == []
         assert ann.input_value("input") == "tea?"
+
+
+@pytest.mark.parametrize(
+    ("chapter", "announced"),
+    [
+        ("10_in_the_browser", b"serving on"),
+        ("12_progress_ticker_notifications", b"listening on"),
+        ("15_chat_rooms", b"serving on"),
+    ],
+    ids=["10", "12", "15"],
+)
+def test_a_page_fits_a_phone_and_names_its_fields(
+    chapter: str, announced: bytes, tutorial: Path
+) -> None:
+    port = free_port()
+    phone = {"width": 360, "height": 640}
+    with (
+        serving(tutorial, chapter, port, announced),
+        chromium(viewport=phone, is_mobile=True, has_touch=True) as page,
+    ):
+        page.on("dialog", partial(Dialog.accept, prompt_text="ann"))
+        page.goto(f"http://127.0.0.1:{port}/")
+        assert page.title()
+        assert page.locator("link[rel=icon]").count() == 1  # else a browser asks for one
+        assert page.evaluate("document.documentElement.lang") == "en"
+        fields = page.locator("input, output").all()
+        assert fields
+        assert all(field.evaluate("element => element.labels.length") for field in fields)
+        assert page.evaluate("document.documentElement.scrollWidth") <= phone["width"]
+        assert page.evaluate("matchMedia('(width: 360px)').matches")
+        empty = "getComputedStyle({}, '::before').content"
+        last = "[...document.querySelectorAll('ul, output')].at(-1)"
+        assert len(page.evaluate(empty.format(last))) > len('""')
 
 
 # -- The pages that join them ---------------------------------------------------------------------
