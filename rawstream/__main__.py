@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from . import __version__
-from .http.program import run
+from rawstream import __version__
+
 from .http.request import Handler
 from .http.server import UNIX_MODE
-from .http.stderr import log_to_stderr
 from .limits import Limits
+from .program import run
+from .stderr import log_to_stderr
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 

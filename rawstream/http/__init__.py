@@ -30,6 +30,4 @@ In reading order:
     access_log.py     one line for each exchange, without secrets
     connection.py     one connection, from its first byte to its close
     server.py         listeners and connections; the drain
-    stderr.py         logging that never makes the server wait
-    program.py        the server as a whole program: signals, exit statuses
 """

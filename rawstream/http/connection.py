@@ -15,6 +15,7 @@ import h11
 import trio
 
 from ..errors import HTTPError
+from ..stderr import logger
 from ..tcp.closing import abort, close, close_in_stages, is_settled
 from ..tcp.kernel import ended_with_data
 from ..tcp.transport import State, Transport
@@ -27,7 +28,6 @@ from .head_reader import HeadReader
 from .lifetime import Ended, Lifetime
 from .request import Handler, Request
 from .request_body import RequestBody
-from .stderr import logger
 
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""

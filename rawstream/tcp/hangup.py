@@ -91,7 +91,7 @@ def _at_end(fd: int) -> bool:
     """Return whether the next read would find the end, without waiting or taking a byte."""
     sock = socket.socket(fileno=fd)
     try:
-        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return not sock.recv(1, socket.MSG_PEEK)  # it does not block: it is one of Trio's
     except BlockingIOError:
         return False
     except OSError:

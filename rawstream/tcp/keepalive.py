@@ -8,7 +8,6 @@ a weak reference.
 from __future__ import annotations
 
 import heapq
-import logging
 from itertools import count
 from math import inf
 from typing import Protocol
@@ -16,7 +15,7 @@ from weakref import ref
 
 import trio
 
-logger = logging.getLogger("rawstream")
+from ..stderr import logger
 
 SECOND_LOOK = 0.05
 """Seconds to wait once more for a peer if the process itself stood still."""

@@ -10,11 +10,11 @@ from functools import partial
 
 import trio
 
-from ..limits import Limits
-from ..tcp.listeners import inherited_sockets, tls_context, url_of
-from .request import Handler
-from .server import UNIX_MODE, Address, serve
+from .http.request import Handler
+from .http.server import UNIX_MODE, Address, serve
+from .limits import Limits
 from .stderr import log_to_stderr, logger
+from .tcp.listeners import inherited_sockets, tls_context, url_of
 
 
 def run(
