@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 import trio
 import trio.testing
 
-from rawstream import Handler, Limits
+from rawstream import Handler, Limits, serve_stream
 from rawstream.http.connection import Connection
 from rawstream.http.h11_exchange import ServerContext
 from rawstream.tcp.hangup import PeekingHangupWatcher
@@ -97,17 +98,11 @@ Connect = Callable[..., Peer]
 
 
 def connect_over_memory(
-    nursery: trio.Nursery, handler: Handler, limits: Limits | None = None, **options: Any
+    nursery: trio.Nursery, handler: Handler, limits: Limits | None = None
 ) -> Peer:
-    """One connection to a handler, over memory; `options` are `ServerContext`'s."""
-    limits = limits or Limits()
-    context = ServerContext(
-        limits=limits, hangups=PeekingHangupWatcher(), keep_alive=KeepAliveScheduler(), **options
-    )
+    """One connection to a handler, over memory."""
     ours, theirs = trio.testing.memory_stream_pair()
-    nursery.start_soon(context.keep_alive.run)
-    transport = Transport(theirs, limits)
-    nursery.start_soon(Connection(transport, context, handler, "", last=False).run)
+    nursery.start_soon(partial(serve_stream, handler, theirs, limits=limits))
     return Peer(ours)
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import trio
 from handlers import hello
-from peers import Connect
+from peers import Connect, Serving
 from wire import HOST
 
 from rawstream import HTTPError, Limits
@@ -221,10 +221,11 @@ def test_names_that_mean_this_machine(authority: str, local: bool) -> None:
     assert is_local_host(authority, frozenset(["allowed.example"])) is local
 
 
-async def test_foreign_host_is_refused_on_loopback(connect: Connect) -> None:
-    peer = connect(hello, local_names=frozenset())
+async def test_foreign_host_is_refused_on_loopback(serving: Serving) -> None:
+    server = await serving(hello)
+    peer = await server.connect()
     await peer.send(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     assert (await peer.until(b"\n")).startswith(b"HTTP/1.1 421 ")
-    peer = connect(hello, local_names=frozenset())
+    peer = await server.connect()
     await peer.send(b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await peer.until(b"\n")).startswith(b"HTTP/1.1 421 ")

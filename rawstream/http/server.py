@@ -12,6 +12,7 @@ import trio
 
 from ..errors import Unavailable
 from ..limits import Limits
+from ..stderr import logger
 from ..tcp.admission import (
     ACCEPTED_INHERIT,
     ConnectionLimits,
@@ -32,7 +33,6 @@ from .connection import Connection
 from .h11_exchange import ServerContext
 from .head import split_authority
 from .request import Handler, Request
-from .stderr import logger
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
@@ -112,6 +112,38 @@ async def serve(
                     connection.drain()
                 connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
             background.cancel_scope.cancel()
+
+
+async def serve_stream(
+    handler: Handler,
+    stream: trio.abc.Stream,
+    *,
+    limits: Limits | None = None,
+    access_log: bool = True,
+    shortcuts: bool = True,
+) -> None:
+    """Serve one connection over a Trio stream that you already have, until the connection ends. The
+    options are those of `serve`.
+
+    This tests a handler without a socket: pass one end of `trio.testing.memory_stream_pair()`, and
+    write requests to the other. (A memory stream does not tell that its other end has left, so a
+    handler that neither reads nor sends is not cancelled.) Exceptions of the handler are logged,
+    and never raised here.
+    """
+    _check_in_trio()
+    limits = limits or Limits()
+    context = ServerContext(
+        limits=limits,
+        hangups=hangup_watcher(),
+        keep_alive=KeepAliveScheduler(),
+        access_log=access_log,
+    )
+    transport = Transport(stream, limits, shortcuts=shortcuts)
+    async with trio.open_nursery() as background:
+        background.start_soon(context.hangups.run)
+        background.start_soon(context.keep_alive.run)
+        await Connection(transport, context, handler, "", last=False).run()
+        background.cancel_scope.cancel()
 
 
 def _check_in_trio() -> None:
