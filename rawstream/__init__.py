@@ -1,16 +1,17 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
-from .channels.channel import Channel
+from .channels.channel import Channel, Gap
+from .channels.log import Entry
 from .channels.presence import Presence
-from .channels.readers import serve_channel
-from .channels.registry import Channels
+from .channels.readers import Lag, serve_channel
+from .channels.registry import Authorize, Channels, Compose
 from .channels.serving import serve_channels
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .http.fields import Fields, Headers, Query
-from .http.program import run
 from .http.request import Handler, Request
-from .http.server import serve
+from .http.server import serve, serve_stream
 from .limits import Limits
+from .program import run
 from .streams.event import Event, EventDecoder
 from .streams.events import EventStream, open_events
 from .streams.longpoll import Poll, open_poll
@@ -22,17 +23,22 @@ from .websocket.writer import MessageStream
 __version__ = "0.1.0"
 
 __all__ = [
+    "Authorize",
     "BrokenStream",
     "Channel",
     "Channels",
     "ClientGone",
+    "Compose",
+    "Entry",
     "Event",
     "EventDecoder",
     "EventStream",
     "Fields",
+    "Gap",
     "HTTPError",
     "Handler",
     "Headers",
+    "Lag",
     "Limits",
     "MessageStream",
     "Poll",
@@ -51,4 +57,5 @@ __all__ = [
     "serve",
     "serve_channel",
     "serve_channels",
+    "serve_stream",
 ]

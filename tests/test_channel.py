@@ -82,10 +82,11 @@ async def test_line_ends_are_the_same_on_every_transport() -> None:
     channel = channel_of("a\r\nb\rc\nd")
     [entry] = channel.entries_after(0)
     assert entry.data == "a\nb\nc\nd"
-    assert EVENTS.entry("i", entry) == b"id: i\ndata: a\ndata: b\ndata: c\ndata: d\n\n"
-    assert LINES.entry("i", entry) == b'{"id": "i", "data": "a\\nb\\nc\\nd"}\n'
-    assert FRAMES.entry("i", entry) == b'\x81\x21{"id": "i", "data": "a\\nb\\nc\\nd"}'
-    assert TEXT.entry("i", entry) == b"a\nb\nc\nd\n"
+    entry.id = "i"
+    assert EVENTS.entry(entry) == b"id: i\ndata: a\ndata: b\ndata: c\ndata: d\n\n"
+    assert LINES.entry(entry) == b'{"id": "i", "data": "a\\nb\\nc\\nd"}\n'
+    assert FRAMES.entry(entry) == b'\x81\x21{"id": "i", "data": "a\\nb\\nc\\nd"}'
+    assert TEXT.entry(entry) == b"a\nb\nc\nd\n"
 
 
 # -- Cursors, on each transport -------------------------------------------------------------------

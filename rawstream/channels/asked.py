@@ -5,11 +5,11 @@
     Accept: text/event-stream                  EVENTS
     Accept: application/x-ndjson               LINES
     Accept: text/plain, or anything            TEXT
-    Accept: application/json                   LIST, of who is there
+    Accept: application/json                   LIST, of the members that are present
 
-The cursor may come as `Last-Event-ID`, as `?after=`, and with a poll as `If-None-Match`. An
-EventSource that comes back adds its Last-Event-ID to the URL that it was given at first, so the
-field comes first; a poll makes its URL anew. A pure function of the request.
+The cursor comes as `Last-Event-ID`, as `?after=`, and in a poll also as `If-None-Match`. An
+EventSource that reconnects adds its Last-Event-ID to the URL that it was given at first, so the
+field takes precedence; a poll makes a new URL each time. A pure function of the request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VARY = ("Vary", "Accept")
 
 
 class Way(Enum):
-    """A way to read; the value is its media type, if it has one."""
+    """A way to read. The value is its media type, if it has one."""
 
     WEBSOCKET = "websocket"
     POLL = "poll"
@@ -37,32 +37,33 @@ class Way(Enum):
 
 
 STREAMS = (Way.TEXT, Way.LINES, Way.EVENTS)
-"""Ways to stream; a client that does not care gets the first."""
+"""The ways to stream. A client without a preference gets the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a client wants."""
+    """What a request asks."""
 
     way: Way
     cursor: str | None
-    """As the client brought it, which may be anything; None if it is new here."""
+    """The cursor as the client sent it, valid or not; None if it sent none."""
     last: int
-    """How many entries back a client without a cursor begins."""
+    """How many entries before the present a client without a cursor starts."""
 
 
-def what_is_asked(request: Request, *, lists: bool = False) -> Asked:
-    """What a request asks; with `lists` there is a list to be had, too. Raises `HTTPError` 400 for
-    a `last` that is no number, and 406 if nothing we have will do."""
+def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:
+    """Read what a request asks. `last` is the server's default for `?last=`; `lists` offers the
+    LIST, too. Raises `HTTPError` 400 if `last` is not a number, and 406 if no way is
+    acceptable."""
     way = _way(request, lists=lists)
     if way is Way.POLL:
         cursor = client_cursor(request)
     else:
         cursor = request.last_event_id or request.query.get("after", "")
-    last = request.query.get("last", "0")
-    if not (last.isascii() and last.isdigit() and len(last) < 10):
+    text = request.query.get("last", "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise HTTPError(400, "last is a number of entries")
-    return Asked(way, cursor or None, int(last))
+    return Asked(way, cursor or None, int(text) if text else last)
 
 
 def _way(request: Request, *, lists: bool) -> Way:

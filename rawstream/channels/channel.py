@@ -1,32 +1,38 @@
-"""A channel: one bounded log, any number of readers, each at a place of its own in it.
+"""A channel: one bounded log, and any number of readers, each at its own place in it.
 
     publish("hello") --> [ entry | entry | entry ]      bounded by count and bytes
                              ^               ^
                         a late reader   readers that are caught up
 
-Publishing appends to the log and never waits. Readers have a position each and nothing else, so
-memory is the log's, however many there are and however slowly they read. Who falls behind its
-beginning is told so (a gap), never left to guess.
+Publishing appends to the log and never waits. A reader has a position and nothing else, so the
+memory is that of the log, however many readers there are and however slowly they read. A reader
+that falls behind the start of the log is told so, by a gap.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
 import trio
 
+from ..http.json_text import json_text
 from .fanout import FanOut
-from .log import HISTORY_BYTES, HISTORY_ENTRIES, Log
+from .log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 
 
 class Channel(Log):
-    """A bounded log of what was published, and those who are waiting for more.
+    """A bounded log of published entries, and the readers that wait for more.
 
-    It keeps the last `entries` entries, or fewer when their text, encoded, is more than `size`
-    bytes. Ids are `EPOCH-POSITION`: the epoch tells this log from any other, the position only
-    grows. The `name` tells it from others that are read over the same connection.
+    It keeps the last `entries` entries, or fewer if their encoded text is larger than `size` bytes.
+    IDs are `EPOCH-POSITION`: the epoch distinguishes this log from any other, and the position only
+    grows. `name` distinguishes the channel from others that are read over the same connection.
 
-    A log that is kept elsewhere, too, goes on under its old ids if it is given its `epoch`
-    (letters and digits), and as `start` the position before the first entry that is published to
-    fill it again.
+    A channel with `json=True` takes only JSON. Its readers get each entry as JSON inside the JSON
+    of lines, WebSocket messages and polls, not as a string that has to be parsed again.
+
+    To continue a log that is stored elsewhere, give its `epoch` (letters and digits), and as
+    `start` the position before the first entry that is published to fill it again.
     """
 
     def __init__(
@@ -35,33 +41,65 @@ class Channel(Log):
         *,
         entries: int = HISTORY_ENTRIES,
         size: int = HISTORY_BYTES,
+        json: bool = False,
         epoch: str | None = None,
         start: int = 0,
     ) -> None:
-        super().__init__(entries=entries, size=size, epoch=epoch, start=start)
+        super().__init__(entries=entries, size=size, epoch=epoch, start=start, json=json)
         self.name = name
         self.fan_out = FanOut(self)
 
-    def publish(self, data: str, event: str | None = None) -> str:
-        """Append an entry and return its id. It never waits; call it in the Trio thread, and await
-        `keep_pace` now and then if there are hundreds at a time.
+    def publish(
+        self, data: str | None = None, event: str | None = None, *, json: object = ...
+    ) -> str:
+        """Append an entry, and return its ID. `json` is a value whose JSON text is the data.
 
-        Line ends in `data` become LF, the only one that every transport carries. Raises
-        `ValueError` for CR, LF or NUL in `event`, for text that is no Unicode (lone surrogates)
-        and for an entry that is larger than the channel, encoded.
+        Publishing never waits. Call it in the Trio thread; when publishing in bulk, await
+        `keep_pace` now and then. CR and CRLF in `data` become LF, the only line end that all
+        transports carry.
+
+        Raises `TypeError` for data that is not a `str`; `ValueError` for CR, LF or NUL in `event`,
+        for the reserved types "gap" and "end", for lone surrogates, for an entry larger than the
+        channel, and for anything but JSON in a channel of JSON; `RuntimeError` once it is closed.
         """
-        entry = self.append(data, event)
+        if json is not ...:
+            if data is not None:
+                raise TypeError("an entry has data or json=, not both")
+            data = json_text(json)
+        entry = self._append(data, event)
         self.fan_out.announce()
-        return self.id_of(entry.position)
+        return entry.id
+
+    def close(self) -> None:
+        """End the channel. Readers are sent what it holds and then its end: an event "end", a
+        line or message `{"id": ID, "end": true}`, a poll with `"end": true`, and then the end of
+        the stream or close code 1000. Later readers get the same at once. Closing twice does
+        nothing.
+        """
+        if not self.is_closed:
+            self._append_end()
+            self.fan_out.announce()
+            self.fan_out.wake_all()
+
+    def entries(self, after: str | None = None, *, last: int = 0) -> AsyncIterator[Entry | Gap]:
+        """Read the channel inside the program: `async for entry in channel.entries():`.
+
+        It starts behind the cursor `after` ("0": at the first entry there is), or without one at
+        the present, or `last` entries before it. A `Gap` takes the place of entries that were
+        lost. The iteration ends when the channel is closed. It holds up neither publishers nor
+        other readers, and when it is cancelled no entry is lost: the ID of the last entry is
+        where to start again.
+        """
+        return _Entries(self, after, last)
 
     async def keep_pace(self) -> None:
-        """To be called by who publishes much at a time: wait, if otherwise those who are caught up
-        would lose their place, until they have what was published so far."""
+        """Call when publishing in bulk: waits until caught-up readers have kept up. Returns at once
+        unless they are about to lose entries. Cancelling it loses nothing."""
         await self.fan_out.keep_pace()
 
     @staticmethod
     async def wait_for_entry(*channels: Channel) -> None:
-        """Wait for the next entry of any of them."""
+        """Wait for the next entry, or the end, of any of these channels."""
         news = trio.Event()
         for channel in channels:
             channel.fan_out.wake_with_next_entry(news)
@@ -70,3 +108,46 @@ class Channel(Log):
         finally:
             for channel in channels:
                 channel.fan_out.forget(news)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Entries are lost."""
+
+    start: str
+    """The cursor behind which they are lost, as it was given."""
+    end: str
+    """The cursor behind the last lost entry."""
+
+
+class _Entries:
+    """A channel as an iterator. It is no async generator, so it may be left half read."""
+
+    def __init__(self, channel: Channel, after: str | None, last: int) -> None:
+        self._channel = channel
+        self._position, is_lost = channel.resume(after, last)
+        self._lost_from = after if is_lost else None
+
+    def __aiter__(self) -> AsyncIterator[Entry | Gap]:
+        return self
+
+    async def __anext__(self) -> Entry | Gap:
+        channel = self._channel
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._position < channel.start:
+                self._lost_from = self._lost_from or channel.id_of(self._position)
+                self._position = channel.start
+            if self._lost_from is not None:
+                gap = Gap(self._lost_from, channel.id_of(self._position))
+                self._lost_from = None
+                return gap
+            entry = channel.entry_after(self._position)
+            if entry is None:
+                if channel.is_closed:
+                    raise StopAsyncIteration
+                await Channel.wait_for_entry(channel)
+                continue
+            self._position = entry.position
+            if not entry.is_end:
+                return entry

@@ -1,16 +1,18 @@
-"""A conversation with channels: a WebSocket joins and leaves them, and publishes.
+"""A conversation with channels: a WebSocket joins and leaves channels, and publishes to them.
 
     client                                            server
     {"join": NAME, "after": ID, "last": N}    ->  <-  {"joined": NAME, "id": ID}, then its entries
     {"leave": NAME}                           ->  <-  {"left": NAME}
-    {"publish": TEXT, "channel": NAME,
+    {"publish": DATA, "channel": NAME,
      "event": TYPE}                           ->  <-  {"published": ID, "channel": NAME}
-                                                  <-  {"id": ID, "channel": NAME, "data": TEXT}
+                                                  <-  {"id": ID, "channel": NAME, "data": DATA}
     anything else                             ->  <-  {"error": STATUS, "text": ...}
 
-A "ref", text or an integer, in what the client sends comes back in the answer. The id is that of
-the channel alone, so that all its readers share the bytes; the cursor of several is put together
-from the last of each, `?after=a:ID,b:ID`.
+A string that is published is the text of the entry; for any other JSON value it is its JSON text.
+If the client adds a "ref", a string or an integer, the reply repeats it.
+
+The "id" is the ID in that one channel, so that all readers of the channel share the bytes. A client
+makes its cursor for several channels of the last ID of each: `?after=a:ID,b:ID`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from functools import partial
 import trio
 
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
+from ..http.json_text import json_text
 from ..http.request import Request
 from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
 from ..websocket.opening import open_websocket
@@ -32,12 +35,12 @@ from .fanout import Reader
 from .formats import EntryFormat, Frames
 from .presence import SUFFIX
 from .publishing import publish_text
-from .readers import follow
+from .readers import Followed, follow
 from .registry import Channels
 from .resume import ResumePoint
 
 MAX_JOINED = 32
-"""Channels that one connection reads at a time."""
+"""The most channels that one connection reads at a time."""
 
 
 async def serve_conversation(
@@ -46,28 +49,28 @@ async def serve_conversation(
     members: Sequence[tuple[str, str | None]],
     asked: Asked,
 ) -> None:
-    """Open a WebSocket that has joined these channels already, each under this name, and do what
-    it asks for until it is closed. Raises what `open_websocket` raises."""
+    """Open a WebSocket that has already joined these channels, each as this member, and carry out
+    its commands until it is closed. Raises as `open_websocket`."""
     with ExitStack() as stack:
         joined = [stack.enter_context(channels.in_use(name)) for name, _ in members]
         points = ResumePoint.of_each(joined, asked.cursor, asked.last)
         async with open_websocket(request, origins=channels.origins) as ws:
             async with trio.open_nursery() as nursery:
                 conversation = _Conversation(request, channels, ws, nursery)
-                with conversation.too_slow, suppress(WebSocketClosed, BrokenStream):
+                with conversation.scope, suppress(WebSocketClosed, BrokenStream):
                     for (name, member), point in zip(members, points, strict=True):
                         await conversation.join(name, member, point, {})
-                    stack.close()  # who has joined uses them
+                    stack.close()  # the joined channels are in use now
                     async for message in ws:
                         await conversation.take(message)
-                if conversation.too_slow.cancelled_caught:
+                if conversation.is_too_slow:
                     with suppress(WebSocketClosed, BrokenStream):
                         await ws.close(TRY_AGAIN_LATER, "too slow")
                 nursery.cancel_scope.cancel()
 
 
 class _Conversation:
-    """What one WebSocket has joined, and what it asks for."""
+    """The channels that one WebSocket has joined, and its commands."""
 
     def __init__(
         self, request: Request, channels: Channels, ws: WebSocket, nursery: trio.Nursery
@@ -77,53 +80,54 @@ class _Conversation:
         self._ws = ws
         self._nursery = nursery
         self._joined: dict[str, tuple[Channel, Reader]] = {}
-        self.too_slow = trio.CancelScope()
-        """Ends the conversation, if that is what a reader who is too slow gets."""
+        self.scope = trio.CancelScope()
+        """Cancelled to end the conversation."""
+        self.is_too_slow = False
 
     async def take(self, message: str | bytes) -> None:
-        """Do what a message asks for, and answer it."""
+        """Carry out one command, and reply to it."""
         ref: dict[str, object] = {}
         try:
             command = _command(message)
             if "ref" in command:
                 if not isinstance(command["ref"], str | int):
-                    raise HTTPError(400, '"ref" is text or an integer')
+                    raise HTTPError(400, '"ref" is a string or an integer')
                 ref = {"ref": command["ref"]}
             match command:
                 case {"join": str(name)}:
                     member = await self._channels.allow(self._request, name, "read")
-                    after, last = _resume_from(command)
+                    after, last = _resume_from(command, self._channels.last)
                     with self._channels.in_use(name) as channel:
                         await self.join(name, member, ResumePoint(channel, after, last), ref)
                 case {"leave": str(name)}:
                     await self._leave(name, ref)
-                case {"publish": str(text), "channel": str(name)}:
-                    await self._publish(name, text, command.get("event"), ref)
+                case {"publish": data, "channel": str(name)}:
+                    await self._publish(name, _text_of(data), command.get("event"), ref)
                 case _:
-                    raise HTTPError(400, 'there is "join", "leave", and "publish" with "channel"')
+                    raise HTTPError(400, 'commands are "join", "leave", "publish" with "channel"')
         except HTTPError as error:
             await self._answer({"error": error.status, "text": error.text, **ref})
 
     async def join(
         self, name: str, member: str | None, point: ResumePoint, ref: dict[str, object]
     ) -> None:
-        """Confirm, and follow the channel from now on. Raises `HTTPError`."""
+        """Join a channel: confirm it, then follow the channel. Raises `HTTPError`."""
         if name in self._joined:
             raise HTTPError(409, f"{name} is joined already")
         if len(self._joined) >= MAX_JOINED:
-            raise HTTPError(403, f"a connection joins {MAX_JOINED} channels at most")
+            raise HTTPError(403, f"a connection joins at most {MAX_JOINED} channels")
         with ExitStack() as stack:
             channel = stack.enter_context(self._channels.read(name, member))
-            who: dict[str, object] = {}
+            members: dict[str, object] = {}
             if name.endswith(SUFFIX):
-                who = self._channels.presence(name).as_json()
+                members = self._channels.presence(name).as_json()
                 if point.cursor is None:
-                    point.position = channel.end  # of which this is the state
+                    point.position = channel.end  # which is the position of these members
             joined = {"joined": name, "id": channel.id_of(point.position)}
             format = Frames(name)
             reader = Reader(self._ws.writer, format, point.position)
             self._joined[name] = channel, reader
-            await self._answer({**joined, **who, **ref})
+            await self._answer({**joined, **members, **ref})
             self._nursery.start_soon(self._follow, channel, reader, format, point, stack.pop_all())
 
     async def _follow(
@@ -134,11 +138,17 @@ class _Conversation:
         point: ResumePoint,
         reading: ExitStack,
     ) -> None:
-        point.cursor = point.cursor or channel.id_of(point.position)  # it has just been told
+        point.cursor = point.cursor or channel.id_of(point.position)  # already told: "joined"
         with reading, suppress(WebSocketClosed, BrokenStream):
-            await follow(channel, reader, format, point, self._channels.lag)
-            if not reader.leaving:
-                self.too_slow.cancel()
+            match await follow(channel, reader, format, point, self._channels.lag):
+                case Followed.TOO_SLOW:
+                    self.is_too_slow = True
+                    self.scope.cancel()
+                case Followed.ENDED:
+                    if self._joined.get(channel.name) == (channel, reader):
+                        del self._joined[channel.name]
+                    if not self._joined:
+                        self.scope.cancel()  # leaving the block closes with 1000
 
     async def _leave(self, name: str, ref: dict[str, object]) -> None:
         if name not in self._joined:
@@ -149,7 +159,7 @@ class _Conversation:
 
     async def _publish(self, name: str, text: str, event: object, ref: dict[str, object]) -> None:
         if not isinstance(event, str | None):
-            raise HTTPError(400, '"event" is text')
+            raise HTTPError(400, '"event" is a string')
         member = await self._channels.allow(self._request, name, "publish")
         compose = partial(self._channels.compose, member)
         with self._channels.in_use(name) as channel:
@@ -161,20 +171,29 @@ class _Conversation:
         await self._ws.send(json.dumps(answer))
 
 
-def _resume_from(command: dict[str, object]) -> tuple[str | None, int]:
-    """The cursor of a client that joins, or how many entries back it begins. Raises `HTTPError`."""
-    after, last = command.get("after"), command.get("last", 0)
+def _resume_from(command: dict[str, object], default: int) -> tuple[str | None, int]:
+    """The cursor of a "join", and how many entries before the present it starts without one. Raises
+    `HTTPError` 400."""
+    after, last = command.get("after"), command.get("last", default)
     if not isinstance(after, str | None) or type(last) is not int or last < 0:
-        raise HTTPError(400, '"after" is a cursor, "last" a number of entries')
+        raise HTTPError(400, '"after" is a cursor, "last" is a number of entries')
     return after or None, last
 
 
+def _text_of(data: object) -> str:
+    """The text of an entry that a "publish" carries. Raises `HTTPError` 400."""
+    try:
+        return data if isinstance(data, str) else json_text(data)
+    except ValueError as error:
+        raise HTTPError(400, str(error)) from None
+
+
 def _command(message: str | bytes) -> dict[str, object]:
-    """The object that a message is. Raises `HTTPError` 400 if it is none."""
+    """The JSON object of a message. Raises `HTTPError` 400."""
     try:
         command = json.loads(message) if isinstance(message, str) else None
     except (ValueError, RecursionError):
         command = None
     if not isinstance(command, dict):
-        raise HTTPError(400, "a message is one JSON object, as text")
+        raise HTTPError(400, "a message is one JSON object, sent as text")
     return command

@@ -1,14 +1,13 @@
 """Writing to all readers of a log that are caught up, at once.
 
-They are written to directly, without waking their tasks: once in a pass of the scheduler one
-`try_write` each, of bytes made once for all of them, with all that was published since. A reader
-for whom that does not work is woken, and goes on from its position by itself. Nothing here knows
-what a reader is written to through, only that it is a `Sink`.
+Their tasks are not woken: once in a pass of the scheduler each gets one `try_write`, of bytes
+that were encoded once for all, with everything that was published since the last pass. If that
+fails for a reader, its task is woken and sends the rest from its position. This file does not
+know what a reader is written to through, only that it is a `Sink`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Iterator
 from typing import Protocol
 
@@ -16,33 +15,33 @@ import trio
 
 from ..http.exchange import Frame, TryWrite
 from ..limits import KIB, MIB
+from ..stderr import logger
 from .log import Format, Log
 
 YIELD_EVERY_BYTES = 4 * MIB
 READER_COSTS = 8 * KIB
-"""Bytes written directly after which the other tasks have their turn, and what a write costs beside
-its own: 500 readers of short entries, about 3 milliseconds."""
-
-logger = logging.getLogger("rawstream")
+"""A flush lets other tasks run after this many bytes, and counts each write as this many more than
+its own: about 3 milliseconds, the time of 500 readers of short entries."""
 
 
 class Sink(Protocol):
-    """Where a reader's bytes go."""
+    """The destination of a reader's bytes."""
 
     @property
     def frame(self) -> Frame:
-        """How they are framed; the same function wherever they are framed alike."""
+        """Frames the bytes. Sinks with the same framing return the same function."""
 
     @property
     def try_write(self) -> TryWrite:
-        """Takes framed bytes without waiting, if that can be done."""
+        """Takes framed bytes without waiting, if possible."""
 
     def send_framed(self, framed: bytes) -> Awaitable[None]:
-        """Send framed bytes that others may be sent, too; b"" to wait for what is under way."""
+        """Send framed bytes, which other sinks may share; b"" waits until earlier bytes are
+        sent."""
 
 
 class Reader:
-    """A reader's place in a log."""
+    """One reader of a log: its position, and its sink."""
 
     __slots__ = (
         "__weakref__", "format", "frame", "last_sent", "leaving", "position", "sink", "try_write",
@@ -50,33 +49,33 @@ class Reader:
     )  # fmt: skip
 
     leaving: bool
-    """Set when it shall be sent nothing more; what is being sent is finished."""
+    """Set when nothing more is to be sent; a send under way is finished."""
 
     def __init__(self, sink: Sink, format: Format, position: int) -> None:
         self.sink = sink
         self.frame = sink.frame
         self.try_write = sink.try_write
         self.format = format
-        self.position = position  # of the last entry it has been sent
+        self.position = position  # of the last entry that was sent
         self.last_sent = trio.current_time()
         self.leaving = False
         self.woken = trio.Event()
 
 
 class FanOut:
-    """Who is caught up with a log, and those who wait for its next entry."""
+    """The readers that are caught up with a log, and the tasks that wait for its next entry."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._parked: dict[tuple[Format, Frame], dict[Reader, None]] = {}
-        self._waiting = set[trio.Event]()  # to be set by the next entry
+        self._waiting = set[trio.Event]()  # set with the next entry
         self._flushing: Iterator[None] | None = None
         self._flush_ended = trio.Event()
-        self._flushed_to = log.end  # all who are parked have been written to, up to here
-        self._kept_pace = log.end, 0  # position, and bytes ever, when all had their turn
+        self._flushed_to = log.end  # all parked readers have been sent what is up to here
+        self._kept_pace = log.end, 0  # position, and bytes ever, when `keep_pace` last waited
 
     def announce(self) -> None:
-        """There is a new entry. Never waits."""
+        """Note that there is a new entry, without waiting."""
         for event in self._waiting:
             event.set()
         self._waiting.clear()
@@ -85,10 +84,17 @@ class FanOut:
             self._flush_ended = trio.Event()
             trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
 
+    def wake_all(self) -> None:
+        """Let all readers go on by themselves: the log has ended."""
+        for group in self._parked.values():
+            for reader in list(group):
+                self._wake(reader, group)
+
     # -- Readers --------------------------------------------------------------------------------
 
     async def park(self, reader: Reader) -> None:
-        """Have a reader that is caught up written to directly, for as long as that works."""
+        """Write to a caught-up reader directly, for as long as that works. Returns when it does
+        not, or when the log has ended."""
         key = reader.format, reader.frame
         group = self._parked.setdefault(key, {})
         group[reader] = None
@@ -101,25 +107,24 @@ class FanOut:
                 del self._parked[key]
 
     def remove(self, reader: Reader) -> None:
-        """Let a reader go: nothing more is written to it directly, and its task is told."""
+        """Stop writing to a reader directly, and wake its task, which ends."""
         reader.leaving = True
         for group in self._parked.values():
             group.pop(reader, None)
         reader.woken.set()
 
     def wake_with_next_entry(self, event: trio.Event) -> None:
-        """Set this event when there is a new entry."""
+        """Set this event with the next entry."""
         self._waiting.add(event)
 
     def forget(self, event: trio.Event) -> None:
-        """Nobody waits for it any more."""
+        """Do not set this event any more."""
         self._waiting.discard(event)
 
     # -- Publishers -----------------------------------------------------------------------------
 
     async def keep_pace(self) -> None:
-        """To be called by who publishes much at a time: wait, if otherwise those who are caught up
-        would lose their place, until they have what was published so far."""
+        """See `Channel.keep_pace`."""
         log = self._log
         position, size = self._kept_pace
         entries, size = log.end - position, log.bytes_ever - size
@@ -128,13 +133,13 @@ class FanOut:
             await trio.lowlevel.checkpoint()
             while self._flushing is not None and self._flushed_to < goal:
                 await self._flush_ended.wait()
-            await trio.lowlevel.checkpoint()  # for those who could not be written to directly
+            await trio.lowlevel.checkpoint()  # for readers that could not be written to directly
             self._kept_pace = log.end, log.bytes_ever
 
     # -- The flush ------------------------------------------------------------------------------
 
     def _flush_on(self) -> None:
-        """Go on with the flush, and give way to the other tasks now and then."""
+        """Continue the flush until it pauses or ends."""
         assert self._flushing is not None
         try:
             paused = next(self._flushing, self) is None
@@ -148,14 +153,14 @@ class FanOut:
             self._flush_ended.set()
 
     def _flush(self) -> Iterator[None]:
-        """Write to all that are parked, until there is nothing new for anybody; yields when
-        others should have their turn.
+        """Write to all parked readers until none of them is behind. Yields when other tasks should
+        run.
 
-        One loop with everything in it: it runs for every entry and reader, and calls between
-        objects that a cold cache has to fetch were a third of what it cost.
+        It is one loop with everything in it, because it runs for every entry and reader: calls
+        between objects, each of which the cache had to fetch, were a third of its cost.
         """
         log = self._log
-        left = YIELD_EVERY_BYTES  # until the others have their turn
+        left = YIELD_EVERY_BYTES  # until other tasks run
         behind = True
         while behind:
             behind = False
@@ -174,8 +179,8 @@ class FanOut:
                         others_ran = True
                     place = reader.position
                     if place == end or (others_ran and reader not in group):
-                        continue  # it has come, or left, in the meantime
-                    if place != last_place:  # nearly always they are all at the same
+                        continue  # it was parked, or has left, in the meantime
+                    if place != last_place:  # nearly all readers are at the same place
                         if place < start:
                             self._wake(reader, group)
                             continue
@@ -194,7 +199,7 @@ class FanOut:
                         behind = True
                     left -= written + READER_COSTS
             self._flushed_to = goal
-            # Published while others had their turn: not all that were served before have it.
+            # An entry published while other tasks ran has not reached the readers served before.
             behind = behind or goal != log.end
 
     def _wake(self, reader: Reader, group: dict[Reader, None]) -> None:

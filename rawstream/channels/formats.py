@@ -1,74 +1,75 @@
-"""How entries of a channel look on each transport (`ID` is the cursor behind the entry):
+"""The encoding of entries on each transport (`ID` is the cursor behind the entry):
 
     events       id: ID, event: TYPE, data: DATA
     lines        {"id": ID, "event": TYPE, "data": DATA}, one a line
     frames       the same, one a WebSocket message
-    text         DATA alone, for human eyes: no ids, no gaps, nothing to resume from
-    polls        {"entries": [the same, ...], "next": ID, and what ends the object
+    polls        {"entries": [the same, ...], "next": ID, and then the end of the object
+    text         [TYPE] DATA, for people: it has no ids, so it cannot be resumed
 
-Entries that are lost are a gap: an event "gap" with the data `{"from": ID, "to": ID}`, or
-`{"id": ID, "gap": {"from": ID, "to": ID}}`. Where several channels are read at a time, everything
-says which one it is of: there is a "channel" in all objects, data of events is an object
-`{"channel": NAME, "data": DATA}`, and text begins with `NAME: `. Pure functions.
+Lost entries are told as a gap: an event "gap" with the data `{"from": ID, "to": ID}`, or
+`{"id": ID, "gap": {"from": ID, "to": ID}}`. The end of a closed channel is an event "end" with the
+data `{}`, or `{"id": ID, "end": true}`; in text it is only the end of the stream.
+
+Where several channels are read over one connection, everything names its channel: objects have a
+"channel", the data of events is `{"channel": NAME, "data": DATA}`, and text begins with `NAME: `.
+
+DATA is a JSON string; in a channel of JSON it is the JSON itself. Pure functions.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..http.json_text import json_text
 from ..streams.event import Event
 from ..websocket.frames import TEXT as TEXT_FRAME
 from ..websocket.frames import server_frame
-from .log import Entry, Log
-
-_LINE_SEPARATORS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
-
-
-def as_json(value: object) -> str:
-    """JSON on one line, whatever its reader takes for the end of a line: JSON itself escapes only
-    those below U+0020. In UTF-8 where it goes."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if text.isascii() else text.translate(_LINE_SEPARATORS)
+from .log import END, GAP, Entry
 
 
 @dataclass(frozen=True)
 class EntryFormat:
-    """A format that takes entries one by one."""
+    """A format that encodes entries one by one."""
 
     channel: str = ""
-    """The name that is said; "" if there is only one channel."""
+    """The name of the channel to tell; "" if there is only one channel."""
 
-    def entry(self, id: str, entry: Entry) -> bytes:
-        """The bytes of an entry, whose id is the cursor behind it."""
-        return self.head(id, entry) + self.tail(entry) + self.end
+    def entry(self, entry: Entry) -> bytes:
+        """The bytes of an entry."""
+        if entry.is_end:
+            return self.last(entry.id)
+        return self.head(entry.id, entry) + self.tail(entry) + self.end
 
-    def batch(self, log: Log, entries: Iterator[Entry]) -> tuple[bytes, int]:
+    def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
         """The bytes of entries, and the position of the last of them."""
         parts = []
         for entry in entries:
-            parts.append(self.entry(log.id_of(entry.position), entry))
-            end = entry.position
-        return b"".join(parts), end
+            parts.append(self.entry(entry))
+            position = entry.position
+        return b"".join(parts), position
 
     end = b""
-    """What stands behind each entry."""
+    """The bytes behind each entry."""
 
     def head(self, id: str, entry: Entry) -> bytes:
-        """What stands before the tail: the id, for the most part."""
+        """The bytes before the tail, with the cursor behind the entry."""
         raise NotImplementedError
 
     def tail(self, entry: Entry) -> bytes:
-        """What is the same for all readers."""
+        """The part that is the same for all readers."""
         raise NotImplementedError
 
     def gap(self, id: str, start: str, end: str) -> bytes:
-        """What tells that entries behind `start` are lost, up to `end`; `id` is the cursor now."""
+        """Tell that the entries behind `start` up to `end` are lost. The cursor is now `id`."""
         raise NotImplementedError
 
     def place(self, id: str) -> bytes:
-        """What tells a client its cursor, before there is anything else to tell."""
+        """Tell a client its cursor when there is no entry to tell it with."""
+        raise NotImplementedError
+
+    def last(self, id: str) -> bytes:
+        """Tell that the channel has ended."""
         raise NotImplementedError
 
     @property
@@ -84,18 +85,19 @@ class Events(EntryFormat):
         return f"{event}id: {id}\n".encode()
 
     def tail(self, entry: Entry) -> bytes:
-        data = entry.data
-        if self.channel:
-            data = as_json({"channel": self.channel, "data": data})
-        return Event(data).encode()
+        if not self.channel:
+            return Event(entry.data).encode()
+        return Event(_with_data(self._named, entry)).encode()
 
     def gap(self, id: str, start: str, end: str) -> bytes:
-        gap = {**self._named, "from": start, "to": end}
-        return Event(as_json(gap), "gap", id).encode()
+        return Event(json_text({**self._named, "from": start, "to": end}), GAP, id).encode()
 
     def place(self, id: str) -> bytes:
-        # An EventSource takes it for its last event ID, and dispatches nothing.
+        # An EventSource remembers the id, and dispatches no event.
         return Event(id=id).encode()
+
+    def last(self, id: str) -> bytes:
+        return Event(json_text(self._named), END, id).encode()
 
 
 class Lines(EntryFormat):
@@ -108,8 +110,7 @@ class Lines(EntryFormat):
 
     def tail(self, entry: Entry) -> bytes:
         event = {} if entry.event is None else {"event": entry.event}
-        rest = as_json({**self._named, **event, "data": entry.data})
-        return b", %b" % rest[1:].encode()
+        return b", %b" % _with_data({**self._named, **event}, entry)[1:].encode()
 
     def gap(self, id: str, start: str, end: str) -> bytes:
         return self._line({"id": id, **self._named, "gap": {"from": start, "to": end}})
@@ -117,29 +118,35 @@ class Lines(EntryFormat):
     def place(self, id: str) -> bytes:
         return self._line({"id": id})
 
+    def last(self, id: str) -> bytes:
+        return self._line({"id": id, **self._named, "end": True})
+
     def _line(self, value: object) -> bytes:
-        return as_json(value).encode() + b"\n"
+        return json_text(value).encode() + b"\n"
 
 
 class Frames(Lines):
     """One JSON object a WebSocket message."""
 
-    def entry(self, id: str, entry: Entry) -> bytes:
-        return server_frame(TEXT_FRAME, self.head(id, entry) + self.tail(entry))
+    def entry(self, entry: Entry) -> bytes:
+        if entry.is_end:
+            return self.last(entry.id)
+        return server_frame(TEXT_FRAME, self.head(entry.id, entry) + self.tail(entry))
 
     def _line(self, value: object) -> bytes:
-        return server_frame(TEXT_FRAME, as_json(value).encode())
+        return server_frame(TEXT_FRAME, json_text(value).encode())
 
 
 class Text(EntryFormat):
-    """The data, and nothing else."""
+    """The data, with the type of the entry if it has one."""
 
     def head(self, id: str, entry: Entry) -> bytes:
         return b""
 
     def tail(self, entry: Entry) -> bytes:
-        prefix = f"{self.channel}: " if self.channel else ""
-        return f"{prefix}{entry.data}\n".encode()
+        channel = f"{self.channel}: " if self.channel else ""
+        event = f"[{entry.event}] " if entry.event is not None else ""
+        return f"{channel}{event}{entry.data}\n".encode()
 
     def gap(self, id: str, start: str, end: str) -> bytes:
         return b""
@@ -147,14 +154,27 @@ class Text(EntryFormat):
     def place(self, id: str) -> bytes:
         return b""
 
+    def last(self, id: str) -> bytes:
+        return b""
+
 
 class Polls(Lines):
-    """The answer to a poll, all but its end: that is each client's own, if it is told of a gap."""
+    """The answer to a poll, without its end, which can differ from client to client."""
 
-    def batch(self, log: Log, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        lines, end = super().batch(log, entries)
-        objects = b", ".join(lines.splitlines())
-        return b'{"entries": [%b], "next": "%b"' % (objects, log.id_of(end).encode()), end
+    def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
+        objects = []
+        for entry in entries:
+            if not entry.is_end:
+                objects.append(self.head(entry.id, entry) + self.tail(entry))
+        answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), entry.id.encode())
+        return answer, entry.position
+
+
+def _with_data(value: dict[str, str], entry: Entry) -> str:
+    """The JSON object of `value`, with the data of an entry as its last member."""
+    data = entry.data if entry.is_json else json_text(entry.data)
+    rest = json_text(value)[:-1]
+    return f'{rest}{", " if value else ""}"data": {data}}}'
 
 
 EVENTS, LINES, FRAMES, TEXT, POLLS = Events(), Lines(), Frames(), Text(), Polls()

@@ -1,8 +1,9 @@
 """A log: entries in the order they were published, bounded by their count and their bytes.
 
-Batches of entries are made as bytes once for all readers that are at the same place. Entries lie in
-segments, and no batch goes over the end of one: wherever readers begin, they soon ask for the same
-batches, which may be kept since a full segment never changes. No I/O, no waiting.
+Readers at the same place share the bytes they are sent: a batch of entries is encoded once.
+Entries lie in segments, and no batch crosses the end of one. Wherever readers start, they
+therefore soon ask for the same batches, and these can be kept, because a full segment never
+changes. No I/O, no waiting.
 """
 
 from __future__ import annotations
@@ -14,21 +15,26 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from ..http.json_text import on_one_line
 from ..limits import KIB, MIB
-from .cursors import EPOCH, make_id, new_epoch, position_in
+from .cursors import BEGINNING, EPOCH, make_id, new_epoch, position_in
 
 HISTORY_ENTRIES = 1000
 HISTORY_BYTES = MIB
-"""What a log keeps for readers that come back: 20 seconds of 50 entries a second."""
+"""What a log keeps for readers that reconnect: 20 seconds at 50 entries a second."""
 
 SEGMENT_BYTES = 64 * KIB
-"""What a reader that is behind is sent at a time, about; one entry at least."""
+"""About what a reader that is behind is sent at a time; at least one entry."""
 
 SHARED_FROM = 4 * KIB
-"""Bytes of an entry from which on its bytes are kept, for readers who cannot share a batch."""
+"""From this size on the encoded bytes of an entry are kept, for readers that cannot share a
+batch."""
 
 OPEN_BATCHES = 16
-"""Batches of the last segment that are kept, until the next entry."""
+"""Batches of the last segment that are kept until the next entry."""
+
+GAP, END = "gap", "end"
+"""Event types of the log itself: entries are lost; nothing follows. Entries cannot have them."""
 
 _LINE_END = re.compile("\r\n|\r")
 _CONTROLS = bytes(range(32))
@@ -36,81 +42,114 @@ _CONTROLS = bytes(range(32))
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One thing that was published."""
+    """One entry of a log."""
 
-    position: int
+    id: str
+    """Its ID, which is also the cursor behind it."""
     data: str
+    """The text that was published, with LF as its line end; or one line of JSON."""
     event: str | None
+    """Its type, if it has one."""
+    position: int
+    """Its place in the log. Each entry has the next one."""
+    is_json: bool
+    """Whether `data` is JSON."""
     size: int
-    """Bytes of it in the format that takes most of them, but for ids and names."""
+    """Upper bound of its encoded bytes in any format, without ids and names."""
     starts_segment: bool
+    """Whether a batch ends before it."""
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it marks the end of a log that was closed."""
+        return self.event == END
 
 
 class Format(Protocol):
-    """How entries look to one kind of reader. Its methods are pure, and it can be hashed."""
+    """The encoding of entries for one kind of reader. Its methods are pure, and it is hashable."""
 
-    def batch(self, log: Log, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, one at least, and the position of the last of them."""
+    def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
+        """The bytes of entries, at least one, and the position of the last of them."""
 
     def tail(self, entry: Entry) -> bytes:
-        """What is the same of an entry for all readers, whatever id stands before it."""
+        """The part of an entry behind its id, which is the same for all readers."""
 
 
 Frame = Callable[[bytes], bytes]
-"""What makes bytes of a batch that are fit for the wire."""
+"""Turns the bytes of a batch into the bytes that are sent."""
 
 
 class Log:
-    """A bounded log. Ids are `EPOCH-POSITION`: the epoch tells this log from any other, the
-    position only grows."""
+    """A bounded log. IDs are `EPOCH-POSITION`: the epoch distinguishes this log from any other, and
+    the position only grows."""
 
-    def __init__(self, *, entries: int, size: int, epoch: str | None, start: int) -> None:
+    def __init__(
+        self, *, entries: int, size: int, epoch: str | None, start: int, json: bool
+    ) -> None:
         if epoch is not None and not EPOCH.fullmatch(epoch):
             raise ValueError(f"an epoch is 1 to 64 letters and digits, not {epoch!r}")
         self.epoch = epoch or new_epoch()
         self.end = start
         """The position of the last entry."""
-        self._first_end = start
+        self.is_closed = False
+        self.is_json = json
         self.max_entries = entries
         self.max_bytes = size
         self.bytes_ever = 0
-        """Bytes of all that was ever published."""
+        """Bytes of all entries that were ever published."""
+        self._first_end = start
         self._entries = deque[Entry]()
         self._bytes = 0
         self._segment_bytes = 0
-        # Bytes that do not change any more, bounded by their size, the oldest first; and batches of
-        # the last segment.
+        # Batches that do not change any more, bounded by their size, the oldest first; and batches
+        # of the last segment.
         self._kept: dict[tuple[Format, object, int], tuple[bytes, int]] = {}
         self._kept_bytes = 0
         self._open_batches: dict[tuple[Format, object, int], tuple[bytes, int]] = {}
 
     # -- Writing --------------------------------------------------------------------------------
 
-    def append(self, data: str, event: str | None) -> Entry:
-        """Add an entry. Line ends in `data` become LF, the only one that every transport carries.
-
-        Raises `ValueError` for CR, LF or NUL in `event`, for text that is no Unicode (lone
-        surrogates) and for an entry larger than the log.
-        """
-        if event is not None and any(forbidden in event for forbidden in "\r\n\0"):
-            raise ValueError(f"CR, LF or NUL in the event type {event!r}")
-        if event == "gap":
-            raise ValueError('an event "gap" is what tells readers that entries are lost')
-        if "\r" in data:
+    def _append(self, data: str | None, event: str | None) -> Entry:
+        """Add an entry. Raises as `Channel.publish`."""
+        if self.is_closed:
+            raise RuntimeError("the channel is closed; nothing can be published to it")
+        if not isinstance(data, str):
+            raise TypeError(f"data is a str, not {type(data).__name__}; json= takes other values")
+        if event is not None:
+            if not isinstance(event, str):
+                raise TypeError(f"event is a str, not {type(event).__name__}")
+            if any(forbidden in event for forbidden in "\r\n\0"):
+                raise ValueError(f"CR, LF or NUL in the event type {event!r}")
+            if event in (GAP, END):
+                raise ValueError(f"the event type {event!r} is reserved for the channel itself")
+        if self.is_json:
+            data = on_one_line(data)
+        elif "\r" in data:
             data = _LINE_END.sub("\n", data)
         size = encoded_size(data) + len((event or "").encode())
         if size > self.max_bytes:
             raise ValueError(f"an entry of {size} bytes, encoded; the log holds {self.max_bytes}")
+        return self._add(data, event, size)
+
+    def _append_end(self) -> None:
+        """Mark the end, which takes a position of its own: a cursor tells whether its reader has
+        seen it."""
+        self.is_closed = True
+        self._add("", END, 0)
+
+    def _add(self, data: str, event: str | None, size: int) -> Entry:
         self._segment_bytes += size
         starts_segment = self._segment_bytes > SEGMENT_BYTES or not self._entries
         if starts_segment:
             self._segment_bytes = size
-        entry = Entry(self.end + 1, data, event, size, starts_segment)
-        self.end = entry.position
+        self.end += 1
+        id = make_id(self.epoch, self.end)
+        entry = Entry(id, data, event, self.end, self.is_json, size, starts_segment)
         self._entries.append(entry)
         self._bytes += size
         self.bytes_ever += size
-        while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
+        most = self.max_entries + self.is_closed  # the end does not displace an entry
+        while len(self._entries) > most or self._bytes > self.max_bytes:
             self._bytes -= self._entries.popleft().size
         self._open_batches.clear()
         return entry
@@ -118,12 +157,12 @@ class Log:
     # -- Cursors --------------------------------------------------------------------------------
 
     def id_of(self, position: int) -> str:
-        """The cursor behind the entry at this position."""
+        """The ID of the entry at this position."""
         return make_id(self.epoch, position)
 
     @property
     def start(self) -> int:
-        """The position before the first entry there is."""
+        """The position before the first entry that is still held."""
         return self.end - len(self._entries)
 
     @property
@@ -131,12 +170,18 @@ class Log:
         """Whether nothing was ever published."""
         return self.end == self._first_end
 
-    def resume(self, cursor: str | None) -> tuple[int, bool]:
-        """The position that a cursor means, and whether entries behind it are lost. Without a
-        cursor: behind the last entry. One that this log does not know, or no longer, or not yet,
-        means all there is, and a gap."""
+    def resume(self, cursor: str | None, last: int = 0) -> tuple[int, bool]:
+        """The position that a cursor stands for, and whether entries behind it are lost.
+
+        Without a cursor it is `last` entries before the end. An unknown, expired or future cursor
+        stands for the start, with entries lost.
+        """
+        check_last(last)
         if cursor is None:
-            return self.end, False
+            # The end of a closed log is no news that a reader may miss.
+            return max(self.start, self.end - self.is_closed - last), False
+        if cursor == BEGINNING:
+            return self.start, False
         position = position_in(cursor, self.epoch)
         if position is not None and self.start <= position <= self.end:
             return position, False
@@ -144,30 +189,34 @@ class Log:
 
     # -- Reading --------------------------------------------------------------------------------
 
+    def entry_after(self, position: int) -> Entry | None:
+        """The entry behind a position that is not before `start`; None if there is none yet."""
+        return self._entries[position - self.start] if position < self.end else None
+
     def entries_after(self, position: int) -> Iterator[Entry]:
         """The entries behind a position that is not before `start`."""
         return islice(self._entries, position - self.start, None)
 
     def batch_after(self, position: int, format: Format, frame: Frame) -> tuple[bytes, int]:
         """Entries behind a position, not before `start`, as framed bytes that readers share, and
-        the position behind them. b"" if there are none."""
+        the position behind them. The bytes are empty if there is nothing to send."""
         if position == self.end:
             return b"", position
         key = format, frame, position
         batch = self._open_batches.get(key) or self._kept.get(key)
         if batch is None:
-            data, end = format.batch(self, self._rest_of_segment(position))
+            data, end = format.batch(self._rest_of_segment(position))
             batch = frame(data) if data else b"", end
             if end < self.end or self._segment_bytes > SEGMENT_BYTES:
                 self._keep(key, batch)
             else:
                 if len(self._open_batches) == OPEN_BATCHES:
-                    self._open_batches.clear()  # readers that come back are at the same few places
+                    self._open_batches.clear()  # readers that reconnect are at the same few places
                 self._open_batches[key] = batch
         return batch
 
     def tail_of(self, entry: Entry, format: Format) -> bytes:
-        """The tail of an entry; if it is long, readers share it."""
+        """The tail of an entry. Readers share it if it is long."""
         if entry.size < SHARED_FROM:
             return format.tail(entry)
         key = format, "tail", entry.position
@@ -191,8 +240,14 @@ class Log:
             self._kept_bytes -= len(self._kept.pop(oldest)[0])
 
 
+def check_last(last: object) -> None:
+    """Raise `ValueError` unless this is a number of entries."""
+    if not isinstance(last, int) or last < 0:
+        raise ValueError(f"last is a number of entries, 0 or more, not {last!r}")
+
+
 def encoded_size(data: str) -> int:
-    """Bytes of data in the format that takes most: a line of an event has six more, a control
+    """Upper bound of the bytes of data in any format: a line of an event takes six more, a control
     character in JSON five, a quotation mark one. Raises `UnicodeEncodeError`."""
     text = data.encode()
     controls = len(text) - len(text.translate(None, _CONTROLS))

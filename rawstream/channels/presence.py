@@ -1,7 +1,7 @@
-"""Who is there: the readers of a channel, as a channel of its own.
+"""Presence: the readers of a channel, as a channel of its own.
 
-`NAME@presence` has an entry for each connection that begins or ends to read NAME. Its log is made
-when first asked for.
+`NAME@presence` gets an entry whenever a connection starts or stops reading NAME. Its log is made
+when it is first asked for.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .channel import Channel
-from .formats import as_json
 
 SUFFIX = "@presence"
 
 
 class Presence:
-    """Who reads a channel: every connection but polls, which come and go."""
+    """The readers of a channel: all its connections except polls, which come and go."""
 
     count: int
-    """Connections."""
+    """The number of connections."""
     members: dict[str, int]
-    """Connections of each name."""
+    """The number of connections of each named member."""
 
     def __init__(self, name: str, epoch: str) -> None:
         self.count = 0
@@ -32,24 +31,24 @@ class Presence:
 
     @property
     def log(self) -> Channel:
-        """Those who join and leave: entries of type "join" and "leave" with the data `{"name":
-        NAME or null, "here": connections of this name, "count": connections}`."""
+        """The members that join and leave: entries of type "join" and "leave" with the data
+        `{"name": NAME or null, "here": connections of this name, "count": all connections}`."""
         if self._log is None:
             self._log = Channel(self._name, epoch=self._epoch)
         return self._log
 
     @property
-    def has_told_nobody(self) -> bool:
+    def is_untold(self) -> bool:
         """Whether `log` was never asked for, or has no entry."""
         return self._log is None or self._log.is_empty
 
     def as_json(self) -> dict[str, object]:
-        """Who is there now, and the cursor of `log` to go on from."""
+        """The members now, and the cursor at which to continue in `log`."""
         return {"count": self.count, "members": self.members, "next": self.log.id_of(self.log.end)}
 
     @contextmanager
     def including(self, member: str | None) -> Iterator[None]:
-        """One connection more, for as long as the block lasts."""
+        """Count one more connection, for as long as the block lasts."""
         if member is not None:
             member = member.encode("utf-8", "replace").decode()
         self._change("join", member, 1)
@@ -66,6 +65,6 @@ class Presence:
             if here:
                 self.members[member] = here
         if self._log is None:
-            self._epoch = None  # this is told to nobody: no cursor from before is good any more
+            self._epoch = None  # nobody was told: cursors from before are no longer valid
         else:
-            self._log.publish(as_json({"name": member, "here": here, "count": self.count}), event)
+            self._log.publish(event=event, json={"name": member, "here": here, "count": self.count})

@@ -1,10 +1,10 @@
-"""Publishing by POST: a body is one entry, or a stream of lines that are an entry each.
+"""Publishing by POST: a body is one entry, or a stream of lines, each of which is an entry.
 
     curl -d 'hello' http://.../channels/a                        one entry
-    tail -f log | curl -X POST -T - http://.../channels/a        an entry a line, as they come
+    tail -f log | curl -X POST -T - http://.../channels/a        one entry a line, as they arrive
 
-A body whose length is known is one entry, one that comes in chunks is lines; so is
-`Content-Type: application/x-ndjson`, for those behind a proxy that collects bodies.
+A body of known length is one entry. A chunked body is a stream of lines, and so is a body with
+`Content-Type: application/x-ndjson`, for clients behind a proxy that collects bodies.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from ..http.fields import Fields
 from ..http.request import Request
 from ..limits import KIB
 from .channel import Channel
-from .formats import as_json
 from .log import encoded_size
 
 YIELD_EVERY_LINES = 64
-"""Lines after which the other tasks have their turn."""
+"""Lines after which other tasks may run."""
 
 LINE_BYTES = 64 * KIB
-"""The longest line that is an entry."""
+"""The longest line that is accepted."""
 
 
 async def publish_body(
     request: Request, channel: Channel, compose: Callable[[str], str], headers: Fields = ()
 ) -> None:
-    """Publish the body of a request, and answer 201 with `{"id": ID, "entries": COUNT}`, ID being
-    that of the last. `?event=` is the type of its entries, `compose` makes each of its text.
+    """Publish the body of a request, and answer 201 with `{"id": ID of the last entry, "entries":
+    COUNT}`. `?event=` is the type of the entries. `compose` makes an entry from each text.
 
-    A stream of lines may be silent for as long as it likes. Raises `HTTPError` 400 for what is
-    not UTF-8 and 413 for what is too large; entries before that line are published, and the
-    answer says how many.
+    A stream of lines may be silent for any time. Raises `HTTPError` 400 for text that is not UTF-8,
+    or not JSON in a channel of JSON, 409 if the channel is closed, and 413 for an entry that is too
+    large. Lines before the bad one are published, and the answer says how many.
     """
     event = request.query.get("event") or None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -46,21 +45,22 @@ async def publish_body(
         await channel.keep_pace()
     else:
         count, id = await _publish_lines(request, channel, compose, event, headers)
-    answer = as_json({"id": id, "entries": count}) + "\n"
-    await request.respond(201, answer, content_type="application/json", headers=headers)
+    await request.respond(201, json={"id": id, "entries": count}, headers=headers)
 
 
 def publish_text(
     channel: Channel, compose: Callable[[str], str], text: bytes | str, event: str | None
 ) -> str:
-    """Publish what a client sent. Raises `HTTPError` 400 and 413."""
+    """Publish a text of a client. Raises `HTTPError` 400, 409 and 413."""
+    if channel.is_closed:
+        raise HTTPError(409, "the channel is closed")
     try:
         text = compose(text.decode() if isinstance(text, bytes) else text)
         size = encoded_size(text)
     except UnicodeError:
-        raise HTTPError(400, "entries are text in UTF-8") from None
+        raise HTTPError(400, "an entry must be UTF-8") from None
     if size > channel.max_bytes:
-        raise HTTPError(413, f"an entry is at most {channel.max_bytes} bytes")
+        raise HTTPError(413, f"an entry is at most {channel.max_bytes} bytes, encoded")
     try:
         return channel.publish(text, event)
     except ValueError as error:
@@ -78,7 +78,7 @@ async def _publish_lines(
     id = channel.id_of(channel.end)
 
     async def farewell() -> None:
-        """The server stops, while the client may go on for ever."""
+        """The server is stopping, and the client might send lines for ever."""
         await request.respond(503, f"the server is stopping; {published()}\n", headers=headers)
 
     def published() -> str:

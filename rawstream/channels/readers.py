@@ -1,13 +1,14 @@
 """The ways to read one channel.
 
-A reader that is behind is sent batches by its own task; one that is caught up is parked, and
-written to by the channel. One that brings no cursor is first told where it is.
+A reader that is behind is sent batches by its own task. A reader that is caught up is parked, and
+the channel writes to it. A client without a cursor is first told where it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
+from enum import Enum
 from typing import Literal
 
 import trio
@@ -15,6 +16,7 @@ import trio
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.exchange import as_it_is
 from ..http.fields import Fields
+from ..http.json_text import json_text
 from ..http.request import Request
 from ..streams.events import EventStream, open_events
 from ..streams.longpoll import open_poll
@@ -24,37 +26,49 @@ from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
 from .fanout import Reader
-from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, as_json
+from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
-"""What happens to a reader so slow that the channel has dropped what it has not yet been sent:
-it is told of a gap and goes on, or its stream is ended (a WebSocket with 1013)."""
+"""What happens to a reader that is so slow that the channel has dropped entries before they were
+sent: "skip" tells it of a gap and goes on, "close" ends its stream (a WebSocket with 1013)."""
 
 FORMATS: dict[Way, EntryFormat] = {Way.EVENTS: EVENTS, Way.LINES: LINES, Way.TEXT: TEXT}
+
+
+class Followed(Enum):
+    """Why a reader stopped to follow a channel."""
+
+    LEFT = "it was told to leave"
+    TOO_SLOW = "entries were dropped before they were sent, and its stream is to be ended"
+    ENDED = "the channel was closed"
 
 
 async def serve_channel(
     request: Request,
     channel: Channel,
     *,
+    last: int = 0,
     lag: Lag = "skip",
     origins: Collection[str] | None = None,
     headers: Fields = (),
 ) -> None:
-    """Let a client read a channel, in the way it asks for: `Upgrade: websocket`; `?wait=SECONDS`
-    (a long-poll); or by `Accept`, with its q-values, `text/event-stream`, `application/x-ndjson`
-    or `text/plain`, which is also what whoever does not care gets.
+    """Let a client read a channel in the way it asks for: with `Upgrade: websocket`, with
+    `?wait=SECONDS` (a long-poll), or by `Accept` and its q-values as `text/event-stream`,
+    `application/x-ndjson` or `text/plain`, which is also the default.
 
-    It goes on from the client's cursor (`Last-Event-ID`, `?after=`, `If-None-Match`), or without
-    one from the present, or `?last=N` entries before it. A WebSocket is opened to pages of our own
-    origin, and of `origins`. `headers` are added to the response. Returns when the client has left,
-    or by `lag`. Raises `HTTPError` 405 for methods other than GET, 406 if nothing is acceptable,
-    and what `open_websocket` raises.
+    The client resumes at its cursor: `Last-Event-ID`, `?after=` or `If-None-Match`; `?after=0` is
+    the first entry there is. Without a cursor it starts at the present, or as many entries before
+    it as `?last=` says, by default `last`. A WebSocket is opened only to pages of our own origin
+    and of `origins`. `headers` are added to the response.
+
+    Returns when the client has left, the channel is closed, or `lag` ends the stream. Raises
+    `HTTPError` 405 for methods other than GET, 406 if no way is acceptable, and as
+    `open_websocket`.
     """
     if request.method != "GET":
         raise HTTPError(405, "a channel is read with GET", [("Allow", "GET, HEAD")])
-    asked = what_is_asked(request)
+    asked = what_is_asked(request, last=last)
     match asked.way:
         case Way.WEBSOCKET:
             await _read_by_websocket(request, channel, asked, lag, origins)
@@ -68,7 +82,7 @@ async def serve_channel(
 
 
 def stream_of(request: Request, way: Way, headers: Fields) -> EventStream | Stream:
-    """The stream that is one of the ways to stream."""
+    """The stream for one of the ways to stream."""
     fields = [VARY, *headers]
     if way is Way.EVENTS:
         return open_events(request, headers=fields)
@@ -82,6 +96,11 @@ async def read_as_stream(
 ) -> None:
     """Read a channel as events, lines or text."""
     point = ResumePoint(channel, asked.cursor, asked.last)
+    if channel.is_closed and point.position == channel.end and asked.way is Way.EVENTS:
+        # An EventSource that has seen the end reconnects all the same, unless it is told 204
+        # (WHATWG HTML section 9.2.1).
+        await request.respond(204, headers=[VARY, *headers])
+        return
     async with stream_of(request, asked.way, headers) as stream:
         reader = Reader(stream.body, FORMATS[asked.way], point.position)
         if isinstance(stream, EventStream):
@@ -91,11 +110,11 @@ async def read_as_stream(
 
 async def follow(
     channel: Channel, reader: Reader, format: EntryFormat, point: ResumePoint, lag: Lag
-) -> None:
-    """Send what the channel holds and will hold behind the reader's position. Returns when it
-    leaves, or if it is too slow and `lag` ends it."""
+) -> Followed:
+    """Send what the channel holds behind the reader's position, and then what is published. Return
+    why it ended."""
     if reader.leaving:
-        return
+        return Followed.LEFT
     id = channel.id_of(reader.position)
     if point.is_lost:
         await _tell(reader, format.gap(id, point.lost_from, id))
@@ -104,7 +123,7 @@ async def follow(
     while not reader.leaving:
         if reader.position < channel.start:
             if lag == "close":
-                return
+                return Followed.TOO_SLOW
             lost_from, reader.position = channel.id_of(reader.position), channel.start
             id = channel.id_of(reader.position)
             await _tell(reader, format.gap(id, lost_from, id))
@@ -114,9 +133,12 @@ async def follow(
             await reader.sink.send_framed(framed)
             reader.position = position
             reader.last_sent = trio.current_time()
+        elif channel.is_closed:
+            return Followed.ENDED
         else:
             await channel.fan_out.park(reader)
-            await reader.sink.send_framed(b"")  # what a direct write has left over
+            await reader.sink.send_framed(b"")  # the rest of a direct write
+    return Followed.LEFT
 
 
 async def _tell(reader: Reader, data: bytes) -> None:
@@ -135,15 +157,16 @@ async def _read_by_websocket(
     lag: Lag,
     origins: Collection[str] | None,
 ) -> None:
-    """Read a channel as WebSocket messages. What the client sends is ignored."""
+    """Read a channel as WebSocket messages. Messages of the client are ignored."""
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
         async with trio.open_nursery() as nursery:
+            followed = Followed.LEFT
             with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
                 nursery.start_soon(_ignore_messages, ws, reading)
                 reader = Reader(ws.writer, FRAMES, point.position)
-                await follow(channel, reader, FRAMES, point, lag)
-            if not reading.cancelled_caught:
+                followed = await follow(channel, reader, FRAMES, point, lag)
+            if followed is Followed.TOO_SLOW:
                 with suppress(WebSocketClosed, BrokenStream):
                     await ws.close(TRY_AGAIN_LATER, "too slow")
             nursery.cancel_scope.cancel()
@@ -159,20 +182,22 @@ async def _ignore_messages(ws: WebSocket, reading: trio.CancelScope) -> None:
 
 
 async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers: Fields) -> None:
-    """Read what a channel holds behind the client's cursor, as soon as there is any: one JSON
-    object, `{"entries": [...], "next": ID}`, with "gap" if entries are lost."""
+    """Answer with the entries behind the client's cursor, as soon as there are any, as a JSON
+    object `{"entries": [...], "next": ID}`. It has a "gap" if entries are lost, and `"end": true`
+    if the channel is closed."""
     async with open_poll(request, cursor=channel.id_of(channel.end), headers=headers) as poll:
         point = ResumePoint(channel, asked.cursor, asked.last)
         position, lost_from = point.position, point.lost_from if point.is_lost else None
-        while position == channel.end and lost_from is None:
+        while position == channel.end and lost_from is None and not channel.is_closed:
             await Channel.wait_for_entry(channel)
         if position < channel.start:
             position, lost_from = channel.start, channel.id_of(position)
         answer, end = channel.batch_after(position, POLLS, as_it_is)
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
-        rest = "}\n"
+        rest = ""
         if lost_from is not None:
-            gap = {"from": lost_from, "to": channel.id_of(position)}
-            rest = f', "gap": {as_json(gap)}}}\n'
-        await poll.answer(answer, rest, cursor=next_id, content_type="application/json")
+            rest = f', "gap": {json_text({"from": lost_from, "to": channel.id_of(position)})}'
+        if channel.is_closed and end == channel.end:
+            rest += ', "end": true'
+        await poll.answer(answer, rest + "}\n", cursor=next_id, content_type="application/json")

@@ -1,6 +1,6 @@
-"""Many channels by name: made when first asked for, forgotten when idle, with who reads them.
+"""Many channels by name: made when first asked for, forgotten when idle.
 
-Each has its `Presence`, read as a channel of its own: `NAME@presence`.
+Each has its `Presence`, which is read as a channel of its own: `NAME@presence`.
 """
 
 from __future__ import annotations
@@ -16,43 +16,48 @@ from ..errors import HTTPError, Unavailable
 from ..http.request import Request
 from .channel import Channel
 from .cursors import epoch_of, new_epoch
+from .log import check_last
 from .presence import SUFFIX, Presence
 from .readers import Lag
 
 MAX_MEMBER_CHARACTERS = 64
-"""Characters of the name that a client gives itself."""
+"""Characters of a name that a client gives itself."""
 
 _NAME = re.compile("[0-9A-Za-z._~-]{1,64}")
 
 Action = Literal["read", "publish"]
 Authorize: TypeAlias = Callable[[Request, str, Action], Awaitable["str | None"]]
-"""Asked before a client reads a channel or publishes to it; raises `HTTPError`, 401 or 403, to
-refuse. What it returns is the name of the client, which is listed under it; None for none."""
+"""Called before a client reads a channel or publishes to it. It raises `HTTPError` 401 or 403 to
+refuse, and returns the name under which the client is listed as present, or None."""
 Compose: TypeAlias = Callable[["str | None", str], str]
-"""Makes an entry of what a client of this name publishes."""
+"""Makes the text of an entry, from the name of a client and the text that it publishes."""
 
 
 async def anybody(request: Request, channel: str, action: Action) -> str | None:
-    """Let everybody in, under the name of `?name=` if they give one."""
+    """Allow everything, under the name of `?name=` if there is one."""
     return request.query.get("name", "")[:MAX_MEMBER_CHARACTERS] or None
 
 
 def as_it_is(member: str | None, text: str) -> str:
-    """The entry is what the client sent."""
+    """Publish what the client sent."""
     return text
 
 
 class Channels:
     """Named channels. A name is 1 to 64 letters, digits, `.`, `_`, `~` and `-`.
 
-    `create` makes the channel of a name that has none, by default `Channel(name)`; it may fill it,
-    and may raise `HTTPError` 404 for names there shall not be. There are `max_channels` of them
-    at a time, the next is refused with 503. One that nobody reads, and that was not asked for in
-    `idle_seconds`, is forgotten with its log as soon as any channel is asked for. One that holds
-    nothing, and that clients alone have asked for, is forgotten when the last of them has left.
-    `compose` makes an entry of what a client sends; it can say who that was, which clients must not
-    be left to say themselves. `origins` are the browser origins let in, by default only our own,
-    "*" being any. `lag` is as in `serve_channel`.
+    `create` makes a channel when its name is first asked for, by default `Channel(name)`. It may
+    fill the channel, and may raise `HTTPError` 404 for a name that does not exist. At most
+    `max_channels` exist at a time; then a new name is refused with 503.
+
+    A channel is forgotten, with its log, when it has no readers and was not asked for in
+    `idle_seconds`; a closed one earlier, if its place is needed. A channel that holds nothing, and
+    that only clients have asked for, is forgotten when the last of them has left.
+
+    `authorize` decides who may read and publish. `compose` makes an entry of what a client
+    publishes; it can add the client's name, which clients must not be trusted to give. `origins`
+    lists the browser origins that are allowed, by default only our own ("*": any). `last` and
+    `lag` are those of `serve_channel`.
     """
 
     def __init__(
@@ -64,51 +69,57 @@ class Channels:
         origins: Collection[str] | None = None,
         max_channels: int = 1000,
         idle_seconds: float = 300,
+        last: int = 0,
         lag: Lag = "skip",
     ) -> None:
+        check_last(last)
         self._authorize = authorize
         self.compose = compose
         self.origins = origins
+        self.last = last
         self.lag: Lag = lag
         self._create = create or self._make
-        # A cursor of a channel that was forgotten empty is still good when that is made anew. Once
-        # one is forgotten that held something, the next are of another generation.
+        # A channel that was forgotten while empty gets the same epoch when it is made again, so
+        # that cursors stay valid. Once one with entries is forgotten, a new generation of epochs
+        # begins.
         self._generation = new_epoch()
         self._max_channels = max_channels
         self._idle_seconds = idle_seconds
         self._registered: dict[str, _Registered] = {}
-        self._idle: dict[str, float] = {}  # since when, the longest idle first
+        self._idle: dict[str, float] = {}  # idle since when; the longest idle first
 
     def __len__(self) -> int:
         return len(self._registered)
 
     async def allow(self, request: Request, name: str, action: Action) -> str | None:
-        """Whether a client may do this with the channel of this name: the client's own name.
-        Raises `HTTPError`, also 404 for what is no name, and 405 for publishing who is there."""
+        """Return the client's name if it may do this with the channel of this name. Raises
+        `HTTPError`: what `authorize` raises, 404 for an invalid name, and 405 for publishing to a
+        presence channel."""
         if action == "publish" and name.endswith(SUFFIX):
-            raise HTTPError(405, "who is there is only read", [("Allow", "GET, HEAD")])
+            raise HTTPError(405, "presence can only be read", [("Allow", "GET, HEAD")])
         name = name.removesuffix(SUFFIX)
         if not _NAME.fullmatch(name):
             raise HTTPError(404, "a channel's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -")
         return await self._authorize(request, name, action)
 
     def get(self, name: str) -> Channel:
-        """The channel of this name. Ask anew for each `publish`: an idle one is forgotten.
+        """The channel of this name. Call this for each `publish`, because idle channels are
+        forgotten.
 
-        Raises `ValueError` for what is no name, `HTTPError` 503 if there are too many, and what
-        `create` raises.
+        Raises `ValueError` for an invalid name, `HTTPError` 503 if there are too many channels, and
+        what `create` raises.
         """
         found = self._find(name.removesuffix(SUFFIX))
         found.is_kept = True
         return found.log_of(name)
 
     def presence(self, name: str) -> Presence:
-        """Who reads the channel of this name. Raises as `get`."""
+        """The presence of the channel of this name. Raises as `get`."""
         return self._find(name.removesuffix(SUFFIX)).presence
 
     @contextmanager
     def in_use(self, name: str) -> Iterator[Channel]:
-        """A channel that is not idle for as long as the block lasts. Raises as `get`."""
+        """A channel that is not idle while the block lasts. Raises as `get`."""
         asked_for, name = name, name.removesuffix(SUFFIX)
         found = self._find(name)
         found.users += 1
@@ -120,12 +131,12 @@ class Channels:
             if not found.users:
                 if found.is_kept or not found.holds_nothing:
                     self._idle[name] = trio.current_time()
-                else:  # clients have only asked for the name
+                else:  # only clients have asked for it
                     self._forget(name)
 
     @contextmanager
     def read(self, name: str, member: str | None, *, listed: bool = True) -> Iterator[Channel]:
-        """As `in_use`, by a reader who is listed; nobody is for reading who is there."""
+        """Like `in_use`, for a reader that is listed as present. Readers of presence are not."""
         with self.in_use(name) as channel:
             if listed and not name.endswith(SUFFIX):
                 with self._registered[name].presence.including(member):
@@ -144,14 +155,23 @@ class Channels:
         found = self._registered.get(name)
         if found is None:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name for a channel")
+                raise ValueError(f"{name!r} is not a valid name for a channel")
             if len(self._registered) >= self._max_channels:
-                raise Unavailable("too many channels")
+                self._make_room()
             found = self._registered[name] = _Registered(name, self._create(name), self._generation)
         if not found.users:
             self._idle.pop(name, None)
             self._idle[name] = now
         return found
+
+    def _make_room(self) -> None:
+        """Forget the closed channel that has been idle longest. Raises `HTTPError` 503."""
+        for name in self._idle:
+            if self._registered[name].channel.is_closed:
+                del self._idle[name]
+                self._forget(name)
+                return
+        raise Unavailable("too many channels")
 
     def _make(self, name: str) -> Channel:
         return Channel(name, epoch=epoch_of(name, self._generation))
@@ -162,20 +182,20 @@ class Channels:
 
 
 class _Registered:
-    """A channel, who reads it, and who uses it."""
+    """A channel, its presence, and the number of its users."""
 
     def __init__(self, name: str, channel: Channel, generation: str) -> None:
         channel.name = name
         self.channel = channel
         self.presence = Presence(name, epoch_of(name + SUFFIX, generation))
         self.users = 0
-        self.is_kept = False  # until it is idle, though it may be empty
+        self.is_kept = False  # kept until it is idle, even if it is empty
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether nothing was ever published, and nobody was told of who is there."""
-        return self.channel.is_empty and self.presence.has_told_nobody
+        """Whether nothing was ever published, and no presence was told."""
+        return self.channel.is_empty and self.presence.is_untold
 
     def log_of(self, name: str) -> Channel:
-        """The channel, or that of who is in it."""
+        """The channel, or the log of its presence."""
         return self.presence.log if name.endswith(SUFFIX) else self.channel

@@ -1,4 +1,4 @@
-"""Where a client goes on from in a channel."""
+"""Where a client resumes in a channel."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from .channel import Channel
 from .cursors import make_vector, own_part, position_in
 
 MAX_CURSOR_CHARACTERS = 200
-"""Characters of a cursor that are said back in a gap."""
+"""Characters of a client's cursor that are repeated in a gap."""
 
 
 class ResumePoint:
-    """Where a client goes on from. To be found before it is answered: whatever is published after
-    it has seen the head of its answer must reach it."""
+    """Where a client resumes. Find it before the head of the response is sent: an entry that is
+    published after the client has seen the head must reach it."""
 
     def __init__(self, channel: Channel, cursor: str | None, last: int = 0) -> None:
-        """`cursor` is as the client brought it; without one it begins `last` entries back."""
+        """`cursor` is the client's, valid or not. Without one it starts `last` entries before the
+        present."""
         self.cursor = cursor and own_part(cursor, channel.name)
-        self.position, self.is_lost = channel.resume(self.cursor)
-        if self.cursor is None:
-            self.position = max(channel.start, self.position - last)
+        self.position, self.is_lost = channel.resume(self.cursor, last)
 
     @classmethod
     def of_each(
         cls, channels: Sequence[Channel], cursor: str | None, last: int
     ) -> list[ResumePoint]:
-        """The same in several channels, whose cursor is a vector. One that is the first's alone is
-        of a client that has read nothing but that until now."""
+        """The points in several channels, whose cursor is a vector. An ID of the first channel is
+        the cursor of a client that has read only that channel until now."""
         if cursor and channels and position_in(cursor, channels[0].epoch) is not None:
             cursor = make_vector([(channels[0].name, cursor)])
         return [cls(channel, cursor, last) for channel in channels]
 
     @property
     def lost_from(self) -> str:
-        """The cursor behind which entries are lost, fit to be said back."""
+        """The client's cursor, as a gap repeats it."""
         return (self.cursor or "")[:MAX_CURSOR_CHARACTERS].encode("utf-8", "replace").decode()

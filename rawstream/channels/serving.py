@@ -1,8 +1,8 @@
-"""Channels over HTTP: who may, and what each method does.
+"""Channels over HTTP: access, and what each method does.
 
-GET /channels/NAME                  reads it; with ?channel=OTHER (or several) those too
-GET, Upgrade: websocket             reads, joins, leaves and publishes: joining.py
-GET /channels/NAME@presence         who comes and goes; as application/json, who is there
+GET /channels/NAME                  reads it; with ?channel=OTHER, those channels too
+GET, Upgrade: websocket             joins, leaves, reads and publishes: conversation.py
+GET /channels/NAME@presence         members that join and leave; as application/json, all members
 POST /channels/NAME                 publishes: publishing.py
 """
 
@@ -17,7 +17,6 @@ from ..http.origin import check_origin
 from ..http.request import Request
 from .asked import VARY, Way, what_is_asked
 from .conversation import MAX_JOINED, serve_conversation
-from .formats import as_json
 from .presence import SUFFIX
 from .publishing import publish_body
 from .readers import read_as_stream, read_by_poll
@@ -26,12 +25,12 @@ from .several import read_several
 
 
 async def serve_channels(request: Request, channels: Channels, name: str = "") -> None:
-    """Let a client read or publish to the channel of this name, and read others that it asks for
-    by `?channel=`. Returns when it is done, or gone.
+    """Let a client read the channel of this name or publish to it, and read other channels that it
+    asks for with `?channel=`. Returns when the exchange is over.
 
     Pages of other origins are refused with 403, unless `channels.origins` lists them. Raises
-    `HTTPError` also for names that are none, methods other than GET and POST, and what
-    `authorize` refuses.
+    `HTTPError`: what `authorize` raises, 404 for an invalid name, 405 for methods other than GET
+    and POST, and what reading and publishing raise.
     """
     check_origin(request, channels.origins)
     headers = _for_other_origins(request, channels)
@@ -55,13 +54,13 @@ async def _serve(request: Request, channels: Channels, name: str, headers: Field
         case "OPTIONS":
             await request.respond(204, headers=[allow, *headers])
         case _:
-            methods = "read with GET" if only_read else "read with GET and written with POST"
-            raise HTTPError(405, f"it is {methods}", [allow])
+            methods = "read with GET" if only_read else "read with GET and published to with POST"
+            raise HTTPError(405, f"a channel is {methods}", [allow])
 
 
 def _for_other_origins(request: Request, channels: Channels) -> Fields:
-    """The fields with which a browser lets pages of a listed origin see the answer (WHATWG Fetch,
-    section 3.3, "CORS protocol")."""
+    """The fields that let pages of a listed origin read the response (WHATWG Fetch section 3.3,
+    "CORS protocol")."""
     if channels.origins is None:
         return ()
     origin = request.headers.get("origin")
@@ -82,19 +81,20 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
     others = request.query.get_all("channel")
     names = list(dict.fromkeys([name, *others] if name else others))
     if len(names) > MAX_JOINED:
-        raise HTTPError(400, f"a connection reads {MAX_JOINED} channels at most")
+        raise HTTPError(400, f"a connection reads at most {MAX_JOINED} channels")
     members = [(name, await channels.allow(request, name, "read")) for name in names]
-    asked = what_is_asked(request, lists=not others and name.endswith(SUFFIX))
+    lists = not others and name.endswith(SUFFIX)
+    asked = what_is_asked(request, last=channels.last, lists=lists)
     if asked.way is Way.WEBSOCKET:
         await serve_conversation(request, channels, members, asked)
         return
     if not names:
-        raise HTTPError(400, "which channel? ?channel=NAME, and more of them")
+        raise HTTPError(400, "name a channel: ?channel=NAME")
     reading = partial(channels.read, listed=asked.way is not Way.POLL)
     with ExitStack() as stack:
         if asked.way is Way.LIST:
             stack.enter_context(channels.in_use(name))
-            await _respond_who(request, channels, name, headers)
+            await _respond_members(request, channels, name, headers)
             return
         found = [stack.enter_context(reading(*member)) for member in members]
         if others:
@@ -105,8 +105,8 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
             await read_as_stream(request, found[0], asked, channels.lag, headers)
 
 
-async def _respond_who(request: Request, channels: Channels, name: str, headers: Fields) -> None:
-    """Who is there now."""
-    body = as_json(channels.presence(name).as_json()) + "\n"
+async def _respond_members(
+    request: Request, channels: Channels, name: str, headers: Fields
+) -> None:
     fields = [("Cache-Control", "no-store"), VARY, *headers]
-    await request.respond(200, body, content_type=Way.LIST.value, headers=fields)
+    await request.respond(200, json=channels.presence(name).as_json(), headers=fields)

@@ -1,32 +1,34 @@
 """Several channels over one connection, with one cursor for all of them.
 
-The cursor is a vector, `a:ID,b:ID`, so no two readers' bytes are alike, and each reader's task
-makes its own; what follows the cursor of a long entry is shared. Entries of one channel come in
-their order; there is no order between channels.
+The cursor is a vector, `a:ID,b:ID`. It differs from reader to reader, so each reader's task
+encodes its own entries; only the part of a long entry behind the cursor is shared. The entries of
+one channel are sent in their order. There is no order between channels.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 
 import trio
 
 from ..http.fields import Fields
+from ..http.json_text import json_text
 from ..http.request import Request
 from ..limits import KIB
 from ..streams.events import EventStream
 from ..streams.longpoll import open_poll
-from .asked import Asked, Way
+from .asked import VARY, Asked, Way
 from .channel import Channel
 from .cursors import fit, make_vector
-from .formats import EntryFormat, Events, Lines, Text, as_json
+from .formats import EntryFormat, Events, Lines, Text
 from .log import SHARED_FROM
 from .readers import Lag, stream_of
 from .resume import ResumePoint
 
 BATCH_BYTES = 64 * KIB
-"""What a reader is sent at a time, about; one entry of each channel at least."""
+"""About what a reader is sent at a time; at least one entry of each channel."""
 
 FORMATS: dict[Way, type[EntryFormat]] = {
     Way.EVENTS: Events,
@@ -39,11 +41,14 @@ FORMATS: dict[Way, type[EntryFormat]] = {
 async def read_several(
     request: Request, channels: Sequence[Channel], asked: Asked, *, lag: Lag, headers: Fields
 ) -> None:
-    """Read named channels, one at least: by a poll, or as a stream."""
+    """Read named channels, at least one, by a poll or as a stream."""
     if asked.way is Way.POLL:
         await _read_by_poll(request, channels, asked, headers)
         return
     vector = _VectorPosition(channels, asked)
+    if vector.has_ended and asked.way is Way.EVENTS:
+        await request.respond(204, headers=[VARY, *headers])  # as in `readers.read_as_stream`
+        return
     async with stream_of(request, asked.way, headers) as stream:
         if isinstance(stream, EventStream):
             stream.heartbeat.other = vector
@@ -53,6 +58,8 @@ async def read_several(
             if parts := _joined(vector.stream_parts()):
                 await stream.body.send(*parts)
                 vector.last_sent = trio.current_time()
+            elif vector.has_ended:
+                break
             else:
                 await Channel.wait_for_entry(*channels)
 
@@ -60,24 +67,33 @@ async def read_several(
 async def _read_by_poll(
     request: Request, channels: Sequence[Channel], asked: Asked, headers: Fields
 ) -> None:
-    """One JSON object, `{"entries": [...], "next": VECTOR}`, with "gaps" if entries are lost."""
+    """Answer with a JSON object `{"entries": [...], "next": VECTOR}`. It has "gaps" if entries are
+    lost, "ended" with the names of channels that end with these entries, and `"end": true` once all
+    have ended."""
     now = make_vector((channel.name, channel.id_of(channel.end)) for channel in channels)
     async with open_poll(request, cursor=now, headers=headers) as poll:
         vector = _VectorPosition(channels, asked)
-        while not (batch := list(vector.batch())):
+        while not (batch := list(vector.batch())) and not vector.has_ended:
             await Channel.wait_for_entry(*channels)
-        entries, gaps = list[bytes](), list[object]()
-        for is_gap, parts in batch:
-            if is_gap:
-                told = json.loads(b"".join(parts))
-                gaps.append({"channel": told["channel"], **told["gap"]})
-            else:
-                entries += [b", " if entries else b"", *parts]
+        entries, gaps, ended = list[bytes](), list[object](), list[str]()
+        for kind, name, parts in batch:
+            match kind:
+                case _Kind.GAP:
+                    gaps.append({"channel": name, **json.loads(b"".join(parts))["gap"]})
+                case _Kind.END:
+                    ended.append(name)
+                case _Kind.ENTRY:
+                    entries += [b", " if entries else b"", *parts]
         answer = _joined(entries)
-        del batch, entries, parts  # a client that does not read the answer keeps this waiting
-        rest = f'], "next": {as_json(vector.id)}'
+        batch.clear()  # while the answer is sent, which may take long, only it is kept
+        entries.clear()
+        rest = f'], "next": {json_text(vector.id)}'
         if gaps:
-            rest += f', "gaps": {as_json(gaps)}'
+            rest += f', "gaps": {json_text(gaps)}'
+        if ended:
+            rest += f', "ended": {json_text(ended)}'
+        if vector.has_ended:
+            rest += ', "end": true'
         await poll.answer(
             b'{"entries": [', *answer, rest + "}\n",
             cursor=vector.id, content_type="application/json",
@@ -85,7 +101,7 @@ async def _read_by_poll(
 
 
 def _joined(parts: Iterable[bytes]) -> list[bytes]:
-    """The same bytes, short parts joined; long ones are shared, and stay as they are."""
+    """The same bytes with short parts joined. Long parts are shared, so they are not copied."""
     joined: list[bytes] = []
     short = bytearray()
     for part in parts:
@@ -97,6 +113,14 @@ def _joined(parts: Iterable[bytes]) -> list[bytes]:
     return [*joined, bytes(short)] if short else joined
 
 
+class _Kind(Enum):
+    """What a part of a batch tells."""
+
+    ENTRY = "an entry"
+    GAP = "entries are lost"
+    END = "the channel has ended"
+
+
 class _Position:
     """Where a reader is in one of its channels."""
 
@@ -104,18 +128,18 @@ class _Position:
         self.channel = channel
         self.format = format
         self.position = point.position
-        self.lost_from = point.lost_from if point.is_lost else None  # until the gap is told
+        self.lost_from = point.lost_from if point.is_lost else None  # until the gap has been told
 
     @property
     def id(self) -> str:
-        """Its part of the cursor; a gap that has not been told is still before it."""
+        """Its part of the cursor, which stays before a gap until the gap has been told."""
         if self.lost_from is not None:
             return fit(self.lost_from)
         return self.channel.id_of(self.position)
 
 
 class _VectorPosition:
-    """Where a reader is in all of them."""
+    """Where a reader is in all of its channels."""
 
     def __init__(self, channels: Sequence[Channel], asked: Asked) -> None:
         format = FORMATS[asked.way]
@@ -133,35 +157,43 @@ class _VectorPosition:
         return make_vector((place.channel.name, place.id) for place in self._positions)
 
     def has_fallen_out(self) -> bool:
-        """Whether the next batch begins with entries that are gone."""
+        """Whether entries were dropped before they were sent."""
         return any(place.position < place.channel.start for place in self._positions)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether all channels are closed, and the reader has been told."""
+        return all(
+            place.channel.is_closed and place.position == place.channel.end
+            for place in self._positions
+        )
+
     def stream_parts(self) -> Iterator[bytes]:
-        """What is next, as a stream sends it."""
-        for is_gap, parts in self.batch():
+        """The next batch, as a stream sends it."""
+        for kind, _, parts in self.batch():
             yield from parts
-            if not is_gap:
+            if kind is _Kind.ENTRY:
                 yield self.format.end
 
-    def batch(self) -> Iterator[tuple[bool, list[bytes]]]:
-        """What is next, in all of them, about `BATCH_BYTES`: gaps (True) and entries, each in
-        parts, moving the position on."""
+    def batch(self) -> Iterator[tuple[_Kind, str, list[bytes]]]:
+        """The next entries, gaps and ends of all channels, about `BATCH_BYTES`: what it is, of
+        which channel, and its bytes in parts. Each yielded item advances the cursor."""
         for place in self._positions:
-            channel = place.channel
+            channel, format = place.channel, place.format
             if place.position < channel.start:
                 place.lost_from = place.lost_from or channel.id_of(place.position)
                 place.position = channel.start
             if place.lost_from is not None:
                 lost_from, place.lost_from = place.lost_from, None
-                yield True, [place.format.gap(self.id, lost_from, place.id)]
+                yield _Kind.GAP, channel.name, [format.gap(self.id, lost_from, place.id)]
             left = BATCH_BYTES // len(self._positions)
             for entry in channel.entries_after(place.position):
                 place.position = entry.position
-                parts = [
-                    place.format.head(self.id, entry),
-                    channel.tail_of(entry, place.format),
-                ]
-                yield False, parts
+                if entry.is_end:
+                    yield _Kind.END, channel.name, [format.last(self.id)]
+                    break
+                parts = [format.head(self.id, entry), channel.tail_of(entry, format)]
+                yield _Kind.ENTRY, channel.name, parts
                 left -= sum(map(len, parts))
                 if left <= 0:
                     break
