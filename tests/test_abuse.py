@@ -247,7 +247,7 @@ async def test_arguments_that_make_no_sense(connect: Connect) -> None:
         for heartbeat in (0, -1):
             with pytest.raises(ValueError, match="more than 0"):
                 open_events(request, heartbeat=heartbeat)
-        with pytest.raises(ValueError, match="not endless"):
+        with pytest.raises(ValueError, match="cannot be endless"):
             open_stream(request, "text/plain", length=3, endless=True)
         with pytest.raises(ValueError, match="cursor"):
             async with open_poll(request, cursor=""):

@@ -7,13 +7,17 @@ from typing import NoReturn
 
 # JSON escapes the control characters below U+0020. These three end a line, too, for some readers.
 _LINE_SEPARATORS = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
+_TOO_DEEP = "JSON that is nested too deeply"
 _WHITESPACE = {0x0A: " ", 0x0D: " "}
 
 
 def json_text(value: object) -> str:
     """The JSON text of a value, on one line. Raises `TypeError` or `ValueError` for a value that
     JSON cannot express, NaN among them."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
     return text if text.isascii() else text.translate(_LINE_SEPARATORS)
 
 
@@ -22,7 +26,7 @@ def on_one_line(text: str) -> str:
     try:
         json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
     # Inside strings JSON allows no line break, so those here are between tokens.
     return text.translate({**_LINE_SEPARATORS, **_WHITESPACE})
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from ..errors import HTTPError, reason_phrase
+from ..tcp.parts import as_bytes
 from .access_log import masked
 from .exchange import Exchange
 from .fields import Fields, Headers, Query
@@ -148,7 +149,7 @@ class Request:
         if isinstance(body, str):
             body = body.encode()
         elif not isinstance(body, bytes):
-            body = bytes(memoryview(body))
+            body = as_bytes(body, "a body is bytes or str (json= sends other values)")
         if content_type is None and body:
             content_type = "text/plain; charset=utf-8"
         if content_type is not None:

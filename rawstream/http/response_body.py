@@ -16,9 +16,10 @@ from typing import Protocol
 import h11
 import trio
 
+from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
 from .exchange import Frame, TryWrite, as_it_is, refuse
-from .fields import Fields, encoded
+from .fields import Fields, checked, encoded
 
 
 class Framing(Enum):
@@ -74,23 +75,23 @@ class Http1Body:
         return self._transport.sending
 
     async def send(self, *parts: bytes) -> None:
-        self._owner.check_not_over()
+        self._check_open()
         # Stop here if cancelled: h11 assumes that its output is always sent.
         await trio.lowlevel.checkpoint_if_cancelled()
         size = 0
         for part in parts:
             if type(part) is not bytes:
-                await self.send(*(bytes(memoryview(part)) for part in parts))
+                await self.send(*(as_bytes(part, "a piece of a body is bytes") for part in parts))
                 return
             size += len(part)
         if not size:  # an empty chunk would be the last chunk
             await self.send_framed(b"")
-        elif self.framing is Framing.CHUNKED and not self.has_ended:
+        elif self.framing is Framing.CHUNKED:
             await self._transport.send(b"%x\r\n" % size, *parts, b"\r\n")
         else:
             framed: list[bytes] = []
             for part in parts:
-                framed += self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
+                framed += self._framed(h11.Data(data=part))
             await send_committed(self._transport, *framed)
 
     async def send_framed(self, framed: bytes) -> None:
@@ -104,13 +105,22 @@ class Http1Body:
             await trio.lowlevel.checkpoint()
 
     async def end(self, trailers: Fields = ()) -> None:
-        self._owner.check_not_over()
+        self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
-        fields = encoded(trailers) if self.framing is Framing.CHUNKED else []
-        await send_committed(
-            self._transport, self._h11.send(h11.EndOfMessage(headers=fields)) or b""
-        )
+        fields = encoded(checked(trailers)) if self.framing is Framing.CHUNKED else []
+        await send_committed(self._transport, *self._framed(h11.EndOfMessage(headers=fields)))
         self.has_ended = True
+
+    def _check_open(self) -> None:
+        self._owner.check_not_over()
+        if self.has_ended:
+            raise RuntimeError("the response has ended; nothing more can be sent")
+
+    def _framed(self, event: h11.Event) -> list[bytes]:
+        try:
+            return self._h11.send_with_data_passthrough(event) or []
+        except h11.LocalProtocolError as error:
+            raise ValueError(f"a body that does not fit its length: {error}") from None
 
 
 async def send_committed(transport: Transport, *parts: bytes) -> None:

@@ -12,7 +12,7 @@ In reading order:
     admission.py    accepted sockets: how many there may be; detecting a vanished peer
     keepalive.py    heartbeats and idle time, without a task for each connection
     kernel.py       what the kernel knows about a socket
-    parts.py        slicing a piece that is sent in several writes
+    parts.py        the parts of a piece, as bytes and sliced by reference
     receiving.py    reading the bytes of one connection
     transport.py    writing them: which task may write, and when
     closing.py      how a connection is closed

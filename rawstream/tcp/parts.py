@@ -1,8 +1,9 @@
-"""Slicing the parts of a piece that is sent in several writes, by reference, without copying."""
+"""The parts of a piece: as bytes, and sliced by reference when it is sent in several writes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def behind(parts: Sequence[bytes | memoryview], count: int) -> tuple[memoryview, ...]:
@@ -24,3 +25,11 @@ def first(parts: Sequence[memoryview], size: int) -> list[memoryview]:
         if not size:
             break
     return first
+
+
+def as_bytes(data: Any, expected: str) -> bytes:
+    """Return the bytes of a bytes-like object. Raises `TypeError` that says what is `expected`."""
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"{expected}, not {type(data).__name__}") from None

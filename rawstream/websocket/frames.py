@@ -8,8 +8,13 @@ else: fragments, control frames, compression. Pure functions.
 
 from __future__ import annotations
 
+from ..tcp.parts import as_bytes
+
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message in one frame: FIN and the opcode."""
+
+MESSAGE = "a WebSocket message is str or bytes"
+"""What senders expect, for their `TypeError`."""
 
 
 def data_frame(message: str | bytes) -> bytes:
@@ -17,7 +22,8 @@ def data_frame(message: str | bytes) -> bytes:
     if isinstance(message, str):
         first, payload = TEXT, message.encode()
     else:
-        first, payload = BINARY, message if type(message) is bytes else bytes(memoryview(message))
+        first = BINARY
+        payload = message if type(message) is bytes else as_bytes(message, MESSAGE)
     size = len(payload)
     return bytes((first, size)) + payload if size < 126 else server_frame(first, payload)
 

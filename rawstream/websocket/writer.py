@@ -18,7 +18,8 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, 
 from ..errors import BrokenStream, ClientGone, WebSocketClosed
 from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is
 from ..limits import KIB
-from .frames import data_frame
+from ..tcp.parts import as_bytes
+from .frames import MESSAGE, data_frame
 
 PONGS_BYTES = KIB
 """A pong is queued behind unsent bytes only up to this size, so that a client that sends pings and
@@ -184,4 +185,4 @@ class MessageStream:
 def _message(data: str | bytes, *, finished: bool) -> TextMessage | BytesMessage:
     if isinstance(data, str):
         return TextMessage(data, message_finished=finished)
-    return BytesMessage(bytes(memoryview(data)), message_finished=finished)
+    return BytesMessage(as_bytes(data, MESSAGE), message_finished=finished)
