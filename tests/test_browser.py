@@ -138,7 +138,7 @@ def test_the_server_is_killed_and_started_again() -> None:
             wait_for(page, "ticks", "id 2 ")
             process.kill()
             process.wait()
-        wait_for(page, "ticks", "comes back by itself")
+        wait_for(page, "ticks", "reconnects by itself")
         wait_for(page, "ws", "closed 1006")
         time.sleep(0.5)
         with demo(port):

@@ -179,7 +179,7 @@ async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
         ]  # fmt: skip
         accept = ("-H", "Accept: text/event-stream")
         _, events = await curl("-N", *accept, "-d", "Why?", f"{url}/generate")
-        assert events.startswith(b'data: {"token":"You said:"}\n\ndata: {"token":" Why?"}\n\n')
+        assert events.startswith(b'data: {"token": "You said:"}\n\ndata: {"token": " Why?"}\n\n')
         assert events.endswith(b"data: [DONE]\n\n")
 
         blob = os.urandom(3_000_000)

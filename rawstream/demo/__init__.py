@@ -1,10 +1,10 @@
-"""What `python -m rawstream` serves: all the library does, to be tried with curl or on a page.
+"""The demo that `python -m rawstream` serves: everything the library does, for curl and browsers.
 
 In reading order:
 
-    app.py        the routes, and lines to type
-    push.py       chunks, events, polls, and a socket both ways
-    channels.py   channels, and a way to cut the connection of one of their readers
-    files.py      a download that can be resumed, an upload of any size
+    app.py        the routes, and commands to try
+    push.py       chunks, events, long-polling and a WebSocket
+    channels.py   channels, and a way to cut the connection of a reader
+    files.py      a resumable download, and an upload of any size
     page.html     the page
 """

@@ -1,4 +1,4 @@
-"""The demo's channels, and a way to cut the connection of one of their readers."""
+"""The channels of the demo, and a way to cut the connection of a reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ readers: dict[str, Exchange] = {}
 
 
 async def channel(request: Request, name: str) -> None:
-    """`/channels/NAME`: all that `serve_channels` does. `?reader=KEY` names the connection, for
+    """`/channels/NAME`: everything `serve_channels` does. `?reader=KEY` names the connection for
     `cut`."""
     with _named(request, request.query.get("reader", "")):
         await serve_channels(request, channels, name)
@@ -34,10 +34,11 @@ def _named(request: Request, key: str) -> Iterator[None]:
 
 
 async def cut(request: Request) -> None:
-    """`POST /cut?reader=KEY`: cut a reader's connection, as a network might: without a word."""
+    """`POST /cut?reader=KEY`: cut the connection of a reader without warning, as a network
+    might."""
     check_origin(request)
     exchange = readers.get(request.query.get("reader") or "-")
     if exchange is None:
-        raise HTTPError(404, "nobody reads under this name")
+        raise HTTPError(404, "there is no reader with this key")
     exchange.cancel("cut")
     await request.respond(204)

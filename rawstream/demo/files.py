@@ -1,9 +1,8 @@
-"""The demo's large bodies: a download that can be resumed, an upload of any size."""
+"""Large bodies in the demo: a resumable download, and an upload of any size."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from math import inf
 
@@ -13,7 +12,7 @@ from ..streams.stream import open_stream
 from .push import number
 
 PATTERN = bytes(range(256)) * 256
-"""What downloads consist of, over and over: the byte at offset n is n modulo 256."""
+"""The repeated content of downloads: the byte at offset n is n modulo 256."""
 
 MAX_SIZE = 1 << 40
 
@@ -21,8 +20,8 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 async def download(request: Request) -> None:
-    """`GET /download`: bytes without end. With `?size=N`: N bytes, in ranges if asked
-    (RFC 9110 section 14), so that `curl -C -` goes on where it was stopped."""
+    """`GET /download`: bytes without end. With `?size=N`: N bytes, or a range of them
+    (RFC 9110 section 14), so that `curl -C -` resumes."""
     size = number(request, "size", inf, inf)
     kind = "application/octet-stream"
     if size == inf:
@@ -51,14 +50,14 @@ async def download(request: Request) -> None:
 
 
 def requested_range(field: str, size: int) -> tuple[int, int] | None:
-    """The one range that a Range field asks for, from the first byte to behind the last; None to
-    send everything: no field, several ranges, or one that is malformed (RFC 9110 section 14.2).
-    Raises `HTTPError` 416 for a range behind the end."""
+    """The single range that a Range field asks for: the offsets of its first byte and behind its
+    last. None means to send everything: there is no field, several ranges, or a malformed one
+    (RFC 9110 section 14.2). Raises `HTTPError` 416 for a range beyond the end."""
     match = _RANGE.fullmatch(field.strip())
     if not match or not any(match.groups()):
         return None
     first, last = match.groups()
-    if not first:  # the last so many bytes
+    if not first:  # the last N bytes
         start, stop = max(0, size - int(last)), size
     else:
         start, stop = int(first), min(size, int(last) + 1) if last else size
@@ -70,10 +69,9 @@ def requested_range(field: str, size: int) -> tuple[int, int] | None:
 
 
 async def upload(request: Request) -> None:
-    """`POST` or `PUT /upload`: count and hash what streams in, in constant memory."""
+    """`POST` or `PUT /upload`: count and hash a body while it arrives, in constant memory."""
     digest, count = hashlib.sha256(), 0
     async for part in request.stream():
         digest.update(part)
         count += len(part)
-    answer = json.dumps({"bytes": count, "sha256": digest.hexdigest()})
-    await request.respond(200, answer + "\n", content_type="application/json")
+    await request.respond(200, json={"bytes": count, "sha256": digest.hexdigest()})

@@ -1,4 +1,4 @@
-"""The demo's ways to push: chunks, events, a board to poll, a socket both ways."""
+"""The ways to push in the demo: chunks, events, a message board to poll, and a WebSocket."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def number(request: Request, name: str, default: float, most: float) -> float:
 
 
 async def tokens_in_chunks(request: Request) -> None:
-    """`GET /chunked`: what a language model sends, one JSON object a chunk."""
+    """`GET /chunked`: tokens as a language model sends them, one JSON object a chunk."""
     async with open_stream(request, "application/json") as stream:
         for token in ("The", " sky", " is", " blue", "."):
             await stream.send(_token(token))
@@ -56,10 +56,10 @@ def _token(token: str) -> bytes:
 async def ticks(request: Request) -> None:
     """`GET /ticks?count=10&seconds=1`: numbered ticks, then `[DONE]`.
 
-    The number is the id, so a client that comes back goes on behind the last tick it saw,
-    though the server was stopped in between and remembers nothing. `[DONE]` is no part of the
-    protocol: it is what this stream and its readers have agreed on, for an EventSource would
-    take a mere end for an accident, and come back.
+    The number is the id, so a client that reconnects continues after the last tick it saw, even if
+    the server was restarted in between. `[DONE]` is not part of the protocol: this stream and its
+    clients have agreed on it, because an EventSource takes the end of a stream for an error, and
+    reconnects.
     """
     count = int(number(request, "count", TICKS, MAX_TICKS))
     seconds = number(request, "seconds", 1, 60)
@@ -67,21 +67,21 @@ async def ticks(request: Request) -> None:
     start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
     async with open_events(request, retry=1000) as events:
         for n in range(start + 1, count + 1):
-            data = json.dumps({"n": n, "time": time.strftime("%H:%M:%S")})
-            await events.send(data, event="tick", id=str(n))
+            tick = {"n": n, "time": time.strftime("%H:%M:%S")}
+            await events.send(json=tick, event="tick", id=str(n))
             await trio.sleep(seconds)
         await events.send("[DONE]")
 
 
 async def generate(request: Request) -> None:
-    """`POST /generate` with a prompt: tokens come back as events or as lines of JSON, by Accept."""
+    """`POST /generate` with a prompt: answer with tokens, as events or lines of JSON, by Accept."""
     prompt = (await request.body()).decode("utf-8", "replace").strip()
     if not prompt:
         raise HTTPError(400, "POST a prompt")
     if "text/event-stream" in request.headers.get("accept", ""):
         async with open_events(request) as events:
             for token in _answer(prompt):
-                await events.send(_token(token).decode())
+                await events.send(json={"token": token})
                 await trio.sleep(TOKEN_SECONDS)
             await events.send("[DONE]")
     else:
@@ -93,7 +93,7 @@ async def generate(request: Request) -> None:
 
 
 def _answer(prompt: str) -> Iterator[str]:
-    """No model, but the pace of one."""
+    """Words at the pace of a model."""
     yield "You said:"
     for word in prompt.split()[:200]:
         yield f" {word}"
@@ -107,8 +107,9 @@ board = Channel()
 
 
 async def poll(request: Request) -> None:
-    """`GET /poll?after=CURSOR&wait=25`: what was posted behind the cursor, as soon as it is; with
-    a gap if entries may be missing between, because they are gone or the cursor is none of ours."""
+    """`GET /poll?after=CURSOR&wait=25`: answer with what was posted after the cursor, as soon as
+    there is something. "gap" is true if entries may be missing in between, because they have been
+    dropped or the cursor is unknown."""
     async with open_poll(request, cursor=board.id_of(board.end)) as held:
         start, gap = board.resume(held.cursor)
         while start == board.end and not gap:
@@ -121,7 +122,7 @@ async def poll(request: Request) -> None:
 
 
 async def post(request: Request) -> None:
-    """`POST /poll`: put a line on the board."""
+    """`POST /poll`: post a line."""
     check_origin(request)
     board.publish((await request.body()).decode("utf-8", "replace"))
     await request.respond(204)
@@ -131,7 +132,7 @@ async def post(request: Request) -> None:
 
 
 async def echo_and_push(request: Request) -> None:
-    """`GET /ws?seconds=1`: echoes what comes and counts the seconds, both on one socket."""
+    """`GET /ws?seconds=1`: echo messages and count seconds, both on one connection."""
     seconds = max(0.01, number(request, "seconds", 1, 60))
     async with open_websocket(request) as ws, trio.open_nursery() as nursery:
         nursery.start_soon(_count, ws, seconds)
