@@ -1,10 +1,9 @@
 r"""Chapter 1: TCP carries a stream of bytes, not messages.
 
 A server waits at a port, a number from 1 to 65535 on a machine's address; 127.0.0.1 is the address
-at which a machine finds itself. Who connects has a connection: two streams of bytes, one each way.
-The kernel keeps the bytes in order and sends them again if the network loses them; it does not
-keep what was written together apart from the rest. This server sends back whatever it reads, and
-prints each read.
+of the machine itself. A client that connects gets a connection: two streams of bytes, one each way.
+The kernel keeps the bytes in order and sends them again if the network loses them. It does not keep
+the borders between writes. This server sends back what it reads, and prints each read.
 
     $ python examples/01_tcp_echo.py
     listening on 127.0.0.1 port 8000
@@ -20,8 +19,8 @@ and look at the first one:
     read b'hello'
     the client has closed
 
-One write, one read: that is how it often goes, and how one comes to believe in messages. Now
-three writes in quick succession, and then one that is longer than what the server asks for:
+One write, one read: this happens often, and it looks as if TCP carried messages. Now three writes
+in quick succession, and then one that is longer than what the server asks for:
 
     $ (printf 'one'; sleep 0.05; printf 'two'; sleep 0.05; printf 'three') \
       | nc -w 1 127.0.0.1 8000; echo
@@ -37,11 +36,11 @@ This is what the server saw:
     read b'qrstuvwxyz'
     the client has closed
 
-Coalesced, and split. The server did its part to make it show (it is slow, and asks for 16 bytes),
-but the network may do the same to any read. So whoever wants messages must say within the bytes
-where one ends. There are three ways, and all later chapters use one of them: an
-end marker (the empty line of HTTP and SSE), a length before the data (Content-Length, chunks,
-WebSocket frames), or the end of the connection (HTTP/1.0).
+Coalesced, and split. This server makes it visible (it is slow, and asks for 16 bytes), but the
+network may do the same to any read. To send messages over a byte stream, mark where each one ends.
+There are three ways, and every later chapter uses one of them: an end marker (the empty line of
+HTTP and SSE), a length before the data (Content-Length, chunks, WebSocket frames), or the end of
+the connection (HTTP/1.0).
 """
 
 import signal
@@ -53,13 +52,13 @@ PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 
 
 async def echo(stream: trio.SocketStream) -> None:
-    """One client. Trio runs this function once for each, all of them at the same time: wherever
+    """Serve one client. Trio runs this function once for each client, all at the same time: where
     an `await` has to wait, the others go on. Returning closes the connection."""
     try:
         while True:
             await trio.sleep(0.3)  # busy with something else; what arrives is kept by the kernel
             data = await stream.receive_some(16)  # at least 1 byte, at most 16
-            if not data:  # b"" is how the end of the stream is told: no more will come
+            if not data:  # b"" is the end of the stream: no more will come
                 print("the client has closed")
                 return
             print("read", data)

@@ -1,8 +1,8 @@
 r"""Chapter 2: HTTP/1.1 is text on that stream.
 
 A request is a head (a request line of method, target and version; fields, `Name: value`; an empty
-line) and perhaps a body. The empty line is an end marker, Content-Length a length: with these,
-messages are found in the stream (RFC 9112).
+line) and perhaps a body. The empty line is an end marker, Content-Length is a length. With the two,
+a server finds the requests in the stream (RFC 9112).
 
     $ python examples/02_http_by_hand.py
     listening on http://127.0.0.1:8000
@@ -34,10 +34,10 @@ The server's terminal tells the connections apart:
     connection 2: GET /hello
     connection 3: POST /echo
 
-It has limits (16 KiB of head, 1 MiB of body, 10 seconds for an exchange), answers some nonsense
-with 400, and still nobody should use it: it is easy to mislead. Here is one way. It knows no
-chunks, so this one request, whose body is a chunk of 2a (42) bytes, is two to it. A proxy that
-reads chunks has let one through unseen. (`%b` has printf put its arguments together.)
+It has limits (16 KiB of head, 1 MiB of body, 10 seconds for an exchange) and answers some nonsense
+with 400. Even so, do not use it: it is easy to mislead. Here is one way. The body of this one
+request is a chunk of 2a (42) bytes, but the server does not know chunks and sees two requests. A
+proxy in front of it that knows chunks would not have seen the second one.
 
     $ printf '%b' 'POST /echo HTTP/1.1\r\nHost: a\r\n' \
         'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
@@ -67,9 +67,9 @@ connections = count(1)
 
 async def serve(stream: trio.SocketStream) -> None:
     number = next(connections)
-    received = bytearray()  # what has come and was not yet looked at: perhaps the next request
+    received = bytearray()  # bytes not yet used: perhaps the start of the next request
     close = False
-    with suppress(trio.TooSlowError, trio.BrokenResourceError):  # the end, and no harm done
+    with suppress(trio.TooSlowError, trio.BrokenResourceError):  # these end this client only
         while not close:
             with trio.fail_after(10):  # else TooSlowError
                 try:

@@ -1,15 +1,15 @@
 r"""Chapter 3: the same with h11, which knows all of HTTP/1.1 and does no I/O.
 
-h11 is a state machine: bytes go in, events come out (`Request`, `Data`, `EndOfMessage`), and for
-events that go in, bytes come out. Reading and writing the socket stays with us. It understands
-both framings of a body, a length and chunks, and says `NEED_DATA` when it needs more bytes.
+h11 is a state machine. To receive, bytes go in and events come out (`Request`, `Data`,
+`EndOfMessage`); to send, events go in and bytes come out. We read and write the socket. h11
+understands both framings of a body, a length and chunks, and asks for more bytes with `NEED_DATA`.
 
     $ python examples/03_http_with_h11.py
     listening on http://127.0.0.1:8000
 
-The request that was two in chapter 2 is one now, and its chunk comes back as its body. (Chunks
-count, the length does not; and the connection must be closed then, RFC 9112 section 6.1, which h11
-leaves to its user, and we to you.)
+The request that was two in chapter 2 is one now, and its chunk comes back as its body. (The chunks
+count, not the length. After such a request a server must also close the connection, RFC 9112
+section 6.1; h11 leaves that to its user, and this server does not do it.)
 
     $ printf '%b' 'POST /echo HTTP/1.1\r\nHost: a\r\n' \
         'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
@@ -31,8 +31,8 @@ an error status, which `-w` prints:
     bad Content-Length
     400
 
-/broken announces 5 bytes and then means to send 6, which a client
-would take for the start of the next response. h11 refuses, so the client sees a body cut short:
+/broken announces 5 bytes and then tries to send 6. A client would read the sixth as the start of
+the next response. h11 refuses to send it, so the client sees a truncated body:
 
     $ curl -sS http://127.0.0.1:8000/broken
     curl: (18) transfer closed with 5 bytes remaining to read

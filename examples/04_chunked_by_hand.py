@@ -1,9 +1,9 @@
-r"""Chapter 4: a body whose length nobody knows yet, in chunks.
+r"""Chapter 4: chunks, for a body whose length is not yet known.
 
 A language model does not know how long its answer will be, so it cannot send Content-Length.
-`Transfer-Encoding: chunked` (RFC 9112 section 7.1) puts a length before each piece instead, in
-hexadecimal, on a line of its own; a chunk of size 0 is the end. (`-i` shows the head as well,
-`--raw` leaves the chunks as they are, and `-N` has curl print at once.)
+Instead, `Transfer-Encoding: chunked` (RFC 9112 section 7.1) puts a length before each piece, in
+hexadecimal, on a line of its own. A chunk of size 0 is the end. (`-i` shows the head as well,
+`--raw` leaves the chunks as they are, and `-N` prints at once.)
 
     $ python examples/04_chunked_by_hand.py
     listening on http://127.0.0.1:8000
@@ -23,8 +23,8 @@ hexadecimal, on a line of its own; a chunk of size 0 is the end. (`-i` shows the
     ^M$
 
 Count: {"token":"The"} has 15 bytes, f in hexadecimal; {"token":" sky"} has 16, which is 10. With a
-wrong size a client would cut its tokens in the wrong places, or hang. Without `--raw` curl takes
-the chunks apart, and you see the tokens arrive one by one:
+wrong size, a client would cut the tokens in the wrong places, or hang. Without `--raw`, curl
+decodes the chunks, and you see the tokens arrive one by one:
 
     $ curl -sN http://127.0.0.1:8000/tokens; echo
     {"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}
@@ -36,8 +36,8 @@ the chunks apart, and you see the tokens arrive one by one:
     0^M$
     ^M$
 
-Since the end can be seen, the connection stays good for another request. And an end that did not
-come can be seen, too: /torn stops in the middle, and curl says so (`-S` shows errors).
+The client sees where the body ends, so the connection can carry another request. It also sees when
+the end is missing: /torn stops in the middle, and curl says so (`-S` shows errors).
 
     $ curl -sN http://127.0.0.1:8000/ping http://127.0.0.1:8000/ping; echo
     ping:pong!ping:pong!
@@ -45,11 +45,11 @@ come can be seen, too: /torn stops in the middle, and curl says so (`-S` shows e
     half an answer
     curl: (18) transfer closed with outstanding read data remaining
 
-A chunk is no message, though: a proxy may join or split chunks as it likes, and a client reads
-them as one stream. Here the braces of the JSON keep tokens apart; chapter 5 has a better way.
-`Transfer-Encoding` is unknown to HTTP/1.0, where a body without Content-Length ends with the
-connection, and to HTTP/2, which has frames. Left out here: `Date`, which a server with a clock
-must send, `Content-Type`, and requests with a body, which this server would misread.
+A chunk is not a message: a proxy may join or split chunks, and a client reads them as one stream.
+Here the braces of the JSON separate the tokens; chapter 5 has a better way. HTTP/1.0 has no
+`Transfer-Encoding`: there, a body without Content-Length ends with the connection. HTTP/2 has
+frames instead. Left out here: `Date`, which a server with a clock must send, `Content-Type`, and
+requests with a body, which this server would misread.
 """
 
 import json
@@ -63,8 +63,8 @@ PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 
 
 def chunk(data: bytes) -> bytes:
-    """Size in hexadecimal, CRLF, the data, CRLF. Of no data it would be the last chunk: never
-    call it with an empty piece in the middle of a body."""
+    """Return the size in hexadecimal, CRLF, the data, CRLF. An empty piece would become the last
+    chunk and end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -101,7 +101,8 @@ async def serve(stream: trio.SocketStream) -> None:
 
 
 async def read_target(stream: trio.SocketStream, received: bytearray) -> str:
-    """The target of the next request; "" for anything but a GET of HTTP/1.1 within 10 seconds."""
+    """Return the target of the next request, or "" unless it is a GET of HTTP/1.1 that arrives
+    within 10 seconds."""
     with trio.move_on_after(10):  # as `fail_after`, but without an exception
         while (end := received.find(b"\r\n\r\n")) < 0 and len(received) < 16384:
             if not (data := await stream.receive_some(4096)):

@@ -1,8 +1,8 @@
 r"""Chapter 5: Server-Sent Events, messages in a stream of text.
 
 An event stream is a body of type `text/event-stream`: lines of `field: value`, and an empty line
-where an event ends (WHATWG HTML, section 9.2). Any framing carries it: chunks, HTTP/2, or, as
-here, the plainest, until the connection closes.
+after each event (WHATWG HTML, section 9.2). Any framing carries it: chunks, HTTP/2, or, as here,
+the simplest one, a body that ends with the connection.
 
     $ python examples/05_sse_by_hand.py
     listening on http://127.0.0.1:8000
@@ -16,8 +16,8 @@ here, the plainest, until the connection closes.
     data: two lines of data,
     data: one event
 
-Ten ticks, one a second. Each has an id, and a client that was cut off brings back the last one it
-saw. The stream goes on behind it, even if the server was killed and started in between:
+/ticks sends ten ticks, one a second, each with an id. A client that was cut off sends the last id
+it saw, and the stream continues after it, even if the server was restarted in between:
 
     $ curl -sN -H 'Last-Event-ID: 8' http://127.0.0.1:8000/ticks
     retry: 1000
@@ -32,12 +32,13 @@ saw. The stream goes on behind it, even if the server was killed and started in 
 
     data: [DONE]
 
-`retry` is how many milliseconds a browser waits before it comes back. `[DONE]` is nothing in the
-protocol, only what this server and its page agree on: to a browser the end of a stream is an
-accident, and it connects again unless the page closes its EventSource.
+`retry` is the time in milliseconds that a browser waits before it reconnects. `[DONE]` is not part
+of the protocol, but an agreement between this server and its page. A browser reconnects whenever a
+stream ends, unless the page closes its EventSource.
 
-A stream ends at once when its client leaves. And while nothing happens a comment, a line that
-starts with a colon, shows everybody on the way that the connection lives:
+The server ends a stream at once when its client leaves. While there is no event, it sends a
+comment, a line that starts with a colon. This shows the client and all proxies that the connection
+is alive:
 
     $ curl -sN -m 1.5 http://127.0.0.1:8000/ticks | grep data
     data: 09:00:00
@@ -49,11 +50,11 @@ starts with a colon, shows everybody on the way that the connection lives:
 
     data: at last
 
-On the server's terminal, when curl left:
+In the server's terminal, when curl left:
 
     the client has left
 
-What a browser makes of it stands in chapter 10.
+Chapter 10 reads events in a browser.
 """
 
 import re
@@ -72,8 +73,8 @@ HEAD = (
 
 
 def event(data: str, **fields: str | int) -> bytes:
-    """Data of several lines is several fields. In the other fields, a line end that came from a
-    user would forge fields and events: they are the server's own here."""
+    """Encode an event; each line of its data becomes a `data` field. Do not put text from users
+    into the other fields: a line end in it would forge fields and events."""
     lines = [f"{name}: {value}" for name, value in fields.items()]
     lines += [f"data: {line}" for line in re.split("\r\n|\r|\n", data)]
     return ("\n".join(lines) + "\n\n").encode()
@@ -89,8 +90,8 @@ async def ticks(stream: trio.SocketStream, last_event_id: str) -> None:
 
 
 async def cancel_when_client_leaves(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-    """It has asked, and should have nothing more to say: whatever can be read now counts as its
-    leaving, be it the end of the stream or a stray byte."""
+    """A client sends nothing after its request. So the end of the stream, and any byte as well,
+    counts as leaving."""
     with suppress(trio.BrokenResourceError):
         await stream.receive_some(1)
     print("the client has left")
@@ -126,8 +127,8 @@ async def serve(stream: trio.SocketStream) -> None:
     fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     if b"\r\n\r\n" not in head or not request_line.startswith("GET /"):
         return
-    # A nursery runs tasks side by side, and is left when all have ended. Two here: the answer,
-    # and the watch over the client. Whichever ends first cancels the scope, and so the other.
+    # Two tasks: one sends the answer, one watches for the client to leave. The one that ends first
+    # cancels the other.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_when_client_leaves, stream, nursery.cancel_scope)
         with suppress(trio.BrokenResourceError):

@@ -2,13 +2,13 @@ r"""Chapter 6: long-polling, a request that is answered when there is something 
 
 An old way to push, which needs nothing but HTTP: the client asks, the server keeps the request open
 until there is news, answers, and the client asks again. It passes every proxy, if the wait is
-shorter than the proxy's patience. (If you repeat a command, start the server anew: it counts.)
+shorter than the proxy's time-out. (To repeat the commands, restart the server: it counts entries.)
 
     $ python examples/06_long_polling.py
     listening on http://127.0.0.1:8000
 
 A poll that finds something is answered at once. One that does not is held: below, the first curl
-waits in the background (`&`) until the second one brings something.
+waits in the background (`&`) until the second one publishes something.
 
     $ curl -s -d 'one' http://127.0.0.1:8000/publish
     $ curl -s 'http://127.0.0.1:8000/poll?after=0'
@@ -17,26 +17,25 @@ waits in the background (`&`) until the second one brings something.
       curl -s -d 'two' http://127.0.0.1:8000/publish; wait
     {"entries": ["two"], "next": 2}
 
-`after` is a cursor: it tells what this client already has. Leave it out, and things get lost,
-because a client that is between two polls is not there. Ask for just the next entry, one moment
-too late (-w prints the status: 204, No Content):
+`after` is a cursor: it tells what this client already has. Without it, an entry that is published
+between two polls is lost. This poll asks for just the next entry, one moment too late (-w prints
+the status: 204, No Content):
 
     $ curl -s -d 'three' http://127.0.0.1:8000/publish
     $ curl -s -w '%{http_code}\n' 'http://127.0.0.1:8000/next?wait=0.5'
     204
 
-With its cursor, nothing is lost, however long the client was away; and when the wait is over
-without news it is told so, and asks again with the cursor it had:
+With a cursor, nothing is lost, however long the client was away. If the wait ends without news, the
+answer is 204, and the client asks again with the same cursor:
 
     $ curl -s 'http://127.0.0.1:8000/poll?after=2'
     {"entries": ["three"], "next": 3}
     $ curl -s -w '%{http_code}\n' 'http://127.0.0.1:8000/poll?after=3&wait=0.5'
     204
 
-Two things can still go wrong, and must be said to the client instead of being passed over. The
-server keeps only so many entries (here 4), and after a restart it counts from 0 again, so that a
-cursor may be of a past the server no longer has, or of a future it has not seen. Both times the
-answer holds what there is, and says that there is a gap:
+Two things can still go wrong, and the client must be told. The server keeps only the last entries
+(here 4), so a cursor may be older than all of them. After a restart it counts from 0 again, so a
+cursor may be ahead of it. In both cases the answer holds all entries and says that there is a gap:
 
     $ for text in four five six; do curl -s -d $text http://127.0.0.1:8000/publish; done
     $ curl -s 'http://127.0.0.1:8000/poll?after=1'
@@ -44,9 +43,9 @@ answer holds what there is, and says that there is a gap:
     $ curl -s 'http://127.0.0.1:8000/poll?after=77'
     {"entries": ["three", "four", "five", "six"], "next": 6, "gap": true}
 
-A cursor of a server that was restarted may be small enough not to be noticed. That is why real ones
-carry an epoch, a number that each life of the server draws anew: chapter 9. Left out: a poll whose
-client has left is held to its end all the same; chapter 5 knows how to notice.
+After a restart, an old cursor may be small enough to look valid. So real cursors carry an epoch, a
+random number that is new after each start: chapter 9. Left out: this server does not notice when
+the client of a poll leaves; chapter 5 does.
 """
 
 import json
@@ -77,7 +76,7 @@ def publish(text: str) -> None:
 
 
 async def poll(after: int) -> dict[str, object]:
-    """What came behind this cursor, as soon as there is any."""
+    """Return the entries after this cursor, once there is one."""
     while after == end:
         await news.wait()
     first = end - len(entries)

@@ -6,7 +6,7 @@ connection carries frames: not "raw TCP", but messages with a length before each
     $ python examples/07_websocket_by_hand.py
     listening on http://127.0.0.1:8000
 
-The answer holds a hash of the key and a GUID from the RFC: the server knows this protocol.
+The hash of the key and a GUID from the RFC in the answer proves that the server speaks WebSocket.
 
     $ printf '%b' 'GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n' \
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
@@ -61,7 +61,7 @@ ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection
 
 
 class Closing(Exception):
-    """This is the end, for the reason that a close code gives."""
+    """The connection must end, with this close code; 0 for none."""
 
 
 class WebSocket:
@@ -72,7 +72,7 @@ class WebSocket:
         """A frame of a server: FIN and opcode, the length in 1 or 3 bytes (or 9), no mask."""
         size = len(payload)
         length = bytes([size]) if size < 126 else bytes([126]) + size.to_bytes(2, "big")
-        with suppress(trio.BrokenResourceError):  # gone: `receive` will find out
+        with suppress(trio.BrokenResourceError):  # `receive` notices it
             await self.stream.send_all(bytes([0x80 | opcode]) + length + payload)
 
     async def exactly(self, count: int) -> bytes:
@@ -105,7 +105,7 @@ class WebSocket:
 
 
 async def echo(ws: WebSocket) -> int:
-    """Until the client closes, or must be closed; the close code to send, 0 for none."""
+    """Echo until the client closes or must be closed; return the close code to send, 0 for none."""
     try:
         while True:
             opcode, payload = await ws.receive()

@@ -1,9 +1,9 @@
 r"""Chapter 8: the same with wsproto, which knows all of WebSocket and does no I/O.
 
-As h11 for HTTP, wsproto is a state machine for WebSocket: bytes in, events out (`TextMessage`,
-`Ping`, `CloseConnection`), and the other way round. It takes frames apart, checks masks, opcodes,
-UTF-8 and close codes, and knows what may be said when. Putting the parts of a message together,
-and counting them, is left to us.
+wsproto is for WebSocket what h11 is for HTTP, a state machine: bytes in, events out (`TextMessage`,
+`Ping`, `CloseConnection`), and the other way round. It parses frames, checks masks, opcodes, UTF-8
+and close codes, and knows what may be sent when. It leaves two things to us: to join the parts of a
+message, and to limit its size.
 
     $ python examples/08_websocket_with_wsproto.py
     listening on http://127.0.0.1:8000
@@ -11,16 +11,16 @@ and counting them, is left to us.
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
         'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' > /tmp/handshake
 
-"Hel" (01: text, and more to come), a ping in the middle, "lo" (80: goes on, and is the last). The
-pong comes at once, the message when it is whole:
+"Hel" (01: text, not the last frame), a ping in between, "lo" (80: continuation, the last frame).
+The pong comes at once, the message when it is complete:
 
     $ (cat /tmp/handshake; printf '\x01\x83\x00\x00\x00\x00Hel'; \
        printf '\x89\x80\x00\x00\x00\x00'; printf '\x80\x82\x00\x00\x00\x00lo') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      8a 00 81 05 48 65 6c 6c 6f
 
-Text that is no UTF-8 is closed with 1007 (03 ef; `tail` and `head` cut it out of the frame); a
-message over our limit of 64 KiB with 1009 (03 f1):
+Text that is not UTF-8 is answered with close code 1007 (03 ef; `tail` and `head` cut it out of the
+frame), a message over our limit of 64 KiB with 1009 (03 f1):
 
     $ (cat /tmp/handshake; printf '\x81\x81\x00\x00\x00\x00\xff') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | tail -c +3 | head -c 2 | od -An -t x1
@@ -30,14 +30,14 @@ message over our limit of 64 KiB with 1009 (03 f1):
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      88 02 03 f1
 
-Both directions are free at any time. /push echoes, and says something on its own as well:
+Each side may send at any time. /push echoes, and also sends messages of its own:
 
     $ (sed s/echo/push/ /tmp/handshake; printf '\x81\x82\x00\x00\x00\x00hi') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -c
      201 002   h   i 201 006   t   i   c   k       1 201 006   t   i
        c   k       2
 
-Still left out: pings of its own.
+Still left out: pings from the server.
 """
 
 import signal
@@ -56,29 +56,29 @@ class WebSocket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.protocol = WSConnection(ConnectionType.SERVER)
-        self.turn = trio.Lock()  # two tasks send; Trio refuses a second `send_all` at a time
+        self.turn = trio.Lock()  # two tasks send, and Trio allows one `send_all` at a time
 
     async def send(self, event: events.Event) -> None:
-        """Nothing is sent any more once the connection is closing, or the client gone."""
+        """Send an event, or nothing if the connection is closing or broken."""
         with suppress(LocalProtocolError, trio.BrokenResourceError):
             async with self.turn:
                 await self.stream.send_all(self.protocol.send(event))
 
     async def receive(self) -> bytes | None:
-        """The next bytes; None, which is wsproto's word for it, at the end (b"" is nothing)."""
+        """Return the next bytes; None, which wsproto expects, at the end of the stream."""
         with suppress(trio.BrokenResourceError):
             return await self.stream.receive_some(65536) or None
         return None
 
 
 async def echo(ws: WebSocket, data: bytes | None) -> None:
-    """Until the connection is over; `data` is what came right behind the handshake."""
+    """Echo until the connection ends; `data` is what arrived right after the handshake."""
     message = None  # str or bytes
-    size = 0  # in bytes, which a character may have up to four of
+    size = 0  # in bytes, of which a character has up to four
     while True:
         ws.protocol.receive_data(data)
         for event in ws.protocol.events():
-            if isinstance(event, events.Message):  # a part of one: a frame, or what came of it
+            if isinstance(event, events.Message):  # a part of one: a frame, or a piece of a frame
                 message = event.data if message is None else message + event.data
                 size += len(event.data.encode() if isinstance(event.data, str) else event.data)
                 if size > MAX_MESSAGE:
@@ -89,7 +89,7 @@ async def echo(ws: WebSocket, data: bytes | None) -> None:
                     message, size = None, 0
             elif isinstance(event, events.Ping):
                 await ws.send(event.response())
-            elif isinstance(event, events.CloseConnection):  # theirs, or what wsproto found wrong
+            elif isinstance(event, events.CloseConnection):  # or an error that wsproto found
                 await ws.send(event.response())
                 return
         data = await ws.receive()
@@ -106,15 +106,15 @@ async def serve(stream: trio.SocketStream) -> None:
     with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
         while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
             head = (head + data)[:16384]
-    # Frames that came right behind the head must wait until it is accepted: fed before, they
-    # would be lost without a word.
+    # Frames may follow the head directly. They must wait until the upgrade is accepted: wsproto
+    # would silently drop them.
     head, end, behind = head.partition(b"\r\n\r\n")
     ws = WebSocket(stream)
     try:
         ws.protocol.receive_data(head + end)
-    except (RemoteProtocolError, UnicodeError) as error:  # the second one it does not document
+    except (RemoteProtocolError, UnicodeError) as error:  # UnicodeError is not documented
         hint = getattr(error, "event_hint", None)  # a response that says what is wrong
-        with suppress(AttributeError):  # nothing can be sent behind a head that is none
+        with suppress(AttributeError):  # wsproto's, if it found no request to reject
             await ws.send(hint or events.RejectConnection(status_code=400))
         return
     request = next(ws.protocol.events(), None)

@@ -1,7 +1,7 @@
 r"""Chapter 9: a stream, events, a poll and a WebSocket on rawstream, in a handler of 40 lines.
 
-A handler is an async function that is given a request. What stood between it and TCP in the
-chapters before is the library's now, and so are the things that they left out.
+A handler is an async function that is called with a request. The library does everything between
+it and TCP, including what the chapters before left out.
 
     $ python examples/09_on_rawstream.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
@@ -32,14 +32,14 @@ chapters before is the library's now, and so are the things that they left out.
 
     {"entries": ["one"], "gap": true}
 
-The ETag is the cursor of the next poll. "0" was one of no life of this server that there has been,
-so something may be missing before what it was given: that is the gap.
+The ETag is the cursor for the next poll. The cursor "0" has no epoch of this server, so earlier
+entries may be missing: this is the gap.
 
     $ curl -s http://127.0.0.1:8000/echo
     426 Upgrade Required: this is a WebSocket
 
-The request that was two in chapter 2 and one in chapter 3 is refused here: whoever sends both
-framings is mistaken, or up to something.
+The request that was two in chapter 2 and one in chapter 3 is rejected: to send both framings is a
+mistake or an attack.
 
     $ printf '%b' 'POST /publish HTTP/1.1\r\nHost: a\r\n' \
         'Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n' \
@@ -47,8 +47,8 @@ framings is mistaken, or up to something.
       | nc -w 1 127.0.0.1 8000 | tail -n 1
     400 Bad Request: both Content-Length and Transfer-Encoding
 
-Each exchange leaves a line: what was asked, the status, how it was answered, the bytes sent, the
-time taken, and how it ended.
+Each exchange is logged in one line: the request, the status, the kind of response, the bytes sent,
+the time taken, and how it ended.
 
     2026-11-21 09:00:00,000 rawstream.access 127.0.0.1 "GET /tokens" 200 stream 186B 0.403s done
     2026-11-21 09:00:00,000 rawstream.access 127.0.0.1 "GET /ticks" 200 sse 262B 0.201s done
@@ -69,7 +69,7 @@ import rawstream
 from rawstream import HTTPError, Request, open_events, open_poll, open_stream, open_websocket
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
-EPOCH = secrets.token_hex(4)  # tells the cursors of this life of the server from those of others
+EPOCH = secrets.token_hex(4)  # new after each start, so that older cursors are noticed
 entries: list[str] = []
 news = trio.Event()
 

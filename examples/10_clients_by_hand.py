@@ -1,6 +1,6 @@
-r"""Chapter 10: the other end. Three clients by hand: of a stream, of events, of a WebSocket.
+r"""Chapter 10: the other end. Three clients by hand: for a stream, for events, for a WebSocket.
 
-They speak to the server of chapter 9; start that one first.
+They connect to the server of chapter 9; start it first.
 
     $ python examples/09_on_rawstream.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
@@ -25,10 +25,10 @@ They speak to the server of chapter 9; start that one first.
     websocket: received hello
     websocket: closed with 1000
 
-The client of events pulls its own plug after the sixth tick, so that it has to come back, and
-still misses none and sees none twice: that is what ids are for. Its waiting time doubles with each
-attempt that fails, and is spread at random, so that a thousand clients of a server that comes back
-do not all knock at once.
+The client for events closes its connection after the sixth tick, to show that it reconnects.
+Because of the ids it misses no tick and sees none twice. Its wait doubles after each failed
+attempt, and is random within limits, so that a thousand clients do not all reconnect to a restarted
+server at once.
 """
 
 import random
@@ -43,7 +43,7 @@ PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 
 
 class Response:
-    """A GET, and the body of what comes back, as it comes."""
+    """A GET, and the body of its response, as it arrives."""
 
     def __init__(self, connection: trio.SocketStream) -> None:
         self.connection = connection
@@ -56,8 +56,8 @@ class Response:
         await self.connection.send_all(self.http.send(request) + self.http.send(h11.EndOfMessage()))
 
     async def piece(self) -> bytes:
-        """What the next read brings, be it half a line or ten; b"" at the end. A body that was
-        cut short raises `h11.RemoteProtocolError`."""
+        """Return what the next read brings, half a line or ten; b"" at the end. Raises
+        `h11.RemoteProtocolError` for a truncated body."""
         while (event := self.http.next_event()) is not h11.PAUSED:
             if event is h11.NEED_DATA:
                 self.http.receive_data(await self.connection.receive_some(4096))
@@ -77,8 +77,8 @@ async def read_stream() -> None:
 
 
 class EventSource:
-    """The heart of a browser's EventSource: reads events, comes back when it is cut off. (It would
-    also look at the status and the type, and give up for good if they are wrong.)"""
+    """The core of a browser's EventSource: it reads events and reconnects. (A browser also checks
+    the status and the type, and stops for good if they are wrong.)"""
 
     def __init__(self) -> None:
         self.retry = 3.0  # seconds, until the server says otherwise
@@ -98,15 +98,15 @@ class EventSource:
             await trio.sleep(random.uniform(0.5 * wait, 1.5 * wait))
 
     async def read_events(self, connection: trio.SocketStream) -> str:
-        """Until the stream ends, or, for the sake of the show, six ticks; the last data."""
+        """Read to the end, or for six ticks, to show a reconnect; return the last data."""
         print("events: connected, Last-Event-ID is", self.last_event_id or "not set")
         response, ticks = Response(connection), 0
         last = [("Last-Event-ID", self.last_event_id)] if self.last_event_id else []
         await response.ask("/ticks", *last)
         received, fields = b"", dict[str, str]()
         while ticks < 6 and (piece := await response.piece()):
-            *lines, received = (received + piece).split(b"\n")  # the last one is not whole yet
-            for line in lines:  # a server may also end lines with CR LF, or CR alone
+            *lines, received = (received + piece).split(b"\n")  # the last line is not complete yet
+            for line in lines:  # other servers may end lines with CR LF, or CR alone
                 if line:
                     name, _, value = line.decode().partition(":")
                     before = fields["data"] + "\n" if name == "data" and "data" in fields else ""

@@ -1,10 +1,9 @@
 r"""Chapter 10, second part: the same streams with httpx, an ordinary Python client.
 
-The library does HTTP. What it cannot do for you is to know where a message ends: `iter_bytes`
-gives what a read gave, be it half an event or three. `rawstream.EventDecoder` is told bytes, cut
-anywhere, and gives whole events, by the rules that a browser follows. (For lines of JSON there is
-`iter_lines`; mind that it also splits at U+2028 and the like, as str.splitlines does.) Start
-the server of chapter 9 first; httpx comes with `pip install httpx`.
+httpx does HTTP. It does not know where a message ends: `iter_bytes` yields what a read brought,
+half an event or three. `rawstream.EventDecoder` takes bytes that are cut anywhere and returns
+complete events, by the rules of a browser. (For lines of JSON, httpx has `iter_lines`. It splits
+lines like `str.splitlines`, also at U+2028.) Start the server of chapter 9 first.
 
     $ python examples/09_on_rawstream.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
@@ -15,9 +14,9 @@ the server of chapter 9 first; httpx comes with `pip install httpx`.
     after a pause: tick 10
     after a pause: [DONE]
 
-Ask for the body at once (`httpx.get(url).text`), and nothing is seen until the stream has ended,
-which an endless one never does. And give `timeout` some thought: httpx's default gives up after
-5 seconds without a byte, fewer than most servers take between two heartbeats.
+Do not ask for the whole body (`httpx.get(url).text`): it returns only when the stream has ended,
+which an endless stream never does. Set `timeout`: by default httpx gives up after 5 seconds without
+a byte, less than the time between two heartbeats of most servers.
 """
 
 import sys
@@ -32,7 +31,7 @@ SERVER = f"http://127.0.0.1:{PORT}"
 
 
 class Clock:
-    """Prints what has come, and whether it was long in coming."""
+    """Print what has arrived, and whether it took long."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()

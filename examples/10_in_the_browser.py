@@ -1,16 +1,15 @@
 r"""Chapter 10, third part: in the browser, by EventSource and by hand.
 
-A page reads the same event stream twice. On the left an EventSource, which does everything: it
-finds the events, remembers the last id, comes back by itself. On the right `fetch`, a
-ReadableStream and a parser, for what EventSource cannot do: POST, headers of your own, a status
-to look at.
+A page reads the same event stream twice. On the left is an EventSource. It does everything: it
+parses the events, remembers the last event ID, and reconnects. On the right are `fetch`, a
+ReadableStream and a parser. They can do what an EventSource cannot: POST, send fields, see the
+status.
 
     $ python examples/10_in_the_browser.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
 
-(Stop the server of chapter 9 first, they share a port.) Open http://127.0.0.1:8000/ in a browser.
-The server writes its events in pieces that end in the middle of a line, and on the right you see
-each network read as it came:
+Open http://127.0.0.1:8000/ in a browser and press "pieces". The server writes its events in pieces
+that end in the middle of a line. The right side shows each network read and each event:
 
         read: "data: Hel"
         read: "lo\n\ndata: wor"
@@ -21,7 +20,7 @@ each network read as it came:
         event: [DONE]
 
 A network read is not a message. Code that parses each read by itself works on the developer's
-machine, where reads and events happen to be the same, and fails in the field.
+machine, where a read is often one event, and fails in production.
 
     $ curl -sN http://127.0.0.1:8000/pieces
     data: Hello
@@ -30,8 +29,8 @@ machine, where reads and events happen to be the same, and fails in the field.
 
     data: [DONE]
 
-Stop the server in the middle of "ticks" and start it again: the left side goes on by itself where
-it was. The right side has ended; coming back would be its own business.
+Press "ticks", stop the server half-way and start it again: the left side continues where it was.
+The right side has ended, because its code does not reconnect.
 """
 
 import sys
@@ -64,15 +63,15 @@ function byEventSource(url) {
   source.onopen = () => show("left", "open");
   source.onmessage = event => {
     show("left", `event: ${event.data}`);
-    if (event.data === "[DONE]") source.close();  // else it would come back, and get it all again
+    if (event.data === "[DONE]") source.close();  // else it would reconnect and start again
   };
-  source.onerror = () => show("left", "cut off; it comes back by itself");
+  source.onerror = () => show("left", "cut off; it will reconnect");
 }
 
 async function byHand(url) {
   const response = await fetch(url);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";  // what has come of a line that has not ended
+  let rest = "";  // the start of a line that has not ended
   let data = [];
   for (;;) {
     const {value, done} = await reader.read();
@@ -97,7 +96,7 @@ for (const button of document.querySelectorAll("button"))
 
 
 async def pieces(request: Request) -> None:
-    """Two events and an end, in pieces that do not respect them."""
+    """Send three events in pieces that end in the middle of a line."""
     async with open_stream(request, "text/event-stream") as stream:
         for piece in (b"data: Hel", b"lo\n\ndata: wor", b"ld\n\n", Event("[DONE]").encode()):
             await stream.send(piece)

@@ -1,8 +1,7 @@
 r"""Chapter 11: the chat pattern. A prompt goes up, tokens come down.
 
-When only one direction is busy at a time, no WebSocket is needed: a POST carries the prompt, and
-the answer to that POST is a stream. What the client can read decides which one: lines of JSON
-(NDJSON), or events.
+If only one direction is busy at a time, you need no WebSocket: a POST carries the prompt, and its
+response is a stream. The client chooses the kind with `Accept`: lines of JSON (NDJSON), or events.
 
     $ python examples/11_prompt_and_tokens.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
@@ -23,12 +22,12 @@ the answer to that POST is a stream. What the client can read decides which one:
 
     data: [DONE]
 
-In NDJSON a newline is the end marker, and JSON escapes the newlines within: five lines of code
-read it in any language. Events cost a few bytes more, and browsers have tools to look at them;
-EventSource cannot POST, though, so pages read both with fetch (chapter 10).
+In NDJSON a newline is the end marker, and JSON escapes the newlines inside: five lines of code read
+it in any language. Events cost a few bytes more, and browser tools can show them. An EventSource
+cannot POST, so a page reads both with fetch (chapter 10).
 
-Once the head is out its 200 cannot be taken back. If the model fails half-way, the stream must
-say so itself, or its client takes half an answer for a whole one:
+After the head, the status 200 cannot be changed. If the model fails half-way, the stream itself
+must report it; otherwise the client takes half an answer for a complete one:
 
     $ curl -sN -d 'please fail' http://127.0.0.1:8000/generate
     {"token": "The"}
@@ -38,10 +37,10 @@ say so itself, or its client takes half an answer for a whole one:
     event: failed
     data: {"error": "the model has failed"}
 
-(Not "event: error": an EventSource fires `error` itself when the connection breaks.)
+(Do not name the event "error": an EventSource fires `error` when the connection breaks.)
 
-And when the user clicks Stop, the page aborts its fetch; the connection closes, the handler is
-cancelled, and the model, which costs money by the second, stops with it. Here curl leaves:
+When the user clicks Stop, the page aborts its fetch, and the connection closes. This cancels the
+handler and with it the model, which costs money by the second. Here curl leaves:
 
     $ curl -sN -m 0.3 -d 'Why?' http://127.0.0.1:8000/generate
     {"token": "The"}
@@ -65,9 +64,9 @@ PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
 
 
 async def model(prompt: str, emit: Callable[[str], Awaitable[None]]) -> None:
-    """Gives each token to `emit`, which returns when it is on its way: a model cannot run ahead of
-    a slow reader. (A callback rather than an async generator: a handler that is cancelled then
-    unwinds through its own calls, with nothing left suspended somewhere.)"""
+    """Pass each token to `emit`, which returns when the token has been handed to the kernel, so the
+    model cannot run ahead of a slow reader. (With an async generator instead of a callback, a
+    cancelled handler would leave the generator suspended.)"""
     count = 0
     try:
         for token in ("The", " sky", " scatters", " blue."):

@@ -1,10 +1,10 @@
-r"""Chapter 13: when the client goes away, when it is slow, when the server stops.
+r"""Chapter 13: when the client leaves, when it is slow, when the server stops.
 
     $ python examples/13_leaving_slow_stopping.py
     listening on http://127.0.0.1:8000
 
-Going away. The handler below only sleeps when curl leaves it after 0.7 seconds, and it is still
-cancelled in the same moment: by Trio's own cancellation, which runs its `finally`.
+Leaving. When curl leaves after 0.7 seconds, the handler only sleeps, and is still cancelled at
+once. This is Trio's own cancellation, so its `finally` runs.
 
     $ curl -sN -m 0.7 http://127.0.0.1:8000/leave
     data: 1
@@ -15,22 +15,22 @@ The server's terminal:
 
     /leave: sent 2, cancelled
 
-Slow. `send` returns when the bytes are with the kernel, and waits while that has no room because
-the client does not read: that is backpressure, and why memory stays bounded. This client stops
-reading (curl cannot write into a pipe that nobody reads); the send waits, and after `send_seconds`
-(30, but 1 here) the connection is closed:
+Slow. `send` returns when its bytes have been handed to the kernel. It waits while the kernel has no
+room, because the client does not read. This is backpressure, and it bounds the memory. Here the
+client stops reading, because nothing reads the pipe that curl writes to. The send waits, and after
+`send_seconds` (default 30, here 1) the connection is closed:
 
     $ curl -sN http://127.0.0.1:8000/slow | sleep 2
 
 The server's terminal:
 
-    /slow: of 1000 MiB, fewer than 50 went out before a send was stuck
+    /slow: fewer than 50 of 1000 MiB were sent before a send blocked
 
-Stopping. Three clients are connected when the server is told to stop. (`rawstream.run` does that on
-SIGTERM and Ctrl-C; `serve`, used here, leaves signals to you, as chapter 14 shows.) An event stream
-has no end of its own and is ended at once, properly. A body that has an end may reach it. One that
-is not ready when `drain_seconds` (10, but 1 here) are over is cut, and its client can tell (18,
-partial file):
+Stopping. Three clients are connected when the server is told to stop. (`rawstream.run` stops on
+SIGTERM and Ctrl-C. `serve`, used here, leaves signals to you; see chapter 14.) An event stream has
+no end of its own: the server ends it at once, properly. A finite body may finish. A body that is
+not finished after `drain_seconds` (default 10, here 1) is cut, and its client can tell (exit status
+18, partial file):
 
     $ (curl -sN -o /tmp/a http://127.0.0.1:8000/leave; echo "/leave: exit status $?") & \
       (curl -sN -o /tmp/b http://127.0.0.1:8000/half-a-second; echo "half: exit status $?") & \
@@ -45,8 +45,8 @@ The server's terminal:
     /leave: sent 1, cancelled
     stopped
 
-The last thing that the event stream has sent is when its client may come back, a little later
-for each, so that they do not all come at once:
+Last, the event stream has told its client when to reconnect, at a different time for each client,
+so that they do not all come at once:
 
     $ grep -c '^retry: ' /tmp/a
     1
@@ -86,7 +86,7 @@ async def slow(request: Request) -> None:
                 sent += 1
     finally:
         few = "fewer than 50" if sent < 50 else "50 and more"
-        print(f"/slow: of 1000 MiB, {few} went out before a send was stuck")
+        print(f"/slow: {few} of 1000 MiB were sent before a send blocked")
 
 
 async def finite(request: Request, seconds: float) -> None:

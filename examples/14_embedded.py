@@ -1,12 +1,11 @@
 r"""Chapter 14: inside a Trio program of your own, with TLS and on a unix socket.
 
-`rawstream.serve` is one task among your others: it touches no signals, and it ends when the event
-`stop` is set and all exchanges have ended. Start it as often as you have addresses. Here one
-handler is served to the world over TLS, and an admin handler, which may stop the program, only to
-who may open a file.
+`rawstream.serve` is one task among your others. It does not handle signals, and it ends when the
+event `stop` is set and all exchanges have ended. Start it once for each address. Here one handler
+is served to everybody over TLS. A second handler, which may stop the program, is served on a unix
+socket. Only its owner may open it (`unix_mode`; the default lets every user of the machine).
 
-A certificate for trying it (trustme is a library for tests; /tmp/client.pem is what clients are
-to trust):
+Make a certificate to try it with trustme, a library for tests. Clients trust /tmp/client.pem:
 
     $ python -m trustme -q -d /tmp
     $ python examples/14_embedded.py /tmp
@@ -19,7 +18,7 @@ to trust):
     $ curl -s --cacert /tmp/client.pem https://localhost:8000/
     the work was done 1 times
 
-Without TLS nobody gets in; and a stop through the admin's socket ends the whole program, streams
+Without TLS there is no answer. A stop through the unix socket ends the whole program, streams
 first:
 
     $ curl -s http://localhost:8000/; echo "exit status $?"
@@ -48,7 +47,7 @@ PORT = int(sys.argv[2]) if sys.argv[2:] else 8000
 
 
 class Program:
-    """Something that works, and can be watched and told to stop."""
+    """A program with work to do, served to be watched and to be stopped."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -85,7 +84,7 @@ class Program:
             nursery.start_soon(self.watch_signals, nursery.cancel_scope)
             async with trio.open_nursery() as servers:
                 path = f"{FOLDER}/admin.socket"
-                admin = partial(serve, self.admin, unix=path, stop=self.stop)
+                admin = partial(serve, self.admin, unix=path, unix_mode=0o600, stop=self.stop)
                 world = partial(serve, self.world, port=PORT, tls=tls, stop=self.stop)
                 try:
                     print("listening on", await servers.start(admin))
@@ -94,12 +93,12 @@ class Program:
                     self.stop.set()  # ends the other server
                     taken = error.filename or f"port {PORT}"
                     problem = f"{taken}: {error.strerror}; stop the other chapter (Ctrl-C)"
-            # Both have drained, and everything else may end.
+            # Both have drained: end everything else.
             nursery.cancel_scope.cancel()
         return problem
 
     async def watch_signals(self, everything: trio.CancelScope) -> None:
-        """The first Ctrl-C or SIGTERM drains, the second one ends at once."""
+        """Drain at the first Ctrl-C or SIGTERM, end at once at the second."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 if self.stop.is_set():

@@ -1,7 +1,7 @@
-"""Chapter 15, second part: says something in a room, and listens until it has heard itself.
+"""Chapter 15, second part: a client that says something in a room and reads until it sees that.
 
-The dialogue is JSON: what is asked for carries a "ref", whatever it is, and the answer has it too.
-Start 15_chat_rooms.py first; the library comes with `pip install websockets`.
+Messages are JSON. A request may carry a "ref", a text or an integer, and its answer has the same
+one. Start 15_chat_rooms.py first.
 
     $ python examples/15_chat_rooms.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
@@ -10,8 +10,8 @@ Start 15_chat_rooms.py first; the library comes with `pip install websockets`.
     acknowledged: hello (5f3a9c01-1)
     ann: hello
 
-What has not been acknowledged when the connection breaks may or may not have arrived. Whoever says
-it again should put something of its own into the text that tells the two apart.
+If the connection breaks before a message is acknowledged, the message may have arrived or not. A
+client that repeats it should put a unique id into the text, so that readers can drop duplicates.
 """
 
 import json

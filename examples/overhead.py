@@ -1,8 +1,8 @@
-r"""What a message costs on the wire, counted: `python examples/overhead.py`.
+r"""Count the bytes that a message costs: `python examples/overhead.py`.
 
-A server of rawstream, and plain TCP clients that count the bytes of ten messages and of twenty:
-the difference is what ten took, the rest was spent before the first. Requests are as small
-as they can be; a browser's are some hundred bytes longer, cookies not counted.
+Plain TCP clients of a rawstream server count the bytes of ten messages and of twenty. The
+difference is the cost of ten; the rest was spent before the first. The requests are as small as
+possible. Those of a browser are some hundred bytes longer, without cookies.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ UPGRADE = (
 
 
 async def app(request: Request) -> None:
-    """`/KIND?size=N&count=N`: so many messages of this size, and silence."""
+    """Answer `/KIND?size=N&count=N` with this number of messages of this size, then silence."""
     message = "x" * int(request.query["size"])
     messages = range(int(request.query["count"]))
     match request.path:
@@ -51,7 +51,7 @@ async def app(request: Request) -> None:
 
 
 async def bytes_of(port: int, kind: str, size: int, count: int) -> int:
-    """What goes over a connection, both ways together, until it falls silent."""
+    """Count the bytes of a connection, both ways together, until it falls silent."""
     method = "POST" if kind == "post" else "GET"
     head = f"{method} /{kind}?size={size}&count={count} HTTP/1.1\r\nHost: localhost\r\n"
     if kind == "websocket":
@@ -69,7 +69,7 @@ async def bytes_of(port: int, kind: str, size: int, count: int) -> int:
 
 
 async def count_row(rows: dict[str, str], name: str, port: int, kind: str) -> None:
-    """Bytes before the first message, and more than its own for each of the sizes."""
+    """Fill in the bytes before the first message, and the overhead of each size."""
     before, overheads = 0, []
     for size in SIZES:
         ten, twenty = [await bytes_of(port, kind, size, count) for count in (10, 20)]
@@ -82,7 +82,7 @@ async def count_row(rows: dict[str, str], name: str, port: int, kind: str) -> No
 
 
 def frames_up() -> str:
-    """A client's frames have a mask, and so four bytes more than a server's."""
+    """The mask makes a client's frame four bytes longer than a server's."""
     overheads = []
     for size in SIZES:
         client = Connection(ConnectionType.CLIENT)

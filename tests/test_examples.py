@@ -230,7 +230,7 @@ def test_event_source_goes_on_where_it_was_when_the_server_was_killed(tutorial: 
             wait_for_line(page, "left", "tick 3")
             process.kill()
             process.wait()
-            wait_for_line(page, "left", "comes back by itself")
+            wait_for_line(page, "left", "it will reconnect")
             wait_for_line(page, "right", "cut off")
         with serving(tutorial, "10_in_the_browser", port):
             wait_for_line(page, "left", "[DONE]")
@@ -374,8 +374,15 @@ async def test_console_blocks(page: str, tutorial: Path, tmp_path: Path) -> None
         await both.end()
 
 
+def test_the_program_that_explains_trio(tutorial: Path) -> None:
+    text = (ROOT / "examples/README.md").read_text()
+    [code], [printed] = fenced(text, "python"), fenced(text, "text")
+    done = subprocess.run([tutorial / "python", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
 def test_the_reading_path_names_every_chapter_and_nothing_else() -> None:
     text = (ROOT / "examples/README.md").read_text()
-    linked = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
+    linked = re.findall(r"\]\((?!https:)([^)#]+?)(?:#[^)]*)?\)", text)
     assert [name for name in linked if name[0].isdigit()] == [path.name for path in CHAPTERS]
     assert all((ROOT / "examples" / name).exists() for name in linked)
