@@ -16,7 +16,8 @@ publishers.
 In reading order:
 
     cursors.py        where a reader is: one ID, or several in a vector
-    log.py            the entries, bounded; batches of them as bytes. No I/O
+    log.py            the entries, bounded by count and bytes
+    batches.py        the encoded bytes of entries, which readers share
     formats.py        the encoding of entries on each transport
     fanout.py         writing to all caught-up readers at once
     channel.py        a log and its fan-out

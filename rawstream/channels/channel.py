@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import trio
 
 from ..http.json_text import json_text
+from .batches import Batches
 from .fanout import FanOut
 from .log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 
@@ -47,7 +48,8 @@ class Channel(Log):
     ) -> None:
         super().__init__(entries=entries, size=size, epoch=epoch, start=start, json=json)
         self.name = name
-        self.fan_out = FanOut(self)
+        self.batches = Batches(self)
+        self.fan_out = FanOut(self, self.batches)
 
     def publish(
         self, data: str | None = None, event: str | None = None, *, json: object = ...

@@ -16,7 +16,8 @@ import trio
 from ..http.exchange import Frame, TryWrite
 from ..limits import KIB, MIB
 from ..stderr import logger
-from .log import Format, Log
+from .batches import Batches, Format
+from .log import Log
 
 YIELD_EVERY_BYTES = 4 * MIB
 READER_COSTS = 8 * KIB
@@ -65,8 +66,9 @@ class Reader:
 class FanOut:
     """The readers that are caught up with a log, and the tasks that wait for its next entry."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, batches: Batches) -> None:
         self._log = log
+        self._batches = batches
         self._parked: dict[tuple[Format, Frame], dict[Reader, None]] = {}
         self._waiting = set[trio.Event]()  # set with the next entry
         self._flushing: Iterator[None] | None = None
@@ -159,7 +161,7 @@ class FanOut:
         It is one loop with everything in it, because it runs for every entry and reader: calls
         between objects, each of which the cache had to fetch, were a third of its cost.
         """
-        log = self._log
+        log, encoded = self._log, self._batches
         left = YIELD_EVERY_BYTES  # until other tasks run
         behind = True
         while behind:
@@ -185,7 +187,7 @@ class FanOut:
                             self._wake(reader, group)
                             continue
                         if place not in batches:
-                            batches[place] = log.batch_after(place, format, frame)
+                            batches[place] = encoded.after(place, format, frame)
                         last_place = place
                         data, position = batches[place]
                         size = len(data)

@@ -1,19 +1,15 @@
 """A log: entries in the order they were published, bounded by their count and their bytes.
 
-Readers at the same place share the bytes they are sent: a batch of entries is encoded once.
-Entries lie in segments, and no batch crosses the end of one. Wherever readers start, they
-therefore soon ask for the same batches, and these can be kept, because a full segment never
-changes. No I/O, no waiting.
+Entries lie in segments, which batches of entries do not cross (see batches.py). No I/O, no waiting.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 from ..http.json_text import on_one_line
 from ..limits import KIB, MIB
@@ -24,14 +20,7 @@ HISTORY_BYTES = MIB
 """What a log keeps for readers that reconnect: 20 seconds at 50 entries a second."""
 
 SEGMENT_BYTES = 64 * KIB
-"""About what a reader that is behind is sent at a time; at least one entry."""
-
-SHARED_FROM = 4 * KIB
-"""From this size on the encoded bytes of an entry are kept, for readers that cannot share a
-batch."""
-
-OPEN_BATCHES = 16
-"""Batches of the last segment that are kept until the next entry."""
+"""About what a reader that is behind is sent at a time, in at least one entry."""
 
 GAP, END = "gap", "end"
 """Event types of the log itself: entries are lost; nothing follows. Entries cannot have them."""
@@ -54,29 +43,13 @@ class Entry:
     """Its place in the log. Each entry has the next one."""
     is_json: bool
     """Whether `data` is JSON."""
-    size: int
-    """Upper bound of its encoded bytes in any format, without ids and names."""
+    size: int  # upper bound of its encoded bytes in any format, without ids and names
     starts_segment: bool
-    """Whether a batch ends before it."""
 
     @property
     def is_end(self) -> bool:
         """Whether it marks the end of a log that was closed."""
         return self.event == END
-
-
-class Format(Protocol):
-    """The encoding of entries for one kind of reader. Its methods are pure, and it is hashable."""
-
-    def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, at least one, and the position of the last of them."""
-
-    def tail(self, entry: Entry) -> bytes:
-        """The part of an entry behind its id, which is the same for all readers."""
-
-
-Frame = Callable[[bytes], bytes]
-"""Turns the bytes of a batch into the bytes that are sent."""
 
 
 class Log:
@@ -101,11 +74,6 @@ class Log:
         self._entries = deque[Entry]()
         self._bytes = 0
         self._segment_bytes = 0
-        # Batches that do not change any more, bounded by their size, the oldest first; and batches
-        # of the last segment.
-        self._kept: dict[tuple[Format, object, int], tuple[bytes, int]] = {}
-        self._kept_bytes = 0
-        self._open_batches: dict[tuple[Format, object, int], tuple[bytes, int]] = {}
 
     # -- Writing --------------------------------------------------------------------------------
 
@@ -137,6 +105,11 @@ class Log:
         self.is_closed = True
         self._add("", END, 0)
 
+    @property
+    def last_segment_is_full(self) -> bool:
+        """Whether the next entry starts a segment."""
+        return self._segment_bytes > SEGMENT_BYTES
+
     def _add(self, data: str, event: str | None, size: int) -> Entry:
         self._segment_bytes += size
         starts_segment = self._segment_bytes > SEGMENT_BYTES or not self._entries
@@ -151,7 +124,6 @@ class Log:
         most = self.max_entries + self.is_closed  # the end does not displace an entry
         while len(self._entries) > most or self._bytes > self.max_bytes:
             self._bytes -= self._entries.popleft().size
-        self._open_batches.clear()
         return entry
 
     # -- Cursors --------------------------------------------------------------------------------
@@ -197,47 +169,13 @@ class Log:
         """The entries behind a position that is not before `start`."""
         return islice(self._entries, position - self.start, None)
 
-    def batch_after(self, position: int, format: Format, frame: Frame) -> tuple[bytes, int]:
-        """Entries behind a position, not before `start`, as framed bytes that readers share, and
-        the position behind them. The bytes are empty if there is nothing to send."""
-        if position == self.end:
-            return b"", position
-        key = format, frame, position
-        batch = self._open_batches.get(key) or self._kept.get(key)
-        if batch is None:
-            data, end = format.batch(self._rest_of_segment(position))
-            batch = frame(data) if data else b"", end
-            if end < self.end or self._segment_bytes > SEGMENT_BYTES:
-                self._keep(key, batch)
-            else:
-                if len(self._open_batches) == OPEN_BATCHES:
-                    self._open_batches.clear()  # readers that reconnect are at the same few places
-                self._open_batches[key] = batch
-        return batch
-
-    def tail_of(self, entry: Entry, format: Format) -> bytes:
-        """The tail of an entry. Readers share it if it is long."""
-        if entry.size < SHARED_FROM:
-            return format.tail(entry)
-        key = format, "tail", entry.position
-        tail = self._kept.get(key)
-        if tail is None:
-            tail = format.tail(entry), entry.position
-            self._keep(key, tail)
-        return tail[0]
-
-    def _rest_of_segment(self, position: int) -> Iterator[Entry]:
+    def rest_of_segment(self, position: int) -> Iterator[Entry]:
+        """The entries behind a position that is not before `start`, up to the end of its
+        segment."""
         for number, entry in enumerate(self.entries_after(position)):
             if number and entry.starts_segment:
                 return
             yield entry
-
-    def _keep(self, key: tuple[Format, object, int], made: tuple[bytes, int]) -> None:
-        self._kept[key] = made
-        self._kept_bytes += len(made[0])
-        while self._kept_bytes > self.max_bytes and len(self._kept) > 1:
-            oldest = next(iter(self._kept))
-            self._kept_bytes -= len(self._kept.pop(oldest)[0])
 
 
 def check_last(last: object) -> None:

@@ -128,7 +128,7 @@ async def follow(
             id = channel.id_of(reader.position)
             await _tell(reader, format.gap(id, lost_from, id))
             continue
-        framed, position = channel.batch_after(reader.position, format, reader.frame)
+        framed, position = channel.batches.after(reader.position, format, reader.frame)
         if framed:
             await reader.sink.send_framed(framed)
             reader.position = position
@@ -192,7 +192,7 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
             await Channel.wait_for_entry(channel)
         if position < channel.start:
             position, lost_from = channel.start, channel.id_of(position)
-        answer, end = channel.batch_after(position, POLLS, as_it_is)
+        answer, end = channel.batches.after(position, POLLS, as_it_is)
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
         rest = ""

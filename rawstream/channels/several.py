@@ -20,10 +20,10 @@ from ..limits import KIB
 from ..streams.events import EventStream
 from ..streams.longpoll import open_poll
 from .asked import VARY, Asked, Way
+from .batches import SHARED_FROM
 from .channel import Channel
 from .cursors import fit, make_vector
 from .formats import EntryFormat, Events, Lines, Text
-from .log import SHARED_FROM
 from .readers import Lag, stream_of
 from .resume import ResumePoint
 
@@ -192,7 +192,7 @@ class _VectorPosition:
                 if entry.is_end:
                     yield _Kind.END, channel.name, [format.last(self.id)]
                     break
-                parts = [format.head(self.id, entry), channel.tail_of(entry, format)]
+                parts = [format.head(self.id, entry), channel.batches.tail_of(entry, format)]
                 yield _Kind.ENTRY, channel.name, parts
                 left -= sum(map(len, parts))
                 if left <= 0:

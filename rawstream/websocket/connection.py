@@ -53,8 +53,6 @@ class WebSocket:
     1009)."""
     close_reason: str
     """The peer's reason, "" if there was none."""
-    writer: FrameWriter
-    """Sends frames that have been encoded already, for the channels."""
 
     def __init__(
         self,
@@ -78,6 +76,7 @@ class WebSocket:
             deflating=deflating,
             shortcuts=stream.shortcuts,
         )
+        # Also sends frames that have been encoded already, for channels.
         self.writer = FrameWriter(stream, self._wsproto, deflating=deflating)
         self._nursery: trio.Nursery | None = None
         # Reading:
