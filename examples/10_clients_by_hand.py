@@ -25,10 +25,9 @@ They connect to the server of chapter 9; start it first.
     websocket: received hello
     websocket: closed with 1000
 
-The client for events closes its connection after the sixth tick, to show that it reconnects.
-Because of the ids it misses no tick and sees none twice. Its wait doubles after each failed
-attempt, and is random within limits, so that a thousand clients do not all reconnect to a restarted
-server at once.
+The client for events closes its connection after six ticks, to show that it reconnects. Because
+of the ids it misses no tick and sees none twice. Its wait doubles after each failure, and is random
+within limits, so that a thousand clients of a restarted server do not all reconnect at once.
 """
 
 import random
@@ -149,4 +148,7 @@ async def main() -> None:
     await talk()
 
 
-trio.run(main)
+try:
+    trio.run(main)
+except OSError:
+    sys.exit(f"no server on port {PORT}: first start python examples/09_on_rawstream.py")

@@ -42,15 +42,25 @@ class Clock:
         self.last = now
 
 
-with httpx.Client(timeout=httpx.Timeout(5, read=30)) as client:
+def read_stream(client: httpx.Client) -> None:
     with client.stream("GET", f"{SERVER}/tokens") as response:
         clock = Clock()
         for piece in response.iter_bytes():
             clock.show(piece.decode())
 
+
+def read_events(client: httpx.Client) -> None:
     with client.stream("GET", f"{SERVER}/ticks", headers={"Last-Event-ID": "8"}) as response:
         clock = Clock()
         decoder = EventDecoder(last_event_id="8")
         for piece in response.iter_bytes():
             for event in decoder.feed(piece):
                 clock.show(f"tick {event.id}" if event.event == "tick" else event.data or "")
+
+
+try:
+    with httpx.Client(timeout=httpx.Timeout(5, read=30)) as client:
+        read_stream(client)
+        read_events(client)
+except httpx.ConnectError:
+    sys.exit(f"no server on port {PORT}: first start python examples/09_on_rawstream.py")

@@ -42,6 +42,8 @@ import trio
 
 from rawstream import HTTPError, Request, open_events, serve
 
+if len(sys.argv) < 2:
+    sys.exit("usage: python examples/14_embedded.py FOLDER [PORT]")
 FOLDER = sys.argv[1]
 PORT = int(sys.argv[2]) if sys.argv[2:] else 8000
 
@@ -79,7 +81,10 @@ class Program:
     async def run(self) -> str | None:
         problem = None
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(f"{FOLDER}/server.pem", f"{FOLDER}/server.key")
+        try:
+            tls.load_cert_chain(f"{FOLDER}/server.pem", f"{FOLDER}/server.key")
+        except FileNotFoundError:
+            return f"no certificate in {FOLDER}: make one with python -m trustme -q -d {FOLDER}"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.watch_signals, nursery.cancel_scope)
             async with trio.open_nursery() as servers:
@@ -92,7 +97,8 @@ class Program:
                 except OSError as error:
                     self.stop.set()  # ends the other server
                     taken = error.filename or f"port {PORT}"
-                    problem = f"{taken}: {error.strerror}; stop the other chapter (Ctrl-C)"
+                    other = f"python {sys.argv[0]} OTHER_FOLDER {PORT + 1}"
+                    problem = f"{taken}: {error.strerror}; stop the other chapter or run {other}"
             # Both have drained: end everything else.
             nursery.cancel_scope.cancel()
         return problem

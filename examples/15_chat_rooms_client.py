@@ -24,7 +24,11 @@ if len(sys.argv) < 4:
 URL, NAME, *TEXTS = sys.argv[1:]
 ROOM = URL.rpartition("/")[2]
 
-with connect(f"{URL}?name={NAME}") as ws:
+try:
+    connection = connect(f"{URL}?name={NAME}")
+except ConnectionRefusedError:
+    sys.exit(f"no server at {URL}: first start python examples/15_chat_rooms.py")
+with connection as ws:
     for ref, text in enumerate(TEXTS):
         ws.send(json.dumps({"publish": text, "channel": ROOM, "ref": ref}))
     missing = set(TEXTS)

@@ -107,6 +107,17 @@ async def test_a_second_server_on_a_port_says_so_in_one_line(
         await both.end()
 
 
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not starts_in(c)[1]], ids=named)
+async def test_a_client_without_its_server_says_so_in_one_line(
+    chapter: Path, tutorial: Path, tmp_path: Path
+) -> None:
+    [command] = [command for command, _ in shown_in(chapter) if chapter.name in command]
+    async with terminals(free_port(), tmp_path, tutorial) as both:
+        status, errors = await both.run(f"{command} > /dev/null")
+        assert status == 1
+        assert re.fullmatch(r"no server .*8000.*: first start python examples/.*\n", errors)
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=named)
 def test_a_chapter_is_short(chapter: Path) -> None:
     lines = [line for line in chapter.read_text().splitlines() if line.strip()]
