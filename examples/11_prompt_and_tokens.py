@@ -96,10 +96,10 @@ async def generate_lines(request: Request, prompt: str) -> None:
 async def generate_events(request: Request, prompt: str) -> None:
     async with open_events(request) as events:
         try:
-            await model(prompt, lambda token: events.send(json.dumps({"token": token})))
+            await model(prompt, lambda token: events.send(json={"token": token}))
             await events.send("[DONE]")
         except RuntimeError as error:
-            await events.send(json.dumps({"error": str(error)}), event="failed")
+            await events.send(json={"error": str(error)}, event="failed")
 
 
 async def app(request: Request) -> None:

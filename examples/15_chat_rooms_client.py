@@ -39,7 +39,7 @@ with connection as ws:
         elif "published" in message:
             print(f"acknowledged: {TEXTS[message['ref']]} ({message['published']})")
         elif "data" in message:
-            entry = json.loads(message["data"])
+            entry = message["data"]
             print(f"{entry['from']}: {entry['text']}")
             if entry["from"] == NAME:
                 missing.discard(entry["text"])

@@ -96,5 +96,5 @@ def _one_line(error: Exception, where: str) -> str:
         return str(error)
     line = f"{error.filename or where}: {error.strerror or error}"
     if error.errno == errno.EADDRINUSE:
-        line += "; stop the program that listens there, or choose another address (--port, --unix)"
+        line += "; stop the program that listens there, or choose another port (--port, or port=)"
     return line

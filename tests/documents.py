@@ -20,6 +20,9 @@ PORT = "8000"
 
 LISTENING = re.compile("(listening|serving|rawstream) on ")
 
+EPOCH = re.compile(r"\b[0-9a-f]{8}(?=-\d)")
+"""The part of a cursor that differs from run to run. Commands use the one printed before."""
+
 Exchange = tuple[str, str]
 """A command, "" for what the server prints meanwhile in its own terminal; and the output."""
 
@@ -57,7 +60,7 @@ def settled(output: str) -> str:
     output = re.sub(r"\b\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d\d\d\b", "*", output)
     output = re.sub(r"\b\d\d:\d\d:\d\d\b", "*", output)
     output = re.sub(r"\b\d+\.\d\d\ds\b", "*s", output)
-    output = re.sub(r"\b[0-9a-f]{8}-(\d+)\b", r"*-\1", output)
+    output = EPOCH.sub("*", output)
     return output.rstrip("\n")
 
 
@@ -86,6 +89,7 @@ class Terminals:
         self._process: trio.Process | None = None
         self._printed = trio.Event()
         self._expected = ""
+        self._epochs: dict[str, str] = {}  # of the documents, and what they are in this run
         self.output = ""
 
     async def follow(self, shown: list[Exchange]) -> None:
@@ -101,6 +105,7 @@ class Terminals:
             else:
                 _, output = await self.run(command)
                 assert settled(output) == settled(printed), f"{command}\nprinted:\n{output}"
+                self._epochs |= zip(EPOCH.findall(printed), EPOCH.findall(output), strict=True)
 
     async def end(self) -> None:
         """End the server; besides access lines it has printed what was shown and nothing else."""
@@ -161,6 +166,7 @@ class Terminals:
 
     def _here(self, text: str) -> str:
         text = re.sub(rf"\b{PORT}\b", self._port, text)
+        text = EPOCH.sub(lambda epoch: self._epochs.get(epoch[0], epoch[0]), text)
         text = re.sub(r"python examples/[^;|&]*", self._with_port, text)
         return re.sub(r"/tmp\b", str(self._folder), text)
 

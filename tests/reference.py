@@ -147,6 +147,7 @@ def signature(found: Any, name: str = "") -> str:
     line = f"{start}({', '.join(parameters)}){returns}"
     if len(line) > 88:
         line = f"{start}(\n" + "".join(f"    {part},\n" for part in parameters) + f"){returns}"
+    line = line.replace("'", '"')
     return f"```python\n{line}\n```"
 
 
@@ -180,7 +181,8 @@ def source_of_alias(name: str) -> tuple[str, str]:
                 assert isinstance(following, ast.Expr)
                 assert isinstance(following.value, ast.Constant)
                 assert statement.value is not None
-                return ast.unparse(statement.value).replace('"', ""), str(following.value.value)
+                value = ast.unparse(statement.value).replace("'", '"')
+                return value, str(following.value.value)
     raise LookupError(name)
 
 

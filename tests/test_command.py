@@ -81,7 +81,7 @@ async def test_what_cannot_start_is_one_line_and_status_1(tmp_path: Path) -> Non
         assert status == 1
         assert lines == [
             f"rawstream: 127.0.0.1:{port}: Address already in use; stop the program that listens "
-            "there, or choose another address (--port, --unix)"
+            "there, or choose another port (--port, or port=)"
         ]
     status, lines = failing("--certfile", "missing.pem")
     assert (status, lines) == (1, ["rawstream: missing.pem: No such file or directory"])

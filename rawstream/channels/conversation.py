@@ -11,8 +11,9 @@
 A string that is published is the text of the entry; for any other JSON value it is its JSON text.
 If the client adds a "ref", a string or an integer, the reply repeats it.
 
-The "id" is the ID in that one channel, so that all readers of the channel share the bytes. A client
-makes its cursor for several channels of the last ID of each: `?after=a:ID,b:ID`.
+An entry may arrive before the reply to its "publish". The "id" is the ID in that one channel, so
+that all readers of the channel share the bytes. A client makes its cursor for several channels of
+the last ID of each: `?after=a:ID,b:ID`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Presence:
         """The members that join and leave: entries of type "join" and "leave" with the data
         `{"name": NAME or null, "here": connections of this name, "count": all connections}`."""
         if self._log is None:
-            self._log = Channel(self._name, epoch=self._epoch)
+            self._log = Channel(self._name, epoch=self._epoch, json=True)
         return self._log
 
     @property

@@ -1,4 +1,4 @@
-"""JSON texts that fit on one line, whatever their reader takes for the end of a line (RFC 8259)."""
+"""JSON texts on one line (RFC 8259), also for readers that know more line ends than LF."""
 
 from __future__ import annotations
 
