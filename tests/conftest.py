@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--without-shortcuts",
         action="store_true",
-        help="run with every short-cut for speed switched off",
+        help="run with every shortcut for speed switched off",
     )
 
 

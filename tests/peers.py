@@ -28,7 +28,7 @@ from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport
 
 use_shortcuts = True
-"""Whether servers may take their short-cuts for speed; set once, by an option of pytest."""
+"""Whether servers may take their shortcuts for speed; set once, by an option of pytest."""
 
 PATIENCE = 10
 """Seconds after which a test that waits for something has failed."""

@@ -166,7 +166,7 @@ async def test_whatever_is_said_at_the_end_may_fail(
 # -- Answers that were lost -----------------------------------------------------------------------
 
 
-async def test_an_early_answer_reaches_who_sends_all_before_reading(
+async def test_an_early_response_reaches_a_client_that_sends_everything_before_reading(
     serving_over_each_carrier: Serving, certificate: Certificate
 ) -> None:
     async def refuse(request: Request) -> None:
@@ -427,7 +427,7 @@ async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
 # -- A process that stands still ------------------------------------------------------------------
 
 
-async def test_who_was_in_time_is_not_blamed_for_a_pause_of_the_server(
+async def test_no_deadline_is_enforced_for_a_pause_of_the_server(
     carrier: str, certificate: Certificate
 ) -> None:
     limits = ("head_seconds=2", "body_seconds=2", "send_seconds=1", "ping_seconds=1")
@@ -499,7 +499,7 @@ async def test_a_log_that_nobody_reads_stops_nobody() -> None:
         assert re.search(rb"[0-9]+ lines of log were dropped here\n", log)
 
 
-async def test_what_a_client_sends_does_nothing_to_the_terminal_of_who_reads_the_log(
+async def test_bytes_of_a_client_cannot_control_the_terminal_that_shows_the_log(
     serving_over_each_carrier: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: Request) -> None:
@@ -591,7 +591,7 @@ async def test_lines_are_lines_to_every_reader(serving_over_each_carrier: Servin
 
 
 @pytest.mark.parametrize("mode", [None, 0o600])
-async def test_who_may_connect_to_a_unix_socket(
+async def test_permissions_of_a_unix_socket(
     serving: Serving, tmp_path: Path, mode: int | None
 ) -> None:
     path = tmp_path / "socket"
@@ -618,7 +618,7 @@ async def test_names_that_clients_only_ask_for_are_forgotten(
     assert len(channels) == 0
 
 
-async def test_who_came_while_nobody_looked_is_a_gap_to_who_looked_before(
+async def test_members_that_came_unseen_are_a_gap_for_earlier_readers_of_presence(
     serving_over_each_carrier: Serving,
 ) -> None:
     channels = Channels()

@@ -259,7 +259,7 @@ DECODE = {
 
 
 class Client:
-    """Somebody who reads a channel, over one connection after another, and keeps the books."""
+    """A client that reads a channel over one connection after another and records what it has seen."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -571,7 +571,7 @@ async def test_a_reader_too_slow_is_closed_if_asked(stream: str) -> None:
             assert len(received) < 100_000
 
 
-async def test_memory_is_that_of_the_log_whoever_reads() -> None:
+async def test_memory_is_that_of_the_log_however_many_read() -> None:
     """Readers that never read hold a position, and by reference one write at the most."""
     channel = Channel(entries=100)
 

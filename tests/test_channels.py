@@ -1,4 +1,4 @@
-"""Rooms: made on demand, several over one connection, presence, publishing, who may."""
+"""Named channels: made on demand, several over one connection, presence, publishing, access."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_invalid_names(connect: Connect, name: str) -> None:
     assert len(channels) == 0
 
 
-async def test_names_there_shall_not_be(connect: Connect) -> None:
+async def test_names_that_create_refuses(connect: Connect) -> None:
     def create(name: str) -> Channel:
         if name != "a":
             raise HTTPError(404, "there is only a")
@@ -315,7 +315,7 @@ async def test_tail_into_curl(serving: Serving, tmp_path: Any) -> None:
         await process.wait()
 
 
-# -- Who may --------------------------------------------------------------------------------------
+# -- Access ---------------------------------------------------------------------------------------
 
 
 async def known_only(request: Request, channel: str, action: str) -> str:
@@ -344,7 +344,7 @@ async def test_authorisation(connect: Connect) -> None:
     assert b" 401 Unauthorized\r\n" in await peer.has(b"\r\n\r\n")
 
 
-async def test_what_is_published_may_say_who_said_it(connect: Connect, enter: Enter) -> None:
+async def test_compose_adds_the_name_of_the_client(connect: Connect, enter: Enter) -> None:
     channels = rooms(Channel, compose=lambda member, text: f"{member}: {text}")
     peer = connect(app_of(channels))
     lines = post("/a?name=bob", b"one\ntwo\n", "Content-Type: application/x-ndjson")
@@ -626,7 +626,7 @@ async def test_every_reader_of_several_sees_each_without_silent_gaps(
 
 
 class Bookkeeper:
-    """A client of two channels, who knows what it has seen of each."""
+    """A client of two channels that records what it has seen of each."""
 
     def __init__(self) -> None:
         self.positions = {"a": 0, "b": 0}
@@ -688,7 +688,7 @@ OBJECTS = {
 # -- Presence -------------------------------------------------------------------------------------
 
 
-async def test_who_is_there(serving: Serving) -> None:
+async def test_presence_over_http(serving: Serving) -> None:
     channels = rooms(Channel)
     server = await serving(app_of(channels))
 
@@ -930,7 +930,7 @@ async def test_presence_by_websocket(enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("entries", [50, 1000])
-async def test_who_publishes_fast_costs_no_reader_its_place(serving: Serving, entries: int) -> None:
+async def test_fast_publishing_makes_no_reader_lose_entries(serving: Serving, entries: int) -> None:
     channels = rooms(lambda name: Channel(name, entries=entries))
     server = await serving(app_of(channels))
     reader, writer = await server.connect(), await server.connect()

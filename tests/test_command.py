@@ -1,4 +1,4 @@
-"""The command line: what it serves, how it ends, how it says no; and curl as its client."""
+"""The command line: serving, stopping, errors at start; with curl as the client."""
 
 from __future__ import annotations
 

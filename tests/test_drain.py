@@ -1,4 +1,4 @@
-"""The server stops: what is endless ends properly at once, what is finite may finish."""
+"""The drain: endless streams end properly at once, other exchanges may finish."""
 
 from __future__ import annotations
 

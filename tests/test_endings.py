@@ -1,4 +1,4 @@
-"""How connections end: what a client may take for whole, what is answered, who is told."""
+"""How connections end: truncated bodies, late responses, and whether the handler learns of it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_tls_says_goodbye_also_when_bytes_lie_unread(
     assert (await trio.to_thread.run_sync(talk)).endswith(b"\r\n\r\nwhole")
 
 
-async def test_the_end_of_chunks_is_sent_whoever_chose_them(connect: Connect) -> None:
+async def test_a_handler_that_chose_chunks_itself_gets_their_end(connect: Connect) -> None:
     async def handler(request: Request) -> None:
         await request.respond(200, b"12345", headers=[("Transfer-Encoding", "chunked")])
 
@@ -138,7 +138,7 @@ async def test_a_failed_handler_says_that_the_connection_closes(connect: Connect
     assert b"\r\nConnection: close\r\n" in await peer.to_end()
 
 
-# -- Who is told ----------------------------------------------------------------------------------
+# -- The handler ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("requests", [1, 3])

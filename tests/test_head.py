@@ -1,4 +1,4 @@
-"""Request heads, byte by byte: what is let through, and what is refused before h11 sees it."""
+"""Request heads, byte by byte: which are accepted, and which are rejected before h11 sees them."""
 
 from __future__ import annotations
 

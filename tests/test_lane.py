@@ -139,7 +139,7 @@ def test_the_lane_and_wsproto_agree_on_everything(
     assert happenings(pieces, max_size, lane=True) == happenings(pieces, max_size, lane=False)
 
 
-# -- Who reads ------------------------------------------------------------------------------------
+# -- Which task reads ---------------------------------------------------------------------------------
 
 
 async def opened(peer: Peer) -> Peer:

@@ -1,4 +1,4 @@
-"""A client that leaves cancels its handler at once; what it sent before is still delivered."""
+"""A client that leaves cancels its handler at once; data it sent before is still delivered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AT_ONCE = 0.25
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
 def carrier(request: pytest.FixtureRequest) -> str:
-    """Unix sockets, too: it is the kernel that tells who has left."""
+    """Unix sockets, too: the kernel reports the end."""
     return str(request.param)
 
 
