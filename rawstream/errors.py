@@ -36,6 +36,13 @@ class HTTPError(Exception):
         self.text = text
         self.headers = headers
 
+    def with_headers(self, headers: Sequence[tuple[str, str]]) -> HTTPError:
+        """The same error with more fields. This one, which may be shared, is not changed."""
+        error = HTTPError.__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__)
+        error.headers = [*self.headers, *headers]
+        return error
+
 
 RETRY_SECONDS = (5, 15)
 """When a client that was turned away may come back. A random time between the two, so that not all

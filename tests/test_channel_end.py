@@ -10,9 +10,28 @@ import pytest
 import trio
 import trio.testing
 from peers import Connect, Peer, Serving
-from wire import handshake, objects_in_frames, objects_in_lines, unchunked
+from wire import (
+    TEXT,
+    close,
+    frame,
+    handshake,
+    objects_in_frames,
+    objects_in_lines,
+    unchunked,
+)
 
-from rawstream import Channel, Channels, Entry, Gap, Request, serve_channel, serve_channels
+from rawstream import (
+    Channel,
+    Channels,
+    Entry,
+    Gap,
+    HTTPError,
+    Request,
+    serve_channel,
+    serve_channels,
+)
+from rawstream.channels.log import encoded_size
+from rawstream.http.json_text import json_text
 
 EPOCH = "5eed5eed"
 LINES = b"Accept: application/x-ndjson\r\n"
@@ -121,7 +140,7 @@ async def test_a_later_reader_gets_the_same_at_once(reader_of: ReaderOf) -> None
     two = {"id": f"{EPOCH}-2", "data": "two"}
     for target, told in {
         f"/?after={EPOCH}-1": [two, end],
-        f"/?after={EPOCH}-3": [],
+        f"/?after={EPOCH}-3": [end],
         "/": [{"id": f"{EPOCH}-2"}, end],
         "/?last=1": [{"id": f"{EPOCH}-1"}, two, end],
     }.items():
@@ -422,3 +441,174 @@ async def test_a_channel_without_json_takes_a_value_as_its_text() -> None:
     channel.publish(json={"a": 1})
     [entry] = channel.entries_after(0)
     assert (entry.data, entry.is_json) == ('{"a": 1}', False)
+
+
+# -- Corner cases ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["events", "lines", "text"])
+async def test_the_last_entry_and_the_end_are_sent_before_a_drain(
+    serving: Serving, way: str
+) -> None:
+    channel = channel_of()
+
+    async def handler(request: Request) -> None:
+        await serve_channel(request, channel)
+
+    server = await serving(handler)
+    peer = await server.connect()
+    fields, _ = ENDS[way]
+    await peer.send(get("/", fields))
+    await peer.has(b"\r\n\r\n")
+    for _ in range(5):  # until it is caught up
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    channel.publish("goodbye")
+    channel.close()
+    server.stop.set()
+    received = await peer.to_end_of_chunks()
+    assert b"goodbye" in received
+    assert b"end" in received or way == "text"
+
+
+async def test_a_channel_that_a_program_reads_is_not_forgotten(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    channels = Channels(idle_seconds=60)
+    entries = channels.get("a").entries()
+    channels.get("a").publish("one")
+    await anext(entries)
+    await trio.sleep(61)
+    channels.get("b")
+    channels.get("a").publish("two")
+    entry = await anext(entries)
+    assert isinstance(entry, Entry)
+    assert entry.data == "two"
+    del entries
+    await trio.sleep(61)
+    channels.get("b")
+    assert len(channels) == 1
+
+
+async def test_presence_goes_on_when_its_log_is_closed(connect: Connect) -> None:
+    channels = Channels()
+    channels.get("a@presence").close()
+    for _ in range(2):
+        peer = connect(lambda request: serve_channels(request, channels, "a"))
+        await peer.send(get("/?name=ann", UPGRADE))
+        await peer.has(b'"joined"')
+        await peer.send(close(1000))
+        await peer.to_end()
+    assert channels.presence("a").count == 0
+
+
+async def test_a_poll_that_began_at_the_beginning_knows_its_place(connect: Connect) -> None:
+    channel = channel_of(entries=2)
+    peer = connect(lambda request: serve_channel(request, channel))
+    await peer.send(get("/?wait=0&after=0"))
+    answer = await peer.until(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert f'ETag: "{EPOCH}-0"'.encode() in answer
+    await peer.send(get("/?wait=0", f'If-None-Match: "{EPOCH}-0"\r\n'.encode()))
+    assert (await peer.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 304 ")
+
+
+async def test_a_stream_that_begins_at_the_beginning_of_nothing_is_told_its_place(
+    reader_of: ReaderOf,
+) -> None:
+    peer = await reader_of(channel_of())
+    await peer.send(get("/?after=0", EVENTS))
+    await peer.has(f"id: {EPOCH}-0\n\n".encode())
+
+
+async def test_a_command_under_way_outlives_the_last_channel(connect: Connect) -> None:
+    asked, answer = trio.Event(), trio.Event()
+
+    async def authorize(request: Request, name: str, action: str) -> None:
+        if name == "b":
+            asked.set()
+            await answer.wait()
+
+    channels = Channels(authorize=authorize)
+    peer = connect(lambda request: serve_channels(request, channels, "a"))
+    await peer.send(get("/", UPGRADE))
+    await peer.has(b'"joined"')
+    await peer.send(frame(TEXT, b'{"join": "b"}'))
+    await asked.wait()
+    channels.get("a").close()
+    await peer.has(b"true}")
+    answer.set()
+    await peer.has(b'{"joined": "b"')
+    channels.get("b").close()
+    await peer.has(b"\x88\x02\x03\xe8")
+
+
+async def test_joining_a_channel_behind_its_end_is_told_the_end(connect: Connect) -> None:
+    channels = two_channels()
+    channels.get("b").close()
+    peer = connect(lambda request: serve_channels(request, channels, "a"))
+    await peer.send(get("/", UPGRADE))
+    await peer.has(b'"joined"')
+    await peer.send(frame(TEXT, b'{"join": "b", "after": "bb-2"}'))
+    await peer.has(b'{"id": "bb-2", "channel": "b", "end": true}')
+
+
+async def test_an_error_that_is_raised_again_and_again_stays_what_it_was(
+    connect: Connect,
+) -> None:
+    refusal = HTTPError(403, "members only")
+
+    async def authorize(request: Request, name: str, action: str) -> None:
+        raise refusal
+
+    channels = Channels(authorize=authorize, origins=["https://a.example"])
+    peer = connect(lambda request: serve_channels(request, channels, "a"))
+    answers = []
+    for _ in range(2):
+        await peer.send(get("/", b"Origin: https://a.example\r\n"))
+        answers.append(await peer.until(b"members only\n"))
+    assert answers[0] == answers[1]
+    assert refusal.headers == ()
+
+
+async def test_a_name_that_does_not_exist_displaces_no_channel(connect: Connect) -> None:
+    def create(name: str) -> Channel:
+        if name == "none":
+            raise HTTPError(404)
+        return Channel(name)
+
+    channels = Channels(create, max_channels=1)
+    kept = channels.get("a")
+    kept.close()
+    with pytest.raises(HTTPError):
+        channels.get("none")
+    assert channels.get("a") is kept
+    channels.get("b")
+    assert len(channels) == 1
+
+
+@pytest.mark.parametrize(("text", "status"), [("\u2028" * 100, 413), ("\r\n" * 20, 201)])
+async def test_what_counts_is_the_size_of_what_is_published(
+    connect: Connect, text: str, status: int
+) -> None:
+    channels = Channels(lambda name: Channel(name, size=320))
+    peer = connect(lambda request: serve_channels(request, channels, "a"))
+    body = text.encode()
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    await peer.send(head.encode() + body)
+    assert (await peer.until(b"\n")).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize("text", ["\x85\u2028\u2029", '"\\\n\x01', "é\n\n", "a"])
+def test_the_size_of_an_entry_is_an_upper_bound(text: str) -> None:
+    assert len(json.dumps(text, ensure_ascii=False)) - 2 <= encoded_size(text)
+    assert len(json_text(text).encode()) - 2 <= encoded_size(text)
+
+
+async def test_empty_lines_between_json_are_skipped(connect: Connect) -> None:
+    channels = Channels(lambda name: Channel(name, json=True))
+    peer = connect(lambda request: serve_channels(request, channels, "a"))
+    await peer.send(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+        b"Content-Length: 9\r\n\r\n[1]\n\n[2]\n"
+    )
+    assert b'"entries": 2}' in await peer.until(b"}\n")

@@ -213,7 +213,7 @@ async def test_lines_are_published_as_they_come_however_seldom(
         (
             post("/a", b"x" * 1001),
             413,
-            "413 Content Too Large: an entry is at most 1000 bytes, encoded\n",
+            "413 Content Too Large: an entry is at most 1000 bytes, encoded; this one has 1001\n",
         ),
         (
             post("/a", b"x\ny\n\xff\nz\n", "Content-Type: application/x-ndjson"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ..http.json_text import json_text
+from ..http.json_text import json_text, on_one_line
 from .batches import Batches
 from .fanout import FanOut
 from .log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
@@ -68,6 +68,8 @@ class Channel(Log):
             if data is not None:
                 raise TypeError("an entry has data or json=, not both")
             data = json_text(json)
+        elif self.is_json and isinstance(data, str):
+            data = on_one_line(data)
         entry = self._append(data, event)
         self.fan_out.announce()
         return entry.id
@@ -81,7 +83,6 @@ class Channel(Log):
         if not self.is_closed:
             self._append_end()
             self.fan_out.announce()
-            self.fan_out.wake_all()
 
     def entries(self, after: str | None = None, *, last: int = 0) -> AsyncIterator[Entry | Gap]:
         """Read the channel inside the program: `async for entry in channel.entries():`.
@@ -92,7 +93,9 @@ class Channel(Log):
         other readers, and when it is cancelled no entry is lost: the ID of the last entry is
         where to start again.
         """
-        return _Entries(self, after, last)
+        entries = _Entries(self, after, last)
+        self.fan_out.iterators.add(entries)
+        return entries
 
     async def keep_pace(self) -> None:
         """Call when publishing in bulk: waits until caught-up readers have kept up. Returns at once

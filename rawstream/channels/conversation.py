@@ -84,9 +84,19 @@ class _Conversation:
         self.scope = trio.CancelScope()
         """Cancelled to end the conversation."""
         self.is_too_slow = False
+        self._is_busy = False  # with a command
+        self._last_ended = False  # the last joined channel was closed
 
     async def take(self, message: str | bytes) -> None:
         """Carry out one command, and reply to it."""
+        self._is_busy = True
+        try:
+            await self._carry_out(message)
+        finally:
+            self._is_busy = False
+        self._end_if_over()
+
+    async def _carry_out(self, message: str | bytes) -> None:
         ref: dict[str, object] = {}
         try:
             command = _command(message)
@@ -148,8 +158,14 @@ class _Conversation:
                 case Followed.ENDED:
                     if self._joined.get(channel.name) == (channel, reader):
                         del self._joined[channel.name]
-                    if not self._joined:
-                        self.scope.cancel()  # leaving the block closes with 1000
+                    self._last_ended = not self._joined
+                    self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End the conversation with 1000 if its last channel was closed, and no command is under
+        way that might join another."""
+        if self._last_ended and not self._joined and not self._is_busy:
+            self.scope.cancel()
 
     async def _leave(self, name: str, ref: dict[str, object]) -> None:
         if name not in self._joined:

@@ -24,7 +24,7 @@ UNKNOWN = "0-0"
 """A cursor that no log knows: its reader is told of a gap."""
 
 _NAME = "[0-9A-Za-z._~@-]{1,100}"
-_PART = rf"{_NAME}:[0-9A-Za-z]{{1,64}}-[0-9]{{1,18}}"
+_PART = rf"{_NAME}:([0-9A-Za-z]{{1,64}}-[0-9]{{1,18}}|{BEGINNING})"
 _VECTOR = re.compile(rf"{_PART}(,{_PART})*")
 _ID = re.compile(r"([0-9A-Za-z]{1,64})-([0-9]{1,18})")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
 from typing import Protocol
+from weakref import WeakSet
 
 import trio
 
@@ -71,6 +72,7 @@ class FanOut:
         self._batches = batches
         self._parked: dict[tuple[Format, Frame], dict[Reader, None]] = {}
         self._waiting = set[trio.Event]()  # set with the next entry
+        self.iterators = WeakSet[object]()  # of `Channel.entries`
         self._flushing: Iterator[None] | None = None
         self._flush_ended = trio.Event()
         self._flushed_to = log.end  # all parked readers have been sent what is up to here
@@ -86,11 +88,10 @@ class FanOut:
             self._flush_ended = trio.Event()
             trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
 
-    def wake_all(self) -> None:
-        """Let all readers go on by themselves: the log has ended."""
-        for group in self._parked.values():
-            for reader in list(group):
-                self._wake(reader, group)
+    @property
+    def has_readers(self) -> bool:
+        """Whether a reader is parked, a task waits for the next entry, or an iterator is alive."""
+        return bool(self._parked or self._waiting or self.iterators)
 
     # -- Readers --------------------------------------------------------------------------------
 
@@ -153,6 +154,12 @@ class FanOut:
         else:
             self._flushing = None
             self._flush_ended.set()
+            if self._log.is_closed:
+                # Only now, when the flush has sent the end: tasks may be cancelled before they
+                # send.
+                for group in list(self._parked.values()):
+                    for reader in list(group):
+                        self._wake(reader, group)
 
     def _flush(self) -> Iterator[None]:
         """Write to all parked readers until none of them is behind. Yields when other tasks should

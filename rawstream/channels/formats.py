@@ -173,8 +173,8 @@ class Polls(Lines):
 def _with_data(value: dict[str, str], entry: Entry) -> str:
     """The JSON object of `value`, with the data of an entry as its last member."""
     data = entry.data if entry.is_json else json_text(entry.data)
-    rest = json_text(value)[:-1]
-    return f'{rest}{", " if value else ""}"data": {data}}}'
+    start = f"{json_text(value)[:-1]}, " if value else "{"
+    return f'{start}"data": {data}}}'
 
 
 EVENTS, LINES, FRAMES, TEXT, POLLS = Events(), Lines(), Frames(), Text(), Polls()

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from ..http.json_text import on_one_line
 from ..limits import KIB, MIB
 from .cursors import BEGINNING, EPOCH, make_id, new_epoch, position_in
 
@@ -52,6 +51,13 @@ class Entry:
         return self.event == END
 
 
+class EntryTooLarge(ValueError):
+    """An entry is larger than its log."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"an entry is at most {most} bytes, encoded; this one has {size}")
+
+
 class Log:
     """A bounded log. IDs are `EPOCH-POSITION`: the epoch distinguishes this log from any other, and
     the position only grows."""
@@ -61,6 +67,8 @@ class Log:
     ) -> None:
         if epoch is not None and not EPOCH.fullmatch(epoch):
             raise ValueError(f"an epoch is 1 to 64 letters and digits, not {epoch!r}")
+        if not (isinstance(entries, int) and entries > 0 and isinstance(size, int) and size > 0):
+            raise ValueError("entries and size are numbers of entries and bytes, more than 0")
         self.epoch = epoch or new_epoch()
         self.end = start
         """The position of the last entry."""
@@ -78,7 +86,7 @@ class Log:
     # -- Writing --------------------------------------------------------------------------------
 
     def _append(self, data: str | None, event: str | None) -> Entry:
-        """Add an entry. Raises as `Channel.publish`."""
+        """Add an entry; in a log of JSON, `data` is one line of it. Raises as `Channel.publish`."""
         if self.is_closed:
             raise RuntimeError("the channel is closed; nothing can be published to it")
         if not isinstance(data, str):
@@ -90,13 +98,11 @@ class Log:
                 raise ValueError(f"CR, LF or NUL in the event type {event!r}")
             if event in (GAP, END):
                 raise ValueError(f"the event type {event!r} is reserved for the channel itself")
-        if self.is_json:
-            data = on_one_line(data)
-        elif "\r" in data:
+        if "\r" in data:
             data = _LINE_END.sub("\n", data)
         size = encoded_size(data) + len((event or "").encode())
         if size > self.max_bytes:
-            raise ValueError(f"an entry of {size} bytes, encoded; the log holds {self.max_bytes}")
+            raise EntryTooLarge(size, self.max_bytes)
         return self._add(data, event, size)
 
     def _append_end(self) -> None:
@@ -152,6 +158,8 @@ class Log:
         if cursor is None:
             # The end of a closed log is no news that a reader may miss.
             return max(self.start, self.end - self.is_closed - last), False
+        if not isinstance(cursor, str):
+            raise TypeError(f"a cursor is a str, not {type(cursor).__name__}: {cursor!r}")
         if cursor == BEGINNING:
             return self.start, False
         position = position_in(cursor, self.epoch)
@@ -186,8 +194,11 @@ def check_last(last: object) -> None:
 
 def encoded_size(data: str) -> int:
     """Upper bound of the bytes of data in any format: a line of an event takes six more, a control
-    character in JSON five, a quotation mark one. Raises `UnicodeEncodeError`."""
+    character in JSON five, a quotation mark one, U+0085, U+2028 and U+2029 become escapes of six.
+    Raises `UnicodeEncodeError`."""
     text = data.encode()
     controls = len(text) - len(text.translate(None, _CONTROLS))
-    lines = text.count(b"\n")
-    return len(text) + 5 * controls + lines + text.count(b'"') + text.count(b"\\")
+    size = len(text) + 5 * controls + text.count(b"\n") + text.count(b'"') + text.count(b"\\")
+    if len(text) > len(data):
+        size += 4 * data.count("\u0085") + 3 * (data.count("\u2028") + data.count("\u2029"))
+    return size

@@ -42,6 +42,11 @@ class Presence:
         """Whether `log` was never asked for, or has no entry."""
         return self._log is None or self._log.is_empty
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether `log` is being read."""
+        return self._log is not None and self._log.fan_out.has_readers
+
     def as_json(self) -> dict[str, object]:
         """The members now, and the cursor at which to continue in `log`."""
         return {"count": self.count, "members": self.members, "next": self.log.id_of(self.log.end)}
@@ -66,5 +71,5 @@ class Presence:
                 self.members[member] = here
         if self._log is None:
             self._epoch = None  # nobody was told: cursors from before are no longer valid
-        else:
+        elif not self._log.is_closed:
             self._log.publish(event=event, json={"name": member, "here": here, "count": self.count})

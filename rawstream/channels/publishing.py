@@ -19,7 +19,7 @@ from ..http.fields import Fields
 from ..http.request import Request
 from ..limits import KIB
 from .channel import Channel
-from .log import encoded_size
+from .log import EntryTooLarge
 
 YIELD_EVERY_LINES = 64
 """Lines after which other tasks may run."""
@@ -56,13 +56,11 @@ def publish_text(
         raise HTTPError(409, "the channel is closed")
     try:
         text = compose(text.decode() if isinstance(text, bytes) else text)
-        size = encoded_size(text)
+        return channel.publish(text, event)
     except UnicodeError:
         raise HTTPError(400, "an entry must be UTF-8") from None
-    if size > channel.max_bytes:
-        raise HTTPError(413, f"an entry is at most {channel.max_bytes} bytes, encoded")
-    try:
-        return channel.publish(text, event)
+    except EntryTooLarge as error:
+        raise HTTPError(413, str(error)) from None
     except ValueError as error:
         raise HTTPError(400, str(error)) from None
 
@@ -86,6 +84,8 @@ async def _publish_lines(
 
     async def publish(line: bytes | bytearray) -> None:
         nonlocal count, id
+        if channel.is_json and not line.strip():
+            return  # an empty line is no JSON, and readers of x-ndjson skip it
         try:
             id = publish_text(channel, compose, bytes(line.removesuffix(b"\r")), event)
         except HTTPError as error:

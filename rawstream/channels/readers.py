@@ -115,7 +115,8 @@ async def follow(
     why it ended."""
     if reader.leaving:
         return Followed.LEFT
-    id = channel.id_of(reader.position)
+    start = reader.position
+    id = channel.id_of(start)
     if point.is_lost:
         await _tell(reader, format.gap(id, point.lost_from, id))
     elif point.cursor is None:
@@ -134,6 +135,8 @@ async def follow(
             reader.position = position
             reader.last_sent = trio.current_time()
         elif channel.is_closed:
+            if start == channel.end:  # it had seen the end before, but did not know that
+                await _tell(reader, format.last(channel.id_of(start)))
             return Followed.ENDED
         else:
             await channel.fan_out.park(reader)
@@ -188,6 +191,7 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
     async with open_poll(request, cursor=channel.id_of(channel.end), headers=headers) as poll:
         point = ResumePoint(channel, asked.cursor, asked.last)
         position, lost_from = point.position, point.lost_from if point.is_lost else None
+        poll.cursor = channel.id_of(position)
         while position == channel.end and lost_from is None and not channel.is_closed:
             await Channel.wait_for_entry(channel)
         if position < channel.start:

@@ -151,26 +151,32 @@ class Channels:
             if now < self._idle[longest] + self._idle_seconds:
                 break
             del self._idle[longest]
-            self._forget(longest)
+            if self._registered[longest].has_readers:
+                self._idle[longest] = now  # read by the program itself, or by `serve_channel`
+            else:
+                self._forget(longest)
         found = self._registered.get(name)
         if found is None:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a valid name for a channel")
-            if len(self._registered) >= self._max_channels:
-                self._make_room()
-            found = self._registered[name] = _Registered(name, self._create(name), self._generation)
+            is_full = len(self._registered) >= self._max_channels
+            replaced = self._closed_and_idle() if is_full else None
+            channel = self._create(name)
+            if replaced is not None:
+                del self._idle[replaced]
+                self._forget(replaced)
+            found = self._registered[name] = _Registered(name, channel, self._generation)
         if not found.users:
             self._idle.pop(name, None)
             self._idle[name] = now
         return found
 
-    def _make_room(self) -> None:
-        """Forget the closed channel that has been idle longest. Raises `HTTPError` 503."""
+    def _closed_and_idle(self) -> str:
+        """The closed channel that has been idle longest. Raises `HTTPError` 503 if there is
+        none."""
         for name in self._idle:
             if self._registered[name].channel.is_closed:
-                del self._idle[name]
-                self._forget(name)
-                return
+                return name
         raise Unavailable("too many channels")
 
     def _make(self, name: str) -> Channel:
@@ -190,6 +196,11 @@ class _Registered:
         self.presence = Presence(name, epoch_of(name + SUFFIX, generation))
         self.users = 0
         self.is_kept = False  # kept until it is idle, even if it is empty
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether the channel or its presence is being read."""
+        return self.channel.fan_out.has_readers or self.presence.has_readers
 
     @property
     def holds_nothing(self) -> bool:

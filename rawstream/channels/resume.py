@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .channel import Channel
-from .cursors import make_vector, own_part, position_in
+from .cursors import BEGINNING, make_vector, own_part, position_in
 
 MAX_CURSOR_CHARACTERS = 200
 """Characters of a client's cursor that are repeated in a gap."""
@@ -20,6 +20,8 @@ class ResumePoint:
         present."""
         self.cursor = cursor and own_part(cursor, channel.name)
         self.position, self.is_lost = channel.resume(self.cursor, last)
+        if self.cursor == BEGINNING and self.position == channel.end:
+            self.cursor = None  # no entry tells the client where it is, so the place is told
 
     @classmethod
     def of_each(

@@ -37,8 +37,7 @@ async def serve_channels(request: Request, channels: Channels, name: str = "") -
     try:
         await _serve(request, channels, name, headers)
     except HTTPError as error:
-        error.headers = [*error.headers, *headers]
-        raise
+        raise error.with_headers(headers) from None
 
 
 async def _serve(request: Request, channels: Channels, name: str, headers: Fields) -> None:

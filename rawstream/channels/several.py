@@ -22,7 +22,7 @@ from ..streams.longpoll import open_poll
 from .asked import VARY, Asked, Way
 from .batches import SHARED_FROM
 from .channel import Channel
-from .cursors import fit, make_vector
+from .cursors import BEGINNING, fit, make_vector
 from .formats import EntryFormat, Events, Lines, Text
 from .readers import Lag, stream_of
 from .resume import ResumePoint
@@ -52,7 +52,7 @@ async def read_several(
     async with stream_of(request, asked.way, headers) as stream:
         if isinstance(stream, EventStream):
             stream.heartbeat.other = vector
-        if asked.cursor is None:
+        if asked.cursor is None or (asked.cursor == BEGINNING and not vector.is_behind):
             await stream.body.send(vector.format.place(vector.id))
         while not (lag == "close" and vector.has_fallen_out()):
             if parts := _joined(vector.stream_parts()):
@@ -73,6 +73,7 @@ async def _read_by_poll(
     now = make_vector((channel.name, channel.id_of(channel.end)) for channel in channels)
     async with open_poll(request, cursor=now, headers=headers) as poll:
         vector = _VectorPosition(channels, asked)
+        poll.cursor = vector.id
         while not (batch := list(vector.batch())) and not vector.has_ended:
             await Channel.wait_for_entry(*channels)
         entries, gaps, ended = list[bytes](), list[object](), list[str]()
@@ -159,6 +160,11 @@ class _VectorPosition:
     def has_fallen_out(self) -> bool:
         """Whether entries were dropped before they were sent."""
         return any(place.position < place.channel.start for place in self._positions)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is an entry to send."""
+        return any(place.position < place.channel.end for place in self._positions)
 
     @property
     def has_ended(self) -> bool:

@@ -122,7 +122,7 @@ class Connection:
             self._lifetime.begin_handling(exchange.limits.leave_seconds)
             answering = self._handler(request)
             if not hasattr(answering, "__await__"):
-                name = getattr(self._handler, "__qualname__", repr(self._handler))
+                name = getattr(self._handler, "__qualname__", None) or repr(self._handler)
                 raise TypeError(f"the handler {name} is not an async function")
             await answering
         except Exception as raised:

@@ -14,6 +14,7 @@ Fields: TypeAlias = Sequence[tuple[str, str]]
 
 def checked(fields: Fields) -> tuple[tuple[str, str], ...]:
     """Return the fields as a tuple. Raises `TypeError` if one is not a pair of strings."""
+    fields = tuple(fields)
     for field in fields:
         is_pair = isinstance(field, tuple) and len(field) == 2
         if not is_pair or not (isinstance(field[0], str) and isinstance(field[1], str)):
@@ -21,7 +22,7 @@ def checked(fields: Fields) -> tuple[tuple[str, str], ...]:
                 "headers are a sequence of (name, value) pairs of str, like [('Vary', 'Accept')], "
                 f"and {field!r} is not such a pair"
             )
-    return tuple(fields)
+    return fields
 
 
 def encoded(fields: Fields) -> list[tuple[bytes, bytes]]:

@@ -59,7 +59,8 @@ class Poll:
     """A request that is being held. Made by `open_poll`."""
 
     cursor: str
-    """Where this client is: its own cursor, or the `cursor` of `open_poll`."""
+    """Where this client is: its own cursor, or the `cursor` of `open_poll`. It is sent with the
+    answer that there is nothing new, so set it if you know better."""
     client_cursor: str
     """The cursor exactly as the client sent it; "" if it sent none."""
 
@@ -72,7 +73,6 @@ class Poll:
         self._waiting = trio.CancelScope()
         self._request = request
         self._headers = headers
-        self._conditional = self.cursor == _if_none_match(request)
 
     async def answer(self, *body: bytes | str, cursor: str, content_type: str) -> None:
         """Answer with what is new, in one part or several. The client's next poll starts at
@@ -91,7 +91,7 @@ class Poll:
         fields = self._fields(self.cursor)
         self._request.exchange.on_drain(None)
         self._answered = True
-        status = 304 if self._conditional else 204
+        status = 304 if self.cursor == _if_none_match(self._request) else 204
         await self._request.exchange.respond(status, fields, label="poll")
 
     def _fields(self, cursor: str) -> list[tuple[str, str]]:
