@@ -25,13 +25,13 @@ FAN_OUT = {SEND: 8.57, RAWSTREAM: 5.78, UVICORN: 21.03, UVICORN_H11: 25.13, NCHA
 MEMORY = {RAWSTREAM: 8.1, AIOHTTP: 8.0, UVICORN: 0.5}
 
 SECTIONS = [
-    Section("Plain GET", "How.", [Column("µs of CPU a request", GET, key="get")]),
+    Section("Plain GET", "How.", [Column("µs of CPU per request", GET, key="get")]),
     Section(
         "Fan-out",
         "How.",
         [
-            Column("µs a delivery", FAN_OUT, digits=2, title="50 a second", key="fan-out-5000"),
-            Column("µs a delivery", FAN_OUT, digits=2, title="in bursts"),
+            Column("µs per delivery", FAN_OUT, digits=2, title="50/s", key="fan-out-5000"),
+            Column("µs per delivery", FAN_OUT, digits=2, title="in bursts"),
         ],
     ),
     Section("Memory", "How.", [Column("KiB a client", MEMORY, better="smaller", key="memory")]),
@@ -52,7 +52,7 @@ def tables(page: str) -> list[list[list[str]]]:
 def test_a_table_has_a_row_for_each_server_that_was_measured_sorted_after_the_floor() -> None:
     get, fan_out, memory = tables(report.page(RUN, SECTIONS))
     assert get == [
-        ["server", "µs of CPU a request", "ratio"],
+        ["server", "µs of CPU per request", "ratio"],
         ["---", "---:", "---:"],
         [f"floor: {LOOP}", "80.0", "1.00"],
         [UVICORN, "25.4", "0.32"],
@@ -61,7 +61,7 @@ def test_a_table_has_a_row_for_each_server_that_was_measured_sorted_after_the_fl
         [HYPERCORN, "288.0", "3.60"],
     ]
     assert fan_out[0] == [
-        "server", "µs a delivery, 50 a second", "ratio", "µs a delivery, in bursts", "ratio",
+        "server", "µs per delivery, 50/s", "ratio", "µs per delivery, in bursts", "ratio",
     ]  # fmt: skip
     assert fan_out[3] == ["**rawstream**", "5.78", "0.67", "5.78", "0.67"]
     assert [row[0] for row in memory[2:]] == [UVICORN, AIOHTTP, "**rawstream**"]
@@ -71,8 +71,8 @@ def test_tables_have_no_empty_cells_and_fit_into_a_page() -> None:
     every = dict.fromkeys(SERVERS, 1234.567)
     some = {name: 1.0 for name in SERVERS if name != AIOHTTP}
     columns = [
-        Column("µs a delivery", every, digits=2, title="50 a second"),
-        Column("µs a delivery", some, digits=2, title="in bursts"),
+        Column("µs per delivery", every, digits=2, title="50/s"),
+        Column("µs per delivery", some, digits=2, title="in bursts"),
     ]
     for table in tables(report.page(RUN, [Section("Wide", "How.", columns), *SECTIONS])):
         width = len(table[0])
@@ -84,17 +84,17 @@ def test_tables_have_no_empty_cells_and_fit_into_a_page() -> None:
         assert sum(8 * cell + 26 for cell in cells) <= 838  # GitHub's characters and padding
 
 
-def test_a_comparison_names_the_cheapest_and_the_dearest_peer() -> None:
+def test_a_comparison_names_the_cheapest_and_the_most_expensive_peer() -> None:
     assert comparison(aiohttp=21, hypercorn=340, uvicorn=50) == (
         "rawstream is 2.1 times cheaper than the cheapest peer, aiohttp. "
-        "rawstream is 34 times cheaper than the dearest peer, hypercorn."
+        "rawstream is 34 times cheaper than the most expensive peer, hypercorn."
     )
 
 
 def test_a_comparison_says_as_plainly_that_a_peer_is_cheaper() -> None:
     assert comparison(aiohttp=4, uvicorn=5) == (
         "aiohttp, the cheapest peer, is 2.5 times cheaper than rawstream. "
-        "uvicorn, the dearest peer, is 2.0 times cheaper than rawstream."
+        "uvicorn, the most expensive peer, is 2.0 times cheaper than rawstream."
     )
     assert comparison("smaller", aiohttp=4) == "aiohttp is 2.5 times smaller than rawstream."
 
@@ -111,7 +111,7 @@ def test_an_earlier_checkout_is_compared_as_the_peers_are() -> None:
     before = Column("µs", {LOOP: 5, RAWSTREAM: 10, BEFORE: 12}, key="get")
     assert before.comparison() == f"rawstream is 1.2 times cheaper than {BEFORE}."
     [line] = report.headlines([Section("Plain GET", "How.", [before])])
-    assert line.endswith(f"10.0 µs of CPU a request. Dearer: {BEFORE} 12.0.")
+    assert line.endswith(f"10.0 µs of CPU per request. More expensive: {BEFORE} 12.0.")
 
 
 def test_a_workload_without_peers_compares_nothing() -> None:
@@ -124,11 +124,11 @@ def test_a_workload_without_peers_compares_nothing() -> None:
 def test_the_lines_in_short_name_all_peers_and_stand_at_the_top_of_the_page() -> None:
     lines = report.headlines(SECTIONS)
     assert lines == [
-        "- fan-out to 5,000 event streams, 50 messages a second: 5.8 µs of CPU a delivery. "
-        "Dearer: nginx with nchan (C) 10.9, uvicorn 21.",
+        "- fan-out to 5,000 event streams, 50 messages a second: 5.8 µs of CPU per delivery. "
+        "More expensive: nginx with nchan (C) 10.9, uvicorn 21.",
         "- an idle event stream: 8.1 KiB of memory. Smaller: uvicorn 0.50. Within 5%: aiohttp 8.0.",
-        "- plain GET on 32 connections: 90 µs of CPU a request. Cheaper: uvicorn 25, aiohttp 32. "
-        "Dearer: hypercorn 288.",
+        "- plain GET on 32 connections: 90 µs of CPU per request. Cheaper: uvicorn 25, aiohttp 32. "
+        "More expensive: hypercorn 288.",
     ]
     page = report.page(RUN, SECTIONS)
     assert re.findall(r"^## (.*)\n\n((?:- .*\n)*)", page, re.MULTILINE)[0] == (

@@ -3,7 +3,7 @@ resumed.
 
     channel.publish("hello")              events       id: 5f3a9c01-1\ndata: hello\n\n
        |                                  lines        {"id": "5f3a9c01-1", "data": "hello"}\n
-       v                                  WebSocket    the same, one a message
+       v                                  WebSocket    the same, one per message
     [ entry | entry | entry ]    -->      text         hello\n
        ^                ^                 polls        {"entries": [...], "next": "5f3a9c01-1"}
     a late reader   readers that are caught up

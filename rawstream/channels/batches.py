@@ -29,7 +29,7 @@ class Format(Protocol):
         """The bytes of entries, at least one, and the position of the last of them."""
 
     def tail(self, entry: Entry) -> bytes:
-        """The part of an entry behind its id, which is the same for all readers."""
+        """The part of an entry after its id, which is the same for all readers."""
 
 
 class Batches:
@@ -43,8 +43,8 @@ class Batches:
         self._open_end = log.end  # the end of the log that `_open` is of
 
     def after(self, position: int, format: Format, frame: Frame) -> tuple[bytes, int]:
-        """Entries behind a position, not before `log.start`, as framed bytes that readers share,
-        and the position behind them. The bytes are empty if there is nothing to send."""
+        """Entries after a position, not before `log.start`, as framed bytes that readers share,
+        and the position after them. The bytes are empty if there is nothing to send."""
         log = self._log
         if position == log.end:
             return b"", position

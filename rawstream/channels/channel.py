@@ -87,7 +87,7 @@ class Channel(Log):
     def entries(self, after: str | None = None, *, last: int = 0) -> AsyncIterator[Entry | Gap]:
         """Read the channel inside the program: `async for entry in channel.entries():`.
 
-        It starts behind the cursor `after` ("0": at the first entry there is), or without one at
+        It starts after the cursor `after` ("0": at the first entry there is), or without one at
         the present, or `last` entries before it. A `Gap` takes the place of entries that were
         lost. The iteration ends when the channel is closed. It holds up neither publishers nor
         other readers, and when it is cancelled no entry is lost: the ID of the last entry is
@@ -120,9 +120,9 @@ class Gap:
     """Entries are lost."""
 
     start: str
-    """The cursor behind which they are lost, as it was given."""
+    """The cursor after which they are lost, as it was given."""
     end: str
-    """The cursor behind the last lost entry."""
+    """The cursor after the last lost entry."""
 
 
 class _Entries:

@@ -40,7 +40,7 @@ def epoch_of(name: str, generation: str) -> str:
 
 
 def make_id(epoch: str, position: int) -> str:
-    """The ID of the entry at this position, which is the cursor behind it."""
+    """The ID of the entry at this position, which is the cursor after it."""
     return f"{epoch}-{position}"
 
 

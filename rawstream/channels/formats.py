@@ -1,7 +1,7 @@
-"""The encoding of entries on each transport (`ID` is the cursor behind the entry):
+"""The encoding of entries on each transport (`ID` is the cursor after the entry):
 
     events       id: ID, event: TYPE, data: DATA
-    lines        {"id": ID, "event": TYPE, "data": DATA}, one a line
+    lines        {"id": ID, "event": TYPE, "data": DATA}, one per line
     frames       the same, one a WebSocket message
     polls        {"entries": [the same, ...], "next": ID, and then the end of the object
     text         [TYPE] DATA, for people: it has no ids, so it cannot be resumed
@@ -50,10 +50,10 @@ class EntryFormat:
         return b"".join(parts), position
 
     end = b""
-    """The bytes behind each entry."""
+    """The bytes after each entry."""
 
     def head(self, id: str, entry: Entry) -> bytes:
-        """The bytes before the tail, with the cursor behind the entry."""
+        """The bytes before the tail, with the cursor after the entry."""
         raise NotImplementedError
 
     def tail(self, entry: Entry) -> bytes:
@@ -61,7 +61,7 @@ class EntryFormat:
         raise NotImplementedError
 
     def gap(self, id: str, start: str, end: str) -> bytes:
-        """Tell that the entries behind `start` up to `end` are lost. The cursor is now `id`."""
+        """Tell that the entries after `start` up to `end` are lost. The cursor is now `id`."""
         raise NotImplementedError
 
     def place(self, id: str) -> bytes:
@@ -101,7 +101,7 @@ class Events(EntryFormat):
 
 
 class Lines(EntryFormat):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     end = b"\n"
 
@@ -126,7 +126,7 @@ class Lines(EntryFormat):
 
 
 class Frames(Lines):
-    """One JSON object a WebSocket message."""
+    """One JSON object per WebSocket message."""
 
     def entry(self, entry: Entry) -> bytes:
         if entry.is_end:

@@ -33,7 +33,7 @@ class Entry:
     """One entry of a log."""
 
     id: str
-    """Its ID, which is also the cursor behind it."""
+    """Its ID, which is also the cursor after it."""
     data: str
     """The text that was published, with LF as its line end; or one line of JSON."""
     event: str | None
@@ -149,7 +149,7 @@ class Log:
         return self.end == self._first_end
 
     def resume(self, cursor: str | None, last: int = 0) -> tuple[int, bool]:
-        """The position that a cursor stands for, and whether entries behind it are lost.
+        """The position that a cursor stands for, and whether entries after it are lost.
 
         Without a cursor it is `last` entries before the end. An unknown, expired or future cursor
         stands for the start, with entries lost.
@@ -170,15 +170,15 @@ class Log:
     # -- Reading --------------------------------------------------------------------------------
 
     def entry_after(self, position: int) -> Entry | None:
-        """The entry behind a position that is not before `start`; None if there is none yet."""
+        """The entry after a position that is not before `start`; None if there is none yet."""
         return self._entries[position - self.start] if position < self.end else None
 
     def entries_after(self, position: int) -> Iterator[Entry]:
-        """The entries behind a position that is not before `start`."""
+        """The entries after a position that is not before `start`."""
         return islice(self._entries, position - self.start, None)
 
     def rest_of_segment(self, position: int) -> Iterator[Entry]:
-        """The entries behind a position that is not before `start`, up to the end of its
+        """The entries after a position that is not before `start`, up to the end of its
         segment."""
         for number, entry in enumerate(self.entries_after(position)):
             if number and entry.starts_segment:

@@ -1,7 +1,7 @@
 """Publishing by POST: a body is one entry, or a stream of lines, each of which is an entry.
 
     curl -d 'hello' http://.../channels/a                        one entry
-    tail -f log | curl -X POST -T - http://.../channels/a        one entry a line, as they arrive
+    tail -f log | curl -X POST -T - http://.../channels/a        one entry per line, as they arrive
 
 A body of known length is one entry. A chunked body is a stream of lines, and so is a body with
 `Content-Type: application/x-ndjson`, for clients behind a proxy that collects bodies.

@@ -111,7 +111,7 @@ async def read_as_stream(
 async def follow(
     channel: Channel, reader: Reader, format: EntryFormat, point: ResumePoint, lag: Lag
 ) -> Followed:
-    """Send what the channel holds behind the reader's position, and then what is published. Return
+    """Send what the channel holds after the reader's position, and then what is published. Return
     why it ended."""
     if reader.leaving:
         return Followed.LEFT
@@ -185,7 +185,7 @@ async def _ignore_messages(ws: WebSocket, reading: trio.CancelScope) -> None:
 
 
 async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers: Fields) -> None:
-    """Answer with the entries behind the client's cursor, as soon as there are any, as a JSON
+    """Answer with the entries after the client's cursor, as soon as there are any, as a JSON
     object `{"entries": [...], "next": ID}`. It has a "gap" if entries are lost, and `"end": true`
     if the channel is closed."""
     async with open_poll(request, cursor=channel.id_of(channel.end), headers=headers) as poll:

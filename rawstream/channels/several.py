@@ -1,7 +1,7 @@
 """Several channels over one connection, with one cursor for all of them.
 
 The cursor is a vector, `a:ID,b:ID`. It differs from reader to reader, so each reader's task
-encodes its own entries; only the part of a long entry behind the cursor is shared. The entries of
+encodes its own entries; only the part of a long entry after the cursor is shared. The entries of
 one channel are sent in their order. There is no order between channels.
 """
 

@@ -12,7 +12,7 @@ PAGE = Path(__file__).with_name("page.html").read_bytes()
 CURL_LINES = """\
   curl -i {url}/hello
   curl -d 'any text' {url}/echo
-  curl -N {url}/chunked                        # tokens, one JSON object a chunk; --raw shows sizes
+  curl -N {url}/chunked                        # tokens, one JSON object per chunk; --raw shows sizes
   curl -N {url}/ticks                          # SSE; resume with -H 'Last-Event-ID: 4'
   curl -N -d 'Why is the sky blue?' {url}/generate
   curl -N -d 'Why?' -H 'Accept: text/event-stream' {url}/generate

@@ -50,7 +50,7 @@ async def download(request: Request) -> None:
 
 
 def requested_range(field: str, size: int) -> tuple[int, int] | None:
-    """The single range that a Range field asks for: the offsets of its first byte and behind its
+    """The single range that a Range field asks for: the offsets of its first byte and after its
     last. None means to send everything: there is no field, several ranges, or a malformed one
     (RFC 9110 section 14.2). Raises `HTTPError` 416 for a range beyond the end."""
     match = _RANGE.fullmatch(field.strip())

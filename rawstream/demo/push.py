@@ -39,7 +39,7 @@ def number(request: Request, name: str, default: float, most: float) -> float:
 
 
 async def tokens_in_chunks(request: Request) -> None:
-    """`GET /chunked`: tokens as a language model sends them, one JSON object a chunk."""
+    """`GET /chunked`: tokens as a language model sends them, one JSON object per chunk."""
     async with open_stream(request, "application/json") as stream:
         for token in ("The", " sky", " is", " blue", "."):
             await stream.send(_token(token))

@@ -43,7 +43,7 @@ def panels(sections: Iterable[Section]) -> list[Column]:
 def draw(columns: Sequence[Column], *, dark: bool) -> str:
     """Draw the columns on a transparent background, for a light or for a dark page."""
     rows = [name for name in ROWS if any(name in column.values for column in columns)]
-    parts = [_text(0, 18, "µs of CPU a request, message or delivery; less is better", "muted")]
+    parts = [_text(0, 18, "µs of CPU per request, message or delivery; less is better", "muted")]
     for row, name in enumerate(rows):
         weight = "name ours" if name == RAWSTREAM else "name"
         parts.append(_text(LEFT - 10, _baseline(row), ROWS[name], weight))

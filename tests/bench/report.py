@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shared import FLOORS, NCHAN, OURS, RAWSTREAM, UVICORN_H11
 
 COMPARED = {
-    "cheaper": ("cheapest", "dearer", "dearest"),
+    "cheaper": ("cheapest", "more expensive", "most expensive"),
     "faster": ("fastest", "slower", "slowest"),
     "smaller": ("smallest", "larger", "largest"),
 }
@@ -19,10 +19,10 @@ SAME = f"within {TOLERANCE:.0%}"
 """What is said of figures that differ by less than this share."""
 
 HEADLINES = {
-    "fan-out-5000": "fan-out to 5,000 event streams, 50 messages a second: {} µs of CPU a delivery",
-    "echo": "echo on 64 WebSockets, one message in flight on each: {} µs of CPU a message",
+    "fan-out-5000": "fan-out to 5,000 event streams, 50 messages a second: {} µs of CPU per delivery",
+    "echo": "echo on 64 WebSockets, one message in flight on each: {} µs of CPU per message",
     "memory": "an idle event stream: {} KiB of memory",
-    "get": "plain GET on 32 connections: {} µs of CPU a request",
+    "get": "plain GET on 32 connections: {} µs of CPU per request",
 }
 """The lines under "In short", by the key of their column."""
 
@@ -73,7 +73,7 @@ class Column:
             yield f"{self.values[name] / self.floor:.2f}"
 
     def comparison(self) -> str:
-        """Say how rawstream compares with the cheapest and with the dearest of its peers."""
+        """Say how rawstream compares with the cheapest and with the most expensive of its peers."""
         lowest, _, highest = COMPARED[self.better]
         if len(self.peers) == 1:
             return self._compared(self.peers[0], "")
@@ -92,7 +92,7 @@ class Column:
         return f"rawstream is {times(ratio)} {self.better} than {subject}."
 
     def group(self, peer: str) -> str:
-        """Return whether a peer is, say, cheaper than rawstream, dearer, or the same."""
+        """Return whether a peer is, say, cheaper than rawstream, more expensive, or the same."""
         ratio = self.values[peer] / self.values[RAWSTREAM]
         if 1 - TOLERANCE < ratio < 1 + TOLERANCE:
             return SAME

@@ -42,7 +42,7 @@ def plain_get(peers: Sequence[str], rounds: int) -> list[Section]:
         Section(
             "Plain GET",
             "32 kept-alive connections have one request in flight each.",
-            [Column("µs of CPU a request", microseconds(samples), key="get")],
+            [Column("µs of CPU per request", microseconds(samples), key="get")],
         )
     ]
 
@@ -68,7 +68,7 @@ def stream(peers: Sequence[str], rounds: int) -> list[Section]:
         Section(
             "One stream",
             "One client reads pieces of 64 KiB as fast as they arrive.",
-            [Column("µs of CPU a MB", microseconds(samples), digits=0)],
+            [Column("µs of CPU per MB", microseconds(samples), digits=0)],
         )
     ]
 
@@ -87,7 +87,7 @@ def echo(peers: Sequence[str], rounds: int) -> list[Section]:
     with servers(CODEC, RAWSTREAM, *without(peers, NCHAN)) as group:
         for title, key, opened in (("1 in flight", "echo", one), ("32 in flight", "", many)):
             samples = take_turns(group, rounds * 10, opened)
-            columns.append(Column("µs a message", microseconds(samples), title=title, key=key))
+            columns.append(Column("µs per message", microseconds(samples), title=title, key=key))
     return [
         Section(
             "WebSocket echo",
@@ -99,7 +99,7 @@ def echo(peers: Sequence[str], rounds: int) -> list[Section]:
 
 def fan_out(peers: Sequence[str], readers: int, rounds: int) -> list[Section]:
     sections = []
-    paces = [("50 a second", 100_000 // readers // 2, 50, 1), ("in bursts", 200, 1000, 100)]
+    paces = [("50/s", 100_000 // readers // 2, 50, 1), ("in bursts", 200, 1000, 100)]
     text = (
         f"Each message of 100 bytes goes to {readers:,} readers: 50 messages a second, then in bursts "
         "of 100, ten bursts a second."
@@ -118,7 +118,7 @@ def fan_out(peers: Sequence[str], readers: int, rounds: int) -> list[Section]:
                         _deliver(server, samples[server.name], path, readers, count, rate, burst)
             key = f"fan-out-{readers}" if not columns and kind == "event streams" else ""
             values = microseconds(samples)
-            columns.append(Column("µs a delivery", values, digits=2, title=title, key=key))
+            columns.append(Column("µs per delivery", values, digits=2, title=title, key=key))
         sections.append(Section(f"Fan-out to {readers:,} {kind}", text, columns))
     return sections
 
@@ -170,7 +170,7 @@ def arrivals(peers: Sequence[str], clients: int) -> list[Section]:
             "Clients arriving at once",
             f"{clients:,} clients connect at the same moment and ask for an event stream.",
             [
-                Column("µs of CPU a client", joined, digits=0),
+                Column("µs of CPU per client", joined, digits=0),
                 Column("s until all have a response", seconds_to_join, 2, better="faster"),
             ],
         ),
@@ -179,7 +179,7 @@ def arrivals(peers: Sequence[str], clients: int) -> list[Section]:
             f"{clients:,} clients connect at the same moment, and each resumes an event stream "
             "500 messages back. Only servers that keep a log are measured.",
             [
-                Column("µs of CPU a delivery", resumed, digits=2),
+                Column("µs of CPU per delivery", resumed, digits=2),
                 Column("s until all have all messages", seconds_to_resume, 2, better="faster"),
             ],
         ),
@@ -201,7 +201,7 @@ def idle_memory(peers: Sequence[str], clients: int) -> list[Section]:
         Section(
             "Idle memory",
             f"{clients:,} clients have read one event of their event stream and wait for the next.",
-            [Column("KiB resident a client", values, better="smaller", key="memory")],
+            [Column("KiB resident per client", values, better="smaller", key="memory")],
         )
     ]
 
