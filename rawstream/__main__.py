@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= port < 65536:
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return port
@@ -142,7 +142,9 @@ def _limits(settings: Sequence[str]) -> Limits:
     defaults = {field.name: field.default for field in dataclasses.fields(Limits)}
     changes: dict[str, float] = {}
     for setting in settings:
-        name, _, text = setting.partition("=")
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise _Unusable(f"--limit {setting}: write NAME=NUMBER")
         if name not in defaults:
             raise _Unusable(f"--limit {setting}: there is no such limit; --help lists them")
         number = float if name.endswith("_seconds") else int
@@ -165,6 +167,9 @@ def _app(name: str) -> tuple[Handler, str]:
 
         return app, CURL_LINES
     module_name, colon, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        better = f"{module_name[:-3].replace('/', '.')}:{attribute or 'handler'}"
+        raise _Unusable(f"name the module, not its file: {better}")
     if not (module_name and colon and attribute) or module_name.startswith("."):
         raise _Unusable(f"{name!r} is neither 'demo' nor package.module:handler")
     sys.path.insert(0, "")  # `python -m` does this, the `rawstream` command does not
@@ -177,8 +182,11 @@ def _app(name: str) -> tuple[Handler, str]:
             f"there is no module {error.name!r} in the current folder or among those installed"
         ) from None
     handler = getattr(module, attribute, None)
-    if not callable(handler):
+    if handler is None:
         raise _Unusable(f"{module_name} has no handler {attribute!r}")
+    if not callable(handler):
+        kind = type(handler).__name__
+        raise _Unusable(f"{name} is a {kind}, not an async function that takes a Request")
     return handler, ""
 
 

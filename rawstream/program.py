@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import sys
@@ -38,6 +39,7 @@ def run(
     The other options are those of `serve`. Returns when drained. If it cannot start, the program
     ends with one line on stderr and exit status 1.
     """
+    _refuse_inside_a_loop()
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
         tls = tls_context(certfile, keyfile) if certfile is not None else None
@@ -52,11 +54,24 @@ def run(
         sys.exit(f"rawstream: {_one_line(error, where)}")
 
 
+def _refuse_inside_a_loop() -> None:
+    """Raise `RuntimeError` inside Trio or asyncio, whose loop `run` would block."""
+    for is_running, hint in (
+        (trio.lowlevel.current_task, "inside Trio, use `await rawstream.serve(...)`"),
+        (asyncio.get_running_loop, "rawstream runs on Trio; call `run` outside of asyncio"),
+    ):
+        try:
+            is_running()
+        except RuntimeError:
+            continue
+        raise RuntimeError(f"`run` is a whole program: {hint}")
+
+
 async def _run(
     serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
 ) -> None:
-    """Run `serve` until it ends or a signal ends it. `OSError` and `ValueError` leave it outside
-    any exception group."""
+    """Run `serve` until it ends or a signal ends it. Errors at start leave it outside any exception
+    group."""
     stop = trio.Event()
     failure: Exception | None = None
     forced = 0
@@ -70,7 +85,7 @@ async def _run(
             try:
                 addresses = await nursery.start(until_served)
                 announce([url_of(address, tls=tls) for address in addresses])
-            except (OSError, ValueError) as error:
+            except (OSError, TypeError, ValueError) as error:
                 failure = error
                 nursery.cancel_scope.cancel()
             else:

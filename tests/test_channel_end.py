@@ -410,7 +410,7 @@ async def test_json_of_several_channels(connect: Connect) -> None:
     peer = connect(lambda request: serve_channels(request, channels))
     await peer.send(get("/?channel=a&after=0", EVENTS))
     body = body_of(await peer.to_end_of_chunks())
-    assert body.startswith(b'id: a:aa-1\ndata: {"channel": "a", "data": [1]}\n\n')
+    assert body.startswith(b'id: a:aa-0\n\nid: a:aa-1\ndata: {"channel": "a", "data": [1]}\n\n')
 
 
 @pytest.mark.parametrize("text", ["", "{", "NaN", '"\ud800"', "[" * 100_000, '"a\nb"', "1 2"])

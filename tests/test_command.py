@@ -50,7 +50,10 @@ def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
     ("arguments", "says"),
     [
         (["--port", "99999"], "a port is a number from 0 to 65535"),
-        (["--port", "http"], "invalid _port value"),
+        (["--port", "http"], "a port is a number from 0 to 65535"),
+        (["--limit", "idle_seconds"], "write NAME=NUMBER"),
+        (["examples/app.py:app"], "name the module, not its file: examples.app:app"),
+        (["rawstream.limits:KIB"], "rawstream.limits:KIB is a int, not an async function"),
         (["--limit", "speed=1"], "no such limit"),
         (["--limit", "idle_seconds=soon"], "not a number"),
         (["--limit", "idle_seconds=-1"], "more than 0"),
@@ -365,7 +368,7 @@ async def test_the_access_log_can_be_switched_off(curl: Curl) -> None:
 
 def test_run_is_a_whole_program(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import rawstream\nrawstream.run(None, port=1, host='192.0.2.1')\n")
+    script.write_text("import rawstream\nrawstream.run(print, port=1, host='192.0.2.1')\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "rawstream: 192.0.2.1:1: Cannot assign requested address\n"

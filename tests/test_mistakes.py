@@ -21,7 +21,9 @@ from rawstream import (
     open_poll,
     open_stream,
     open_websocket,
+    run,
     serve,
+    serve_channels,
     serve_stream,
 )
 
@@ -100,6 +102,19 @@ async def headers_of_an_error(request: Request) -> None:
     raise HTTPError(404, headers={"TE": "x"})  # type: ignore[arg-type]
 
 
+async def a_body_for_a_status(request: Request) -> None:
+    await request.respond("hello")  # type: ignore[arg-type]
+
+
+async def headers_from_an_iterator(request: Request) -> None:
+    await request.respond(200, headers=iter([("A", 1)]))  # type: ignore[arg-type]
+
+
+async def a_retry_that_is_no_number(request: Request) -> None:
+    async with open_events(request, retry="1"):  # type: ignore[arg-type]
+        pass
+
+
 async def a_line_break_in_a_field(request: Request) -> None:
     await request.respond(200, "x", headers=[("A", "b\r\nSet-Cookie: c")])
 
@@ -149,6 +164,10 @@ MISTAKES: dict[Any, str] = {
     "[('Vary', 'Accept')], and (b'A', b'b') is not such a pair",
     headers_of_an_error: "TypeError: headers are a sequence of (name, value) pairs of str, like "
     "[('Vary', 'Accept')], and 'TE' is not such a pair",
+    a_body_for_a_status: "TypeError: the status is an int such as 200, not 'hello'",
+    headers_from_an_iterator: "TypeError: headers are a sequence of (name, value) pairs of str, like "
+    "[('Vary', 'Accept')], and ('A', 1) is not such a pair",
+    a_retry_that_is_no_number: "TypeError: retry is an int, milliseconds, not '1'",
     a_line_break_in_a_field: "ValueError: a response that cannot be sent: Illegal header value "
     "b'b\\r\\nSet-Cookie: c'",
     an_informational_status: "ValueError: a response that cannot be sent: Response status_code should be "
@@ -240,3 +259,67 @@ async def test_a_cursor_with_a_quote(connect: Connect, caplog: pytest.LogCapture
 
     failure = await failure_of(connect, caplog, handler)
     assert failure == "ValueError: a cursor is visible ASCII without quotes, not '\"'"
+
+
+def test_run_inside_a_loop() -> None:
+    async def start() -> None:
+        run(respond_twice)
+
+    with pytest.raises(RuntimeError, match=r"inside Trio, use `await rawstream.serve"):
+        trio.run(start)
+    with pytest.raises(RuntimeError, match="outside of asyncio"):
+        asyncio.run(start())
+
+
+@pytest.mark.parametrize("handler", ["app:app", Channel, None])
+async def test_a_handler_that_cannot_be_called(handler: Any) -> None:
+    if handler is Channel:
+        handler = Channel()
+    with pytest.raises(TypeError, match="the handler must be an async function"):
+        await serve(handler, port=0)
+
+
+async def test_one_string_where_several_are_expected() -> None:
+    with pytest.raises(TypeError, match="allowed_hosts is a collection of strings"):
+        await serve(respond_twice, port=0, allowed_hosts="a.example")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"create": lambda name: None}, "TypeError: create must return a Channel, not None"),
+        ({"compose": lambda name, text: {"a": 1}}, "TypeError: data is a str, not dict"),
+    ],
+)
+async def test_functions_of_channels(
+    connect: Connect, caplog: pytest.LogCaptureFixture, options: dict[str, Any], error: str
+) -> None:
+    channels = Channels(**options)
+    post = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+
+    async def handler(request: Request) -> None:
+        await serve_channels(request, channels, "a")
+
+    assert (await failure_of(connect, caplog, handler, post)).startswith(error)
+
+
+@pytest.mark.parametrize("options", [{"entries": 0}, {"size": -1}, {"size": "1"}])
+async def test_bounds_of_a_channel(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        Channel(**options)
+
+
+async def test_cursors_that_are_no_text() -> None:
+    with pytest.raises(TypeError, match="a cursor is a str, not int: 5"):
+        Channel().entries(after=5)  # type: ignore[arg-type]
+
+
+async def test_text_in_a_channel_of_json() -> None:
+    channel = Channel(json=True)
+    with pytest.raises(
+        ValueError, match="JSON is expected here, and this is none: Expecting value"
+    ):
+        channel.publish("hello")
+    channel.publish(json={"a": 1})
+    [entry] = channel.entries_after(0)
+    assert entry.json() == {"a": 1}

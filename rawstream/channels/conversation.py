@@ -114,6 +114,8 @@ class _Conversation:
                     await self._leave(name, ref)
                 case {"publish": data, "channel": str(name)}:
                     await self._publish(name, _text_of(data), command.get("event"), ref)
+                case {"publish": _}:
+                    raise HTTPError(400, '"publish" needs "channel", the name of one')
                 case _:
                     raise HTTPError(400, 'commands are "join", "leave", "publish" with "channel"')
         except HTTPError as error:

@@ -39,7 +39,7 @@ class EntryFormat:
         """The bytes of an entry."""
         if entry.is_end:
             return self.last(entry.id)
-        return self.head(entry.id, entry) + self.tail(entry) + self.end
+        return self.whole(self.head(entry.id, entry) + self.tail(entry))
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
         """The bytes of entries, and the position of the last of them."""
@@ -51,6 +51,10 @@ class EntryFormat:
 
     end = b""
     """The bytes after each entry."""
+
+    def whole(self, entry: bytes) -> bytes:
+        """An entry from its head and tail."""
+        return entry + self.end
 
     def head(self, id: str, entry: Entry) -> bytes:
         """The bytes before the tail, with the cursor after the entry."""
@@ -122,19 +126,14 @@ class Lines(EntryFormat):
         return self._line({"id": id, **self._named, "end": True})
 
     def _line(self, value: object) -> bytes:
-        return json_text(value).encode() + b"\n"
+        return self.whole(json_text(value).encode())
 
 
 class Frames(Lines):
     """One JSON object per WebSocket message."""
 
-    def entry(self, entry: Entry) -> bytes:
-        if entry.is_end:
-            return self.last(entry.id)
-        return server_frame(TEXT_FRAME, self.head(entry.id, entry) + self.tail(entry))
-
-    def _line(self, value: object) -> bytes:
-        return server_frame(TEXT_FRAME, json_text(value).encode())
+    def whole(self, entry: bytes) -> bytes:
+        return server_frame(TEXT_FRAME, entry)
 
 
 class Text(EntryFormat):

@@ -5,11 +5,13 @@ Entries lie in segments, which batches of entries do not cross (see batches.py).
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from ..limits import KIB, MIB
 from .cursors import BEGINNING, EPOCH, make_id, new_epoch, position_in
@@ -35,20 +37,24 @@ class Entry:
     id: str
     """Its ID, which is also the cursor after it."""
     data: str
-    """The text that was published, with LF as its line end; or one line of JSON."""
+    """The text that was published, with LF as its line end. In a channel of JSON, one line of
+    it."""
     event: str | None
     """Its type, if it has one."""
     position: int
-    """Its place in the log. Each entry has the next one."""
+    """Its place in the log. The next entry has the next position."""
     is_json: bool
-    """Whether `data` is JSON."""
+    """Whether the channel takes only JSON."""
     size: int  # upper bound of its encoded bytes in any format, without ids and names
     starts_segment: bool
 
     @property
-    def is_end(self) -> bool:
-        """Whether it marks the end of a log that was closed."""
+    def is_end(self) -> bool:  # of a log that was closed
         return self.event == END
+
+    def json(self) -> Any:
+        """The value whose JSON is `data`. Raises `ValueError` if it is not JSON."""
+        return json.loads(self.data)
 
 
 class EntryTooLarge(ValueError):
@@ -112,8 +118,7 @@ class Log:
         self._add("", END, 0)
 
     @property
-    def last_segment_is_full(self) -> bool:
-        """Whether the next entry starts a segment."""
+    def last_segment_is_full(self) -> bool:  # so that the next entry starts another
         return self._segment_bytes > SEGMENT_BYTES
 
     def _add(self, data: str, event: str | None, size: int) -> Entry:

@@ -162,6 +162,8 @@ class Channels:
             is_full = len(self._registered) >= self._max_channels
             replaced = self._closed_and_idle() if is_full else None
             channel = self._create(name)
+            if not isinstance(channel, Channel):
+                raise TypeError(f"create must return a Channel, not {channel!r}")
             if replaced is not None:
                 del self._idle[replaced]
                 self._forget(replaced)

@@ -52,7 +52,7 @@ async def read_several(
     async with stream_of(request, asked.way, headers) as stream:
         if isinstance(stream, EventStream):
             stream.heartbeat.other = vector
-        if asked.cursor is None or (asked.cursor == BEGINNING and not vector.is_behind):
+        if asked.cursor in (None, BEGINNING):
             await stream.body.send(vector.format.place(vector.id))
         while not (lag == "close" and vector.has_fallen_out()):
             if parts := _joined(vector.stream_parts()):
@@ -162,17 +162,10 @@ class _VectorPosition:
         return any(place.position < place.channel.start for place in self._positions)
 
     @property
-    def is_behind(self) -> bool:
-        """Whether there is an entry to send."""
-        return any(place.position < place.channel.end for place in self._positions)
-
-    @property
     def has_ended(self) -> bool:
         """Whether all channels are closed, and the reader has been told."""
-        return all(
-            place.channel.is_closed and place.position == place.channel.end
-            for place in self._positions
-        )
+        places = self._positions
+        return all(at.channel.is_closed and at.position == at.channel.end for at in places)
 
     def stream_parts(self) -> Iterator[bytes]:
         """The next batch, as a stream sends it."""

@@ -139,6 +139,8 @@ class Request:
         Raises `RuntimeError` if the request has been answered already, and `TypeError` or
         `ValueError` for what cannot be sent.
         """
+        if not isinstance(status, int):
+            raise TypeError(f"the status is an int such as 200, not {status!r}")
         if json is not ...:
             if body:
                 raise TypeError("a response has a body or json=, not both")

@@ -75,10 +75,14 @@ async def serve(
     Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
 
     Raises `OSError` if the address cannot be bound, `ValueError` for an invalid name in
-    `allowed_hosts`, and `RuntimeError` outside Trio. Exceptions of handlers and anything a client
-    does never end the server.
+    `allowed_hosts`, `TypeError` for a handler that cannot be called, and `RuntimeError` outside
+    Trio. Exceptions of handlers and anything a client does never end the server.
     """
     _check_in_trio()
+    if not callable(handler):
+        raise TypeError(f"the handler must be an async function, not {handler!r}")
+    if isinstance(allowed_hosts, str):
+        raise TypeError("allowed_hosts is a collection of strings, not one string")
     limits = limits or Limits()
     fitted = fitted_to_open_files(limits)
     if fitted is not limits:

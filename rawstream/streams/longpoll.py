@@ -108,7 +108,7 @@ def _if_none_match(request: Request) -> str:
 
 
 def _etag(cursor: str) -> str:
-    if not _CURSOR.fullmatch(cursor):
+    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
         raise ValueError(f"a cursor is visible ASCII without quotes, not {cursor!r}")
     return f'"{cursor}"'
 
