@@ -3,7 +3,7 @@ r"""Chapter 1: TCP carries a stream of bytes, not messages.
 A server waits at a port, a number from 1 to 65535 on a machine's address; 127.0.0.1 is the address
 of the machine itself. A client that connects gets a connection: two streams of bytes, one each way.
 The kernel keeps the bytes in order and sends them again if the network loses them. It does not keep
-the borders between writes. This server sends back what it reads, and prints each read.
+writes apart. This server sends back what it reads, and prints each read.
 
     $ python examples/01_tcp_echo.py
     listening on 127.0.0.1 port 8000

@@ -2,7 +2,7 @@ r"""Chapter 15: chat rooms. Presence, an acknowledgement for every message, thre
 
 A room is a channel with a name, created on first use. `serve_channels` lets clients read, publish
 and see who is there. The program adds two functions: `who` names the client of a request, and
-`signed` makes an entry of the name and the text. (Clients could write any name into their texts.)
+`signed` makes an entry from the name and the text. (Clients could write any name into their texts.)
 
     $ python examples/15_chat_rooms.py
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000

@@ -17,6 +17,7 @@ from types import FunctionType
 from typing import Any
 
 import rawstream
+from rawstream.http.exchange import Body, Exchange
 
 PAGE = Path(__file__).parent.parent / "examples" / "reference.md"
 
@@ -36,12 +37,16 @@ LAYERS = {
 }  # fmt: skip
 """The public names, in reading order."""
 
+FOR_STREAMS = (Exchange, Body)
+"""What streams of one's own use, though they need not import it."""
+
 CONSTRUCTED = {"Event", "EventDecoder", "Channel", "Channels", "HTTPError", "Unavailable"}
 """The classes whose objects a program makes itself, and not by keyword from the attributes."""
 
 
 def page() -> str:
     """The whole page."""
+    extra = [f"[`{found.__name__}`](#{found.__name__.lower()})" for found in FOR_STREAMS]
     blocks = [
         "# Reference",
         "Every public name, with its docstring. All of them are imported from `rawstream`. This page "
@@ -49,12 +54,20 @@ def page() -> str:
         "\n".join(
             f"- {layer}: {', '.join(f'[`{name}`](#{name.lower()})' for name in names)}"
             for layer, names in LAYERS.items()
-        ),
+        )
+        + f"\n- For streams of your own: {', '.join(extra)}",
     ]
     for layer, names in LAYERS.items():
         blocks.append(f"## {layer}")
         for name in names:
             blocks += [f"### {name}", *described(name)]
+    blocks += [
+        "## For streams of your own",
+        "`request.exchange` is an `Exchange`; its `start` returns a `Body`. They are protocols in "
+        "`rawstream.http.exchange`.",
+    ]
+    for found in FOR_STREAMS:
+        blocks += [f"### {found.__name__}", *described_class(found)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -79,8 +92,7 @@ def described_class(found: type) -> Iterator[str]:
     if attributes := list(attributes_of(found)):
         yield "\n".join(f"- `{name}`: {as_markdown(doc)}" for name, doc in attributes)
     for member_name, member in members_of(found):
-        wait = "await " if inspect.iscoroutinefunction(member) else ""
-        yield f"**{wait}{found.__name__}.{member_name}**"
+        yield f"**{found.__name__}.{member_name}**"
         yield signature(member, member_name)
         yield text(member)
 
@@ -112,8 +124,8 @@ def attributes_of(found: type) -> Iterator[tuple[str, str]]:
                 yield "`, `".join(together), str(following.value.value)
                 together.clear()
         for name, member in vars(base).items():
-            if isinstance(member, property) and name[0] != "_":
-                yield name, member.__doc__ or ""
+            if isinstance(member, property) and name[0] != "_" and member.__doc__:
+                yield name, member.__doc__
 
 
 def members_of(found: type) -> Iterator[tuple[str, FunctionType]]:
@@ -129,6 +141,7 @@ def members_of(found: type) -> Iterator[tuple[str, FunctionType]]:
 
 def signature(found: Any, name: str = "") -> str:
     """How something is called, as its source has it: on one line if it fits."""
+    wait = ""
     written = inspect.isclass(found) and not is_dataclass(found)
     tree = ast.parse(textwrap.dedent(inspect.getsource(found.__init__ if written else found))).body[
         0
@@ -139,11 +152,16 @@ def signature(found: Any, name: str = "") -> str:
     else:
         assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
         parameters = list(parameters_of(tree.args))
-        result = (
-            ast.unparse(tree.returns) if tree.returns and not inspect.isclass(found) else "None"
-        )
+        result = "None" if inspect.isclass(found) or not tree.returns else ast.unparse(tree.returns)
+        decorators = {ast.unparse(decorator) for decorator in tree.decorator_list}
+        if "contextmanager" in decorators:
+            result = result.replace("Iterator[", "AbstractContextManager[")
+        elif "asynccontextmanager" in decorators:
+            result = result.replace("AsyncIterator[", "AbstractAsyncContextManager[")
+        elif isinstance(tree, ast.AsyncFunctionDef):
+            wait = "await "
         returns = "" if result == "None" else f" -> {result}"
-    start = name or found.__name__
+    start = wait + (name or found.__name__)
     line = f"{start}({', '.join(parameters)}){returns}"
     if len(line) > 88:
         line = f"{start}(\n" + "".join(f"    {part},\n" for part in parameters) + f"){returns}"

@@ -26,6 +26,8 @@ def take(scheme: Literal["light", "dark"], path: Path) -> None:
             page.wait_for_timeout(SECONDS * 1000 / 3)
             page.click(f"#channel tbody tr:nth-child({row}) button")
         page.wait_for_timeout(SECONDS * 1000 / 3)
+        page.click("#channel form button")
+        page.wait_for_timeout(SECONDS * 1000 / 3)  # until the last entry is acknowledged
         page.mouse.move(0, 0)
         page.screenshot(path=path)
 

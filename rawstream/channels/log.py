@@ -182,9 +182,7 @@ class Log:
         """The entries after a position that is not before `start`."""
         return islice(self._entries, position - self.start, None)
 
-    def rest_of_segment(self, position: int) -> Iterator[Entry]:
-        """The entries after a position that is not before `start`, up to the end of its
-        segment."""
+    def rest_of_segment(self, position: int) -> Iterator[Entry]:  # after it, which a batch takes
         for number, entry in enumerate(self.entries_after(position)):
             if number and entry.starts_segment:
                 return
