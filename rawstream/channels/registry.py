@@ -50,7 +50,7 @@ class Channels:
     fill the channel, and may raise `HTTPError` 404 for a name that does not exist. At most
     `max_channels` exist at a time; then a new name is refused with 503.
 
-    A channel is forgotten, with its log, when it has no readers and was not asked for in
+    A channel is forgotten, with its log, when nobody reads it and it was not asked for in
     `idle_seconds`; a closed one earlier, if its place is needed. A channel that holds nothing, and
     that only clients have asked for, is forgotten when the last of them has left.
 

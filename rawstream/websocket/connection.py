@@ -42,8 +42,9 @@ AWAY_SECONDS = 0.25
 
 
 class WebSocket:
-    """A WebSocket connection, made by `open_websocket`. Any number of tasks may send, and several
-    may receive, one after the other."""
+    """A WebSocket connection, made by `open_websocket`. `async for message in ws` receives messages
+    until it is closed. Any number of tasks may send, and several may receive, one after the other.
+    """
 
     subprotocol: str | None
     """The subprotocol that was chosen, if any."""
