@@ -448,14 +448,14 @@ async def test_a_channel_without_json_takes_a_value_as_its_text() -> None:
 
 @pytest.mark.parametrize("way", ["events", "lines", "text"])
 async def test_the_last_entry_and_the_end_are_sent_before_a_drain(
-    serving: Serving, way: str
+    serving_over_each_carrier: Serving, way: str
 ) -> None:
     channel = channel_of()
 
     async def handler(request: Request) -> None:
         await serve_channel(request, channel)
 
-    server = await serving(handler)
+    server = await serving_over_each_carrier(handler)
     peer = await server.connect()
     fields, _ = ENDS[way]
     await peer.send(get("/", fields))

@@ -42,6 +42,11 @@ UNIX_MODE = 0o666
 permissions of the folder can keep others out."""
 
 
+SETTLE_SECONDS = 0.05
+"""Between the stop and the end of endless streams. Entries published just before the stop are still
+on their way to the tasks that send them; once a task has begun to send, the drain waits for it."""
+
+
 async def serve(
     handler: Handler,
     *,
@@ -112,6 +117,7 @@ async def serve(
                 await (trio.Event() if stop is None else stop).wait()
                 context.draining = True
                 accepting.cancel()
+                await trio.sleep(SETTLE_SECONDS)
                 for connection in list(live):
                     connection.drain()
                 connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds

@@ -86,8 +86,8 @@ class BodyStream:
 
     async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
         if exc_type is None:
-            self._exchange.on_drain(None)
             await self.body.end(self.trailers)
+            self._exchange.on_drain(None)  # not earlier: a drain may cancel before the end is sent
 
     async def _farewell(self) -> None:
         """End the body. The server is stopping, and the handler has been cancelled."""

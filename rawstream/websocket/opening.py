@@ -62,9 +62,9 @@ async def open_websocket(
                 pass  # the handler has noticed the close; leave the block normally
             except Exception as error:
                 failure = error  # raised below, outside of the nursery's exception group
-            exchange.on_drain(None)
             with suppress(WebSocketClosed, BrokenStream):
                 await ws.close(INTERNAL_ERROR if failure else NORMAL)
+            exchange.on_drain(None)  # not earlier: a drain may cancel before the Close is sent
             nursery.cancel_scope.cancel()
     finally:
         ws._stop()
