@@ -140,6 +140,7 @@ class _Conversation:
             format = Frames(name)
             reader = Reader(self._ws.writer, format, point.position)
             self._joined[name] = channel, reader
+            self._last_ended = False
             await self._answer({**joined, **members, **ref})
             self._nursery.start_soon(self._follow, channel, reader, format, point, stack.pop_all())
 
