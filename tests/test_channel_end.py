@@ -538,7 +538,9 @@ async def test_a_command_under_way_outlives_the_last_channel(connect: Connect) -
     await peer.has(b"true}")
     answer.set()
     await peer.has(b'{"joined": "b"')
-    channels.get("b").close()
+    await peer.send(frame(TEXT, b'{"leave": "b"}') + frame(TEXT, b'{"join": "c"}'))
+    await peer.has(b'{"joined": "c"')  # a channel that was left has not ended
+    channels.get("c").close()
     await peer.has(b"\x88\x02\x03\xe8")
 
 
