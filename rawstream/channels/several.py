@@ -164,8 +164,7 @@ class _VectorPosition:
     @property
     def has_ended(self) -> bool:
         """Whether all channels are closed, and the reader has been told."""
-        places = self._positions
-        return all(at.channel.is_closed and at.position == at.channel.end for at in places)
+        return all(p.channel.is_closed and p.position == p.channel.end for p in self._positions)
 
     def stream_parts(self) -> Iterator[bytes]:
         """The next batch, as a stream sends it."""
