@@ -16,6 +16,7 @@ import trio
 from peers import COMMAND, PATIENCE, Certificate, Curl, program, running
 
 from rawstream.__main__ import main
+from rawstream.demo.app import CURL_LINES
 
 APP = """
 import rawstream, trio
@@ -148,6 +149,15 @@ async def test_anybodys_handler_over_tls_and_unix(
 
 
 # -- The demo through curl ------------------------------------------------------------------------
+
+
+def test_what_the_demo_suggests_is_one_command_a_line_that_bash_can_read() -> None:
+    commands = CURL_LINES.format(url="http://127.0.0.1:8000").splitlines()
+    assert len(commands) == 11
+    for command in commands:
+        assert re.match(r"  (curl|tail) [^#]*http://127\.0\.0\.1:8000/\w+", command), command
+        assert command.partition("#")[0].count("http:") == 1, "one request a line"
+        subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
 async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:

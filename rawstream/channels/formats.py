@@ -2,7 +2,7 @@
 
     events       id: ID, event: TYPE, data: DATA
     lines        {"id": ID, "event": TYPE, "data": DATA}, one per line
-    frames       the same, one a WebSocket message
+    frames       the same, one per WebSocket message
     polls        {"entries": [the same, ...], "next": ID, and then the end of the object
     text         [TYPE] DATA, for people: it has no ids, so it cannot be resumed
 

@@ -10,14 +10,17 @@ from . import channels, files, push
 PAGE = Path(__file__).with_name("page.html").read_bytes()
 
 CURL_LINES = """\
-  curl -i {url}/hello curl -d 'any text' {url}/echo curl -N {url}/chunked                        #
-  tokens, one JSON object per chunk; --raw shows sizes curl -N {url}/ticks
-  # SSE; resume with -H 'Last-Event-ID: 4' curl -N -d 'Why is the sky blue?' {url}/generate curl
-  -N -d 'Why?' -H 'Accept: text/event-stream' {url}/generate curl -i '{url}/poll?wait=5'
-  # held until you: curl -d 'news' {url}/poll curl -N {url}/channels/news                  # waits
-  for: curl -d 'hello' {url}/channels/news tail -f /var/log/syslog | curl -X POST -T -
-  {url}/channels/news curl -C - -O '{url}/download?size=50000000'  # stop it, and run it again: it
-  resumes curl -T - {url}/upload < /some/file          # counts and hashes any size"""
+  curl -i {url}/hello
+  curl -d 'any text' {url}/echo
+  curl -N {url}/chunked                        # tokens, one JSON object per chunk; --raw: sizes
+  curl -N {url}/ticks                          # SSE; resume with -H 'Last-Event-ID: 4'
+  curl -N -d 'Why is the sky blue?' {url}/generate
+  curl -N -d 'Why?' -H 'Accept: text/event-stream' {url}/generate
+  curl -i '{url}/poll?wait=5'                  # held until you: curl -d 'news' {url}/poll
+  curl -N {url}/channels/news                  # waits for: curl -d 'hello' {url}/channels/news
+  tail -f /var/log/syslog | curl -X POST -T - {url}/channels/news
+  curl -C - -O '{url}/download?size=50000000'  # stop it, and run it again: it resumes
+  curl -T - {url}/upload < /some/file          # counts and hashes any size"""
 
 
 async def app(request: Request) -> None:

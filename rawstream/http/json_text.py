@@ -28,7 +28,7 @@ def on_one_line(text: str) -> str:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except ValueError as error:
-        raise ValueError(f"JSON is expected here, and this is none: {error}") from None
+        raise ValueError(f"JSON is expected: {error}") from None
     if text.isascii() and "\n" not in text and "\r" not in text:
         return text
     # Inside strings JSON allows no line break, so those here are between tokens.
