@@ -9,9 +9,9 @@ from .channels.serving import serve_channels
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .http.fields import Fields, Headers, Query
 from .http.request import Handler, Request
-from .http.server import serve, serve_stream
 from .limits import Limits
 from .program import run
+from .server import serve, serve_stream
 from .streams.event import Event, EventDecoder
 from .streams.events import EventStream, open_events
 from .streams.longpoll import Poll, open_poll

@@ -12,9 +12,9 @@ from functools import partial
 from rawstream import __version__
 
 from .http.request import Handler
-from .http.server import UNIX_MODE
 from .limits import Limits
 from .program import run
+from .server import UNIX_MODE
 from .stderr import log_to_stderr
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")

@@ -12,8 +12,8 @@ from functools import partial
 import trio
 
 from .http.request import Handler
-from .http.server import UNIX_MODE, Address, serve
 from .limits import Limits
+from .server import UNIX_MODE, Address, serve
 from .stderr import log_to_stderr, logger
 from .tcp.listeners import inherited_sockets, tls_context, url_of
 

@@ -21,8 +21,8 @@ import trio
 import trio.testing
 
 from rawstream import Handler, Limits, serve_stream
-from rawstream.http.connection import Connection
-from rawstream.http.h11_exchange import ServerContext
+from rawstream.http.context import ServerContext
+from rawstream.http1.connection import Connection
 from rawstream.tcp.hangup import PeekingHangupWatcher
 from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport

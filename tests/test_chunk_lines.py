@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rawstream.http.chunk_lines import ChunkLines
+from rawstream.http1.chunk_lines import ChunkLines
 
 Step = tuple[bytes, bytes, "int | None"]
 """What h11 has taken, what it has left, and how much of it came out as data."""

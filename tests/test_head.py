@@ -11,7 +11,8 @@ from peers import Connect, Serving
 from wire import HOST
 
 from rawstream import HTTPError, Limits
-from rawstream.http.head import check_head, is_local_host, split_authority
+from rawstream.http.authority import is_local_host, split_authority
+from rawstream.http1.head import check_head
 
 ACCEPTED = {
     "plain": b"GET / HTTP/1.1\r\n" + HOST,

@@ -16,7 +16,7 @@ from handlers import Watched
 from peers import Peer, Serving, happens
 from wire import CONTINUATION, GET, TEXT, close, frame, handshake
 
-import rawstream.http.server
+import rawstream.server
 from rawstream import (
     Limits,
     Request,
@@ -315,7 +315,7 @@ async def test_a_handler_may_shield_its_tidying_up(serving_over_each_carrier: Se
 async def test_the_fallback_notices_too(
     serving_over_each_carrier: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rawstream.http.server, "hangup_watcher", PeekingHangupWatcher)
+    monkeypatch.setattr(rawstream.server, "hangup_watcher", PeekingHangupWatcher)
 
     async def handler(request: Request) -> None:
         async with open_events(request):

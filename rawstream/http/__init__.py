@@ -1,33 +1,27 @@
-r"""Layer 2: requests and responses. HTTP/1.1 and 1.0, read and written through h11.
+r"""Layer 2: requests and responses, whichever version of HTTP carries them.
 
-    b"GET /hello HTTP/1.1\r\n"            Request(method="GET", path="/hello", ...)
-    b"Host: localhost\r\n"          -->        |
-    b"\r\n"                                    v   the handler
-                                          request.respond(200, b"hello\n")
-    b"HTTP/1.1 200 OK\r\n"                     |
-    b"Content-Length: 6\r\n"        <----------+
-    b"\r\nhello\n"
+    GET /hello            ->   Request(method="GET", path="/hello", ...)
+    Host: localhost                 |
+                                    v   the handler
+    200                        request.respond(200, b"hello\n")
+    Content-Length: 6     <-        |
+    hello\n               <---------+
 
-This layer turns bytes into messages and back. It does not know what handlers do with them: a
-handler uses an `Exchange`, one request and its response, and streams through a `Body`.
+A handler is given a `Request`. The request has an `Exchange`, which sends the response; a stream
+sends through a `Body`. This layer says what those are. The layer above, one for each version of
+HTTP, turns them into bytes.
 
 In reading order:
 
     fields.py         header fields and the query: names and values
     json_text.py      JSON texts on one line
-    head.py           the raw head of a request, before h11 sees it
-    head_reader.py    reading a head, under one deadline
-    origin.py         which browser pages may send requests
+    authority.py      the host and port that a client addresses
     negotiation.py    which media type a client prefers
     exchange.py       the interface of one request and its response
     request.py        the request, as a handler sees it
-    chunk_lines.py    checks of what stands between the chunks of a request body
-    request_body.py   a request body, read through h11
-    response_body.py  a response body, sent in each of its framings
+    origin.py         which browser pages may send requests
     lifetime.py       how a connection ends, and why
-    h11_exchange.py   the exchange over HTTP/1.x
+    context.py        what all connections of one server share
     error_response.py which response an error gets
-    access_log.py     one line for each exchange, without secrets
-    connection.py     one connection, from its first byte to its close
-    server.py         listeners and connections; the drain
+    access_log.py     the log of exchanges, without secrets
 """

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
-from .head import LIST_ELEMENTS
-
 Fields: TypeAlias = Sequence[tuple[str, str]]
 """Header fields to send: name and value; `("Set-Cookie", "a=1")`."""
+
+LIST_ELEMENTS = 100
+"""The most elements of a list that are looked at; a list may come in several fields. 64 KiB of
+commas would make all other connections wait."""
 
 
 def checked(fields: Fields) -> tuple[tuple[str, str], ...]:

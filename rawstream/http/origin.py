@@ -6,7 +6,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from ..errors import HTTPError
-from .head import split_authority
+from .authority import split_authority
 from .request import Request
 
 

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 from ..errors import HTTPError, reason_phrase
 from ..tcp.parts import as_bytes
 from .access_log import masked
+from .authority import target_authority
 from .exchange import Exchange
 from .fields import Fields, Headers, Query
-from .head import target_authority
 from .json_text import json_text
 
 Handler: TypeAlias = Callable[["Request"], Awaitable[None]]

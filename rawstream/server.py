@@ -10,29 +10,29 @@ from functools import partial
 
 import trio
 
-from ..errors import Unavailable
-from ..limits import Limits
-from ..stderr import logger
-from ..tcp.admission import (
+from .errors import Unavailable
+from .http.authority import split_authority
+from .http.context import ServerContext
+from .http.request import Handler, Request
+from .http1.connection import Connection
+from .limits import Limits
+from .stderr import logger
+from .tcp.admission import (
     ACCEPTED_INHERIT,
     ConnectionLimits,
     enable_keepalive,
     fitted_to_open_files,
     peer_address,
 )
-from ..tcp.hangup import hangup_watcher
-from ..tcp.keepalive import KeepAliveScheduler
-from ..tcp.listeners import (
+from .tcp.hangup import hangup_watcher
+from .tcp.keepalive import KeepAliveScheduler
+from .tcp.listeners import (
     address_of,
     is_loopback,
     open_listeners,
     unlinked_after,
 )
-from ..tcp.transport import Transport
-from .connection import Connection
-from .h11_exchange import ServerContext
-from .head import split_authority
-from .request import Handler, Request
+from .tcp.transport import Transport
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""

@@ -1,6 +1,6 @@
 """One HTTP/1.x connection, from its first byte to its close: exchange after exchange.
 
-    bytes -> HeadReader -> check_head -> h11 -> Request -> handler -> H11Exchange -> bytes
+    bytes -> HeadReader -> check_head -> h11 -> Request -> handler -> Http1Exchange -> bytes
 
 The bytes of a head stay with the `HeadReader` until the head is complete and has been checked. A
 body goes to h11 as it arrives. If the client leaves, the server drains or a deadline passes, the
@@ -15,18 +15,20 @@ import h11
 import trio
 
 from ..errors import HTTPError
+from ..http.access_log import access_log, masked
+from ..http.authority import is_local_host
+from ..http.context import ServerContext
+from ..http.error_response import EXPECTED, error_response, http_error, leaves
+from ..http.fields import Headers
+from ..http.lifetime import Ended, Lifetime
+from ..http.request import Handler, Request
 from ..stderr import logger
 from ..tcp.closing import abort, close, close_in_stages, is_settled
 from ..tcp.kernel import ended_with_data
 from ..tcp.transport import State, Transport
-from .access_log import access_log, masked
-from .error_response import EXPECTED, error_response, http_error, leaves
-from .fields import Headers
-from .h11_exchange import H11Exchange, ServerContext
-from .head import FAMILIAR_BYTES, check_head, check_head_again, is_local_host
+from .exchange import Http1Exchange
+from .head import FAMILIAR_BYTES, check_head, check_head_again
 from .head_reader import HeadReader
-from .lifetime import Ended, Lifetime
-from .request import Handler, Request
 from .request_body import RequestBody
 
 TOGETHER = 0.005
@@ -174,8 +176,8 @@ class Connection:
             self._context.keep_alive.add(self)
         return True
 
-    def _next_exchange(self) -> H11Exchange:
-        return H11Exchange(
+    def _next_exchange(self) -> Http1Exchange:
+        return Http1Exchange(
             self._context,
             self._transport,
             self._h11,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -12,35 +11,18 @@ import h11
 import trio
 
 from ..errors import ClientGone, reason_phrase
-from ..limits import Limits
-from ..tcp.hangup import HangupWatcher
-from ..tcp.keepalive import KeepAliveScheduler
+from ..http.context import ServerContext
+from ..http.exchange import ByteStream
+from ..http.fields import Fields, checked, encoded
+from ..http.lifetime import Ended, Lifetime
 from ..tcp.transport import Transport
-from .exchange import ByteStream
-from .fields import Fields, checked, encoded
-from .lifetime import Ended, Lifetime
 from .request_body import YIELD_EVERY_PIECES, RequestBody
 from .response_body import Framing, Http1Body, send_committed
 
 _END = h11.EndOfMessage()
 
 
-@dataclass(kw_only=True, slots=True)
-class ServerContext:
-    """State that all connections of one server share."""
-
-    limits: Limits
-    hangups: HangupWatcher
-    keep_alive: KeepAliveScheduler
-    local_names: frozenset[str] | None = None
-    """Names that Host may have besides the local ones. None: Host is not checked."""
-    access_log: bool = True
-    draining: bool = False
-    lingering: int = 0
-    """Connections that are being closed in stages."""
-
-
-class H11Exchange:
+class Http1Exchange:
     """The exchange under way on a connection."""
 
     label = "plain"

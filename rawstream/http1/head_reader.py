@@ -6,10 +6,10 @@ from math import inf
 
 import trio
 
+from ..http.lifetime import Ended
 from ..limits import Limits
 from ..tcp.transport import Transport
 from .head import END_OF_HEAD, check_unfinished_head
-from .lifetime import Ended
 
 
 class HeadReader:

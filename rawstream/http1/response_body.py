@@ -16,10 +16,10 @@ from typing import Protocol
 import h11
 import trio
 
+from ..http.exchange import Frame, TryWrite, as_it_is, refuse
+from ..http.fields import Fields, checked, encoded
 from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
-from .exchange import Frame, TryWrite, as_it_is, refuse
-from .fields import Fields, checked, encoded
 
 
 class Framing(Enum):

@@ -1,0 +1,24 @@
+"""What all connections of one server share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..limits import Limits
+from ..tcp.hangup import HangupWatcher
+from ..tcp.keepalive import KeepAliveScheduler
+
+
+@dataclass(kw_only=True, slots=True)
+class ServerContext:
+    """State that all connections of one server share."""
+
+    limits: Limits
+    hangups: HangupWatcher
+    keep_alive: KeepAliveScheduler
+    local_names: frozenset[str] | None = None
+    """Names that Host may have besides the local ones. None: Host is not checked."""
+    access_log: bool = True
+    draining: bool = False
+    lingering: int = 0
+    """Connections that are being closed in stages."""
