@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every response is sent at the moment of the RFCs' examples."""
-    monkeypatch.setattr("rawstream.http1.exchange.time.time", lambda: NOW)
+    monkeypatch.setattr("rawstream.http1.response_head.time.time", lambda: NOW)
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ def connect_over_memory(
 ) -> Peer:
     """One connection to a handler, over memory."""
     ours, theirs = trio.testing.memory_stream_pair()
-    nursery.start_soon(partial(serve_stream, handler, theirs, limits=limits))
+    serving = partial(serve_stream, handler, theirs, limits=limits, shortcuts=use_shortcuts)
+    nursery.start_soon(serving)
     return Peer(ours)
 
 

@@ -544,7 +544,7 @@ async def test_hostile_heads(serving_over_each_carrier: Serving, status: int, he
 
 @pytest.mark.parametrize("name", ["Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"])
 def test_a_list_of_many_elements_is_read_quickly(name: str) -> None:
-    headers = Headers([(name.encode(), b"a," * 30_000)])
+    headers = Headers([(name.lower(), "a," * 30_000)])
     assert headers.elements(name) == ["a"] * 100
     many = "text/plain;q=0.1," * 4_000 + "text/event-stream"
     assert preferred(many, ["text/plain", "text/event-stream"]) == "text/plain"

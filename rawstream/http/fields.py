@@ -76,12 +76,9 @@ class Headers(Pairs):
 
     __slots__ = ()
 
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        known = _USUAL_NAMES.get
-        self._pairs = [
-            (known(name.lower()) or name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, value in pairs
-        ]
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        """The names are in lower case."""
+        self._pairs = pairs
 
     def get_all(self, name: str) -> list[str]:
         return super().get_all(name.lower())
@@ -99,14 +96,27 @@ class Headers(Pairs):
         return [element.lower() for element in self.elements(name)]
 
 
-_USUAL_NAMES = {
-    name: name.decode()
+USUAL_NAMES = {
+    name: name
     for name in b"""
         accept accept-encoding accept-language authorization cache-control connection content-length
-        content-type cookie host if-none-match last-event-id origin pragma referer sec-fetch-dest
-        sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-key upgrade user-agent
-        sec-websocket-protocol sec-websocket-version transfer-encoding x-forwarded-for
-    """.split()
+        content-type cookie host if-none-match last-event-id origin pragma priority referer
+        sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site
+        sec-fetch-user sec-websocket-extensions sec-websocket-key sec-websocket-protocol
+        sec-websocket-version transfer-encoding upgrade upgrade-insecure-requests user-agent
+        x-forwarded-for
+    """.decode().split()
 }
 """Names that all connections share. (Not by `intern`: Python 3.12 keeps interned strings for ever,
 and clients choose the names.)"""
+
+
+def decoded(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return received fields as `Headers`."""
+    known = USUAL_NAMES.get
+    return Headers(
+        [
+            (known(lower := name.decode("latin-1").lower(), lower), value.decode("latin-1"))
+            for name, value in pairs
+        ]
+    )

@@ -1,6 +1,6 @@
 """One HTTP/1.x connection, from its first byte to its close: exchange after exchange.
 
-    bytes -> HeadReader -> check_head -> h11 -> Request -> handler -> Http1Exchange -> bytes
+    bytes -> HeadReader -> Framing -> Request -> handler -> Http1Exchange -> Framing -> bytes
 
 The bytes of a head stay with the `HeadReader` until the head is complete and has been checked. A
 body goes to h11 as it arrives. If the client leaves, the server drains or a deadline passes, the
@@ -11,7 +11,6 @@ else.
 
 from __future__ import annotations
 
-import h11
 import trio
 
 from ..errors import HTTPError
@@ -19,7 +18,6 @@ from ..http.access_log import access_log, masked
 from ..http.authority import is_local_host
 from ..http.context import ServerContext
 from ..http.error_response import EXPECTED, error_response, http_error, leaves
-from ..http.fields import Headers
 from ..http.lifetime import Ended, Lifetime
 from ..http.request import Handler, Request
 from ..stderr import logger
@@ -27,9 +25,11 @@ from ..tcp.closing import abort, close, close_in_stages, is_settled
 from ..tcp.kernel import ended_with_data
 from ..tcp.transport import State, Transport
 from .exchange import Http1Exchange
-from .head import FAMILIAR_BYTES, check_head, check_head_again
+from .framing import Framing, Progress
+from .h11_framing import H11Framing
+from .head import check_head
 from .head_reader import HeadReader
-from .request_body import RequestBody
+from .plain_lane import PlainLane, plain_head
 
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""
@@ -39,7 +39,7 @@ class Connection:
     """One connection and its current exchange."""
 
     __slots__ = (
-        "__weakref__", "_client", "_context", "_exchange", "_h11", "_handler",
+        "__weakref__", "_client", "_context", "_exchange", "_handler",
         "_handling", "_heads", "_last", "_lifetime", "_request", "_scheme", "_sent_before",
         "_transport", "active", "interval", "last_active",
     )  # fmt: skip
@@ -61,7 +61,6 @@ class Connection:
         self._client = client
         self._last = last
         self._scheme = "https" if isinstance(transport.stream, trio.SSLStream) else "http"
-        self._h11 = h11.Connection(h11.SERVER, context.limits.head_bytes)
         self._lifetime = Lifetime()
         self._heads = HeadReader(transport, context.limits)
         # The current exchange:
@@ -136,7 +135,7 @@ class Connection:
                 self._lifetime.reason = f"failed with {error.status}"
                 return False
             await exchange.respond(*error_response(error, self._request))
-        if self._h11.our_state is h11.SEND_BODY:
+        if exchange.framing.progress is Progress.BODY:
             raise RuntimeError("the handler returned before its response had ended")
         if not exchange.status:
             raise RuntimeError("the handler returned without a response; is an `await` missing?")
@@ -154,21 +153,18 @@ class Connection:
         if self._transport.state is State.TORN:
             self._lifetime.reason = Ended.TORN
             return False
-        whole = self._exchange.skip_received_body()
-        states = (self._h11.our_state, self._h11.their_state)
-        if not whole or states != (h11.DONE, h11.DONE) or self._last or self._context.draining:
+        exchange = self._exchange
+        whole = exchange.skip_received_body()
+        more = exchange.framing.another_may_follow
+        if not (whole and more) or self._last or self._context.draining:
             return False
         self._log_exchange()
-        # h11 holds the bytes behind the body. They must pass `check_head` before h11 parses them.
-        behind, _ = self._h11.trailing_data
-        if behind:
-            self._heads.received[:0] = behind
-            self._h11 = h11.Connection(h11.SERVER, self._exchange.limits.head_bytes)
-        else:
-            self._h11.start_next_cycle()
+        if exchange.framing.body is not None:
+            # The bytes behind it are the next head, which must pass all checks.
+            self._heads.received[:0] = exchange.framing.body.behind
         self._request = None
         self._handling = False
-        self._exchange.is_over = True
+        exchange.is_over = True
         self._exchange = self._next_exchange()
         self.last_active = trio.current_time()
         if not self.active:
@@ -180,7 +176,6 @@ class Connection:
         return Http1Exchange(
             self._context,
             self._transport,
-            self._h11,
             self._lifetime,
             self._heads.received,
             last=self._last,
@@ -190,7 +185,7 @@ class Connection:
         """Send what the client is still owed when the exchange was ended early."""
         exchange = self._exchange
         exchange.last = True
-        unanswered = self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        unanswered = exchange.framing.progress is Progress.UNANSWERED
         try:
             match self._lifetime.reason:
                 case Ended.DRAINED if exchange.farewell:
@@ -211,8 +206,8 @@ class Connection:
         if exchange.looks_whole:
             await abort(self._transport)
             return
-        unread = self._h11.their_state is h11.SEND_BODY or bool(self._heads.received)
-        body = exchange.body
+        body = exchange.framing.body
+        unread = (body is not None and not body.is_over) or bool(self._heads.received)
         malformed = body is not None and body.is_malformed
         refused = exchange.status != 0 and (exchange.is_refused or malformed)
         talking = unread or refused or exchange.is_upgraded
@@ -312,33 +307,23 @@ class Connection:
         if isinstance(head, Ended):
             self._lifetime.reason = head
             return None
-        check = check_head_again if len(head) <= FAMILIAR_BYTES else check_head
-        check(head, self._context.limits)
-        self._h11.receive_data(head)
-        try:
-            event = self._h11.next_event()
-            assert type(event) is h11.Request
-            body_follows = self._h11.next_event() is h11.NEED_DATA
-        except h11.RemoteProtocolError as error:
-            raise HTTPError(error.error_status_hint, str(error)) from None
-        if body_follows and self._heads.received:
-            # A body goes to h11 unchecked. Bytes behind a request without one are the next head.
-            self._h11.receive_data(bytes(self._heads.received))
+        exchange = self._exchange
+        exchange.framing = framing = self._framing_of(head)
+        if framing.body is not None and self._heads.received:
+            framing.body.receive(bytes(self._heads.received))
             self._heads.received.clear()
+        method, target, headers, version = framing.head
         request = self._request = Request(
-            event.method.decode("ascii"),
-            event.target.decode("ascii"),
-            Headers(event.headers.raw_items()),
-            self._exchange,
-            http_version=event.http_version.decode("ascii"),
+            method,
+            target,
+            headers,
+            exchange,
+            http_version=version,
             scheme=self._scheme,
             client=self._client,
         )
-        self._exchange.head_only = request.head_only
-        if body_follows:
-            chunked = "transfer-encoding" in request.headers
-            self._exchange.body = RequestBody(self._h11, chunked=chunked)
-        self._exchange.is_refused = False
+        exchange.head_only = request.head_only
+        exchange.is_refused = False
         names, authority = self._context.local_names, request.authority
         if names is not None and authority and not is_local_host(authority, names):
             raise HTTPError(421, f"this server does not answer for {authority}")
@@ -346,3 +331,12 @@ class Connection:
         if expected and expected != ["100-continue"] and request.http_version != "1.0":
             raise HTTPError(417, "the only expectation that is met is 100-continue")
         return request
+
+    def _framing_of(self, head: bytes) -> Framing:
+        """Check a head, and choose the framing of its request. Raises `HTTPError`."""
+        limits = self._context.limits
+        if not self._transport.shortcuts:
+            check_head(head, limits)
+        elif plain := plain_head(head, limits):
+            return PlainLane(plain)
+        return H11Framing(head, limits)

@@ -1,25 +1,21 @@
-"""One request and its response over HTTP/1.x: `Exchange`, implemented with h11."""
+"""One request and its response over HTTP/1.x: the I/O around a `Framing`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from functools import lru_cache
 
-import h11
 import trio
 
-from ..errors import ClientGone, reason_phrase
+from ..errors import ClientGone
 from ..http.context import ServerContext
 from ..http.exchange import ByteStream
-from ..http.fields import Fields, checked, encoded
+from ..http.fields import Fields, checked
 from ..http.lifetime import Ended, Lifetime
-from ..tcp.transport import Transport
-from .request_body import YIELD_EVERY_PIECES, RequestBody
-from .response_body import Framing, Http1Body, send_committed
-
-_END = h11.EndOfMessage()
+from ..tcp.transport import State, Transport
+from .framing import BodyLength, Framing, Progress
+from .plain_lane import REFUSED, PlainLane
+from .request_body import YIELD_EVERY_PIECES
+from .response_body import Http1Body, send_committed
 
 
 class Http1Exchange:
@@ -31,19 +27,16 @@ class Http1Exchange:
     # The request:
     head_only = False
     is_refused = True  # until its head has passed all checks
-    body: RequestBody | None = None  # None if the request has none
     reads_on = False  # the handler is reading: data from before the client left is still delivered
 
     # The response:
     status = 0  # set once the head is out
-    response: Http1Body | None = None  # the body that was started
     farewell: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
         self,
         context: ServerContext,
         transport: Transport,
-        h11_connection: h11.Connection,
         lifetime: Lifetime,
         received: bytearray,
         *,
@@ -56,20 +49,23 @@ class Http1Exchange:
         self.last = last
         self._context = context
         self._transport = transport
-        self._h11 = h11_connection
+        # Until the head has passed all checks, for the answer that it was refused.
+        self.framing: Framing = PlainLane(REFUSED)
         self._lifetime = lifetime
         self._received = received
 
     @property
     def is_upgraded(self) -> bool:
         """Whether the connection has switched to another protocol."""
-        return self._h11.our_state is h11.SWITCHED_PROTOCOL
+        return self.framing.progress is Progress.SWITCHED
 
     @property
     def looks_whole(self) -> bool:
         """Whether a client could take the unfinished body for a complete one."""
-        body = self.response
-        return body is not None and body.framing is Framing.UNTIL_CLOSE and not body.has_ended
+        framing = self.framing
+        until_close = framing.body_length is BodyLength.UNTIL_CLOSE
+        unfinished = framing.progress is Progress.BODY or self._transport.state is State.TORN
+        return until_close and unfinished
 
     def on_drain(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
         self.farewell = farewell
@@ -83,14 +79,13 @@ class Http1Exchange:
 
     async def receive(self, silence: float | None = None) -> bytes:
         self.check_not_over()
-        body = self.body
+        body = self.framing.body
         if body is None:
             return b""
         self.reads_on = True
         while (piece := body.next_piece()) is None:
-            if self._h11.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-                await self._transport.send(self._h11.send(go_on))
+            if body.is_awaited:
+                await self._transport.send(body.ask_for())
             data = self._transport.receive_nowait()
             if data is None:
                 seconds = self.limits.body_seconds if silence is None else silence
@@ -99,7 +94,7 @@ class Http1Exchange:
                 self.cancel(Ended.BODY_TOO_SLOW if data is None else Ended.CLIENT_LEFT)
                 await trio.lowlevel.checkpoint()
                 raise ClientGone
-            self._h11.receive_data(data)
+            body.receive(data)
         if piece:
             body.pieces += 1
             if body.pieces % YIELD_EVERY_PIECES == 0:
@@ -111,7 +106,8 @@ class Http1Exchange:
     def skip_received_body(self) -> bool:
         """Discard what has arrived of a body that the handler did not ask for. Return whether that
         was all of it."""
-        return self.body is None or self.body.skip_received()
+        body = self.framing.body
+        return body is None or body.skip_received()
 
     # -- The response ---------------------------------------------------------------------------
 
@@ -125,11 +121,11 @@ class Http1Exchange:
         if status in (204, 205, 304):
             body = ()  # RFC 9110 sections 15.3.5, 15.3.6, 15.4.5
         length = None if status in (204, 304) else sum(map(len, body))
+        framing = self.framing
         parts = [self._head(status, headers, length, close=unread)]
         if length and not self.head_only:
-            for part in body:
-                parts += self._h11.send_with_data_passthrough(h11.Data(data=part)) or ()
-        parts.append(self._h11.send(_END) or b"")
+            parts += framing.pieces(body)
+        parts.append(framing.end())
         await send_committed(self._transport, *parts)
 
     async def start(
@@ -138,29 +134,22 @@ class Http1Exchange:
         await self._check_unanswered()
         self.label = label
         head = self._head(status, headers, length, close=self.head_only)
-        framing = Framing.UNTIL_CLOSE
-        if b"\r\nTransfer-Encoding: chunked\r\n" in head:
-            framing = Framing.CHUNKED
-        elif b"\r\ncontent-length:" in head.lower() or status in (204, 304):
-            framing = Framing.COUNTED
-        self.response = Http1Body(self._transport, self._h11, framing, self)
+        body = Http1Body(self._transport, self.framing, self)
         if self.head_only:
             # The handler cannot know that its body is not wanted, so it is cancelled here.
-            await send_committed(self._transport, head, self._h11.send(_END) or b"")
-            self.response.has_ended = True
+            await send_committed(self._transport, head, self.framing.end())
             self.cancel(Ended.DONE)
             await trio.lowlevel.checkpoint()
         else:
             await send_committed(self._transport, head)
-        return self.response
+        return body
 
     async def upgrade(self, headers: Fields, *, label: str) -> ByteStream:
         await self._check_unanswered()
+        if not self.framing.head.headers.tokens("upgrade"):
+            raise RuntimeError("this request does not ask for another protocol")
         self.label = label
-        head = h11.InformationalResponse(
-            status_code=101, headers=encoded(headers), reason=b"Switching Protocols"
-        )
-        await send_committed(self._transport, self._h11.send(head) or b"")
+        await send_committed(self._transport, self.framing.switch(checked(headers)))
         self.status = 101
         self.reads_on = True
         self._transport.unread(bytes(self._received))
@@ -173,8 +162,8 @@ class Http1Exchange:
             raise RuntimeError("this exchange is over; its connection carries another one now")
 
     async def _check_unanswered(self) -> None:
-        """Raise `RuntimeError` if a response has begun. Stop here if cancelled: h11 assumes that
-        its output is always sent."""
+        """Raise `RuntimeError` if a response has begun. Stop here if cancelled: what the framing
+        makes must be sent."""
         self.check_not_over()
         if self.status:
             raise RuntimeError(f"this request has already been answered with {self.status}")
@@ -188,28 +177,8 @@ class Http1Exchange:
             or self.last
             or self.is_refused
             or self._context.draining
-            or self._h11.they_are_waiting_for_100_continue
+            or (self.framing.body is not None and self.framing.body.is_awaited)
         )
-        event = _response(status, checked(headers), length, close, int(time.time()))
-        head = self._h11.send(event)
+        head = self.framing.response_head(status, checked(headers), length, close=close)
         self.status = status
-        return head or b""
-
-
-@lru_cache(maxsize=128)
-def _response(
-    status: int, headers: Fields, length: int | None, close: bool, second: int
-) -> h11.Response:
-    """The head of a response in this `second`. A server sends the same few heads again and again,
-    and validating their fields is a tenth of what a small response costs."""
-    # IMF-fixdate, RFC 9110 section 5.6.7.
-    fields = [(b"Date", formatdate(second, usegmt=True).encode()), *encoded(headers)]
-    if length is not None:
-        fields.append((b"Content-Length", b"%d" % length))
-    if close:
-        fields.append((b"Connection", b"close"))
-    reason = reason_phrase(status).encode()
-    try:
-        return h11.Response(status_code=status, headers=fields, reason=reason)
-    except h11.LocalProtocolError as error:
-        raise ValueError(f"a response that cannot be sent: {error}") from None
+        return head

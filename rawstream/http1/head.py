@@ -9,7 +9,6 @@ lets through, h11 parses and validates (field names and values, methods, Content
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from ..errors import HTTPError
 from ..http.authority import split_authority
@@ -17,7 +16,6 @@ from ..http.fields import LIST_ELEMENTS
 from ..limits import Limits
 
 END_OF_HEAD = b"\r\n\r\n"
-FAMILIAR_BYTES = 2048
 LONGEST_METHOD = 32
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -85,11 +83,6 @@ def check_head(head: bytes, limits: Limits) -> None:
     _check_framing(lowered, minor)
     if lowered.count(b",") > LIST_ELEMENTS:
         _check_lists(lowered)
-
-
-check_head_again = lru_cache(maxsize=64)(check_head)
-"""`check_head` for heads of no more than `FAMILIAR_BYTES`: on a kept-alive connection most are
-identical, and one that has passed need not be checked again."""
 
 
 def _split_request_line(head: bytes) -> tuple[bytes, bytes, bytes, bytes]:

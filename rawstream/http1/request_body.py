@@ -14,7 +14,7 @@ YIELD_EVERY_PIECES = 64
 
 
 class RequestBody:
-    """The body of the request that h11 is parsing. Received bytes are passed to h11 elsewhere."""
+    """The body of the request that a state machine of h11 is parsing."""
 
     def __init__(self, h11_connection: h11.Connection, *, chunked: bool) -> None:
         self.is_malformed = False
@@ -26,6 +26,25 @@ class RequestBody:
     def is_over(self) -> bool:
         """Whether all of it has been read."""
         return self._h11.their_state is not h11.SEND_BODY
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client waits for a 100 (Continue) before it sends the body."""
+        return self._h11.they_are_waiting_for_100_continue
+
+    def ask_for(self) -> bytes:
+        """Return the 100 that asks for the body."""
+        go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+        return self._h11.send(go_on) or b""
+
+    def receive(self, data: bytes) -> None:
+        """Add received bytes."""
+        self._h11.receive_data(data)
+
+    @property
+    def behind(self) -> bytes:
+        """The received bytes that follow the body."""
+        return self._h11.trailing_data[0]
 
     def next_piece(self) -> bytes | None:
         """Return a received piece; b"" at the end, None if more must arrive. Raises `HTTPError`."""

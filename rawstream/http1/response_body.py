@@ -4,35 +4,20 @@
     COUNTED       as many bytes as Content-Length says
     UNTIL_CLOSE   until the connection closes, as in HTTP/1.0
 
-RFC 9112 sections 6 and 7. Heads and the ends of bodies go through h11, which checks their order.
-Chunks are framed by hand: they do not change the state of h11.
+RFC 9112 sections 6 and 7. Chunks are framed here: they do not change the state of a `Framing`.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Protocol
 
-import h11
 import trio
 
 from ..http.exchange import Frame, TryWrite, as_it_is, refuse
-from ..http.fields import Fields, checked, encoded
+from ..http.fields import Fields, checked
 from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
-
-
-class Framing(Enum):
-    """How a client finds the end of a body."""
-
-    CHUNKED = "chunked"
-    COUNTED = "Content-Length"
-    UNTIL_CLOSE = "until close"
-
-
-def chunk(data: bytes) -> bytes:
-    """Frame a piece, not empty, of a chunked body (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+from .framing import BodyLength, Framing, Progress, chunk
 
 
 class Owner(Protocol):
@@ -45,28 +30,22 @@ class Owner(Protocol):
 class Http1Body:
     """A `Body` over HTTP/1.x."""
 
-    __slots__ = ("_h11", "_owner", "_transport", "frame", "framing", "has_ended")
+    __slots__ = ("_framing", "_owner", "_transport", "frame")
 
     frame: Frame
 
-    def __init__(
-        self,
-        transport: Transport,
-        h11_connection: h11.Connection,
-        framing: Framing,
-        owner: Owner,
-    ) -> None:
-        self.framing = framing
-        self.frame = chunk if framing is Framing.CHUNKED else as_it_is
-        self.has_ended = False
+    def __init__(self, transport: Transport, framing: Framing, owner: Owner) -> None:
+        chunked = framing.body_length is BodyLength.CHUNKED
+        self.frame = chunk if chunked else as_it_is
         self._transport = transport
-        self._h11 = h11_connection
+        self._framing = framing
         self._owner = owner
 
     @property
     def try_write(self) -> TryWrite:
-        """The transport's, except where h11 has to count the bytes."""
-        if self.framing is Framing.COUNTED or self.has_ended:
+        """The transport's, except where the bytes have to be counted."""
+        counted = self._framing.body_length is BodyLength.COUNTED
+        if counted or self._framing.progress is Progress.ENDED:
             return refuse
         return self._transport.try_write
 
@@ -76,7 +55,7 @@ class Http1Body:
 
     async def send(self, *parts: bytes) -> None:
         self._check_open()
-        # Stop here if cancelled: h11 assumes that its output is always sent.
+        # Stop here if cancelled: what has been framed must be sent.
         await trio.lowlevel.checkpoint_if_cancelled()
         size = 0
         for part in parts:
@@ -86,13 +65,10 @@ class Http1Body:
             size += len(part)
         if not size:  # an empty chunk would be the last chunk
             await self.send_framed(b"")
-        elif self.framing is Framing.CHUNKED:
+        elif self._framing.body_length is BodyLength.CHUNKED:
             await self._transport.send(b"%x\r\n" % size, *parts, b"\r\n")
         else:
-            framed: list[bytes] = []
-            for part in parts:
-                framed += self._framed(h11.Data(data=part))
-            await send_committed(self._transport, *framed)
+            await send_committed(self._transport, *self._framing.pieces(parts))
 
     async def send_framed(self, framed: bytes) -> None:
         self._owner.check_not_over()
@@ -107,25 +83,19 @@ class Http1Body:
     async def end(self, trailers: Fields = ()) -> None:
         self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
-        fields = encoded(checked(trailers)) if self.framing is Framing.CHUNKED else []
-        await send_committed(self._transport, *self._framed(h11.EndOfMessage(headers=fields)))
-        self.has_ended = True
+        chunked = self._framing.body_length is BodyLength.CHUNKED
+        end = self._framing.end(checked(trailers) if chunked else ())
+        await send_committed(self._transport, end)
 
     def _check_open(self) -> None:
         self._owner.check_not_over()
-        if self.has_ended:
+        if self._framing.progress is Progress.ENDED:
             raise RuntimeError("the response has ended; nothing more can be sent")
-
-    def _framed(self, event: h11.Event) -> list[bytes]:
-        try:
-            return self._h11.send_with_data_passthrough(event) or []
-        except h11.LocalProtocolError as error:
-            raise ValueError(f"a body that does not fit its length: {error}") from None
 
 
 async def send_committed(transport: Transport, *parts: bytes) -> None:
-    """Send output of h11, which assumes that it is always sent. If it is cancelled, even before
-    its first byte is sent, nothing but closing may follow."""
+    """Send what a `Framing` has made, which counts it as sent. If it is cancelled, even before its
+    first byte is sent, nothing but closing may follow."""
     sent = False
     try:
         await transport.send(*parts)

@@ -1,0 +1,87 @@
+"""The framing of any request, by a state machine of h11."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import h11
+
+from ..errors import HTTPError
+from ..http.fields import Fields, decoded
+from ..limits import Limits
+from .framing import BodyLength, Progress, RequestHead
+from .request_body import RequestBody
+from .response_head import end_of_body, response_again, switching
+
+_END = h11.EndOfMessage()
+_PROGRESS = {
+    h11.SEND_RESPONSE: Progress.UNANSWERED,
+    h11.SEND_BODY: Progress.BODY,
+    h11.DONE: Progress.ENDED,
+    h11.MUST_CLOSE: Progress.ENDED,
+    h11.SWITCHED_PROTOCOL: Progress.SWITCHED,
+    h11.ERROR: Progress.BROKEN,
+}
+
+
+class H11Framing:
+    """A `Framing` by h11."""
+
+    body_length = BodyLength.UNTIL_CLOSE
+
+    def __init__(self, head: bytes, limits: Limits) -> None:
+        """`head` has passed `check_head`. Raises `HTTPError` if h11 refuses it."""
+        self._machine = machine = h11.Connection(h11.SERVER, limits.head_bytes)
+        machine.receive_data(head)
+        try:
+            event = machine.next_event()
+            assert type(event) is h11.Request
+            body_follows = machine.next_event() is h11.NEED_DATA
+        except h11.RemoteProtocolError as error:
+            raise HTTPError(error.error_status_hint, str(error)) from None
+        self.head = RequestHead(
+            event.method.decode("ascii"),
+            event.target.decode("ascii"),
+            decoded(event.headers.raw_items()),
+            event.http_version.decode("ascii"),
+        )
+        self.body = None
+        if body_follows:
+            chunked = "transfer-encoding" in self.head.headers
+            self.body = RequestBody(machine, chunked=chunked)
+
+    @property
+    def progress(self) -> Progress:
+        return _PROGRESS[self._machine.our_state]
+
+    @property
+    def another_may_follow(self) -> bool:
+        machine = self._machine
+        return machine.our_state is h11.DONE and machine.their_state is h11.DONE
+
+    def response_head(
+        self, status: int, fields: Fields, length: int | None, *, close: bool
+    ) -> bytes:
+        event = response_again(status, fields, length, close=close, second=int(time.time()))
+        head = self._machine.send(event) or b""
+        if b"\r\nTransfer-Encoding: chunked\r\n" in head:
+            self.body_length = BodyLength.CHUNKED
+        elif b"\r\ncontent-length:" in head.lower() or status in (204, 304):
+            self.body_length = BodyLength.COUNTED
+        return head
+
+    def pieces(self, parts: Sequence[bytes]) -> Sequence[bytes]:
+        return [framed for part in parts for framed in self._sent(h11.Data(data=part))]
+
+    def end(self, trailers: Fields = ()) -> bytes:
+        return b"".join(self._sent(end_of_body(trailers) if trailers else _END))
+
+    def switch(self, fields: Fields) -> bytes:
+        return self._machine.send(switching(fields)) or b""
+
+    def _sent(self, event: h11.Event) -> list[bytes]:
+        try:
+            return self._machine.send_with_data_passthrough(event) or []
+        except h11.LocalProtocolError as error:
+            raise ValueError(f"a body that does not fit its length: {error}") from None

@@ -1,0 +1,150 @@
+"""The heads and trailers of responses. h11 makes and validates all of them.
+
+A server sends the same few heads again and again. For the `PlainLane` h11 therefore makes each of
+them once. What it made is kept without the two values that differ from one response to the next,
+Date and Content-Length.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from typing import NamedTuple
+
+import h11
+
+from ..errors import reason_phrase
+from ..http.fields import Fields, decoded, encoded
+from .framing import BodyLength
+
+NO_REQUEST = b""
+"""In place of a request, where the response is to a head that was refused."""
+
+_PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+_ASKS_TO_SWITCH = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\n\r\n"
+
+
+def response(
+    status: int, fields: Fields, length: int | None, *, close: bool, second: int
+) -> h11.Response:
+    """The head of a response in this `second`. Raises `ValueError` for what may not stand in one,
+    such as a line break in a value."""
+    pairs = [(b"Date", _date(second)), *encoded(fields)]
+    if length is not None:
+        pairs.append((b"Content-Length", b"%d" % length))
+    if close:
+        pairs.append((b"Connection", b"close"))
+    reason = reason_phrase(status).encode()
+    try:
+        return h11.Response(status_code=status, headers=pairs, reason=reason)
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"a response that cannot be sent: {error}") from None
+
+
+response_again = lru_cache(maxsize=128)(response)
+"""`response` for heads that repeat within a second: validating the fields costs a tenth of what a
+small response does."""
+
+
+def switching(fields: Fields) -> h11.InformationalResponse:
+    """The 101 that accepts another protocol. Raises `ValueError`."""
+    reason = b"Switching Protocols"
+    try:
+        return h11.InformationalResponse(status_code=101, headers=encoded(fields), reason=reason)
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"a response that cannot be sent: {error}") from None
+
+
+def end_of_body(trailers: Fields) -> h11.EndOfMessage:
+    """The end of a body. Raises `ValueError` for what may not stand in trailers."""
+    try:
+        return h11.EndOfMessage(headers=encoded(trailers))
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"trailers that cannot be sent: {error}") from None
+
+
+# -- For the plain lane ---------------------------------------------------------------------------
+
+
+class MadeHead(NamedTuple):
+    """A head that h11 has made, without the values of Date and Content-Length."""
+
+    to_date: bytes
+    to_length: bytes
+    behind: bytes
+    """Empty if there is no Content-Length for the server to fill in."""
+    body_length: BodyLength
+    declared: str
+    """The Content-Length that the handler has declared itself, or ""."""
+    has_body: bool
+    """False for the responses that never have one."""
+    closes: bool
+    """Whether the response closes the connection."""
+
+    def filled_in(self, length: int | None) -> bytes:
+        """The head as it is sent now, for a body of `length` bytes."""
+        date = _date(int(time.time()))
+        if length is None or not self.behind:
+            return b"%b%b%b" % (self.to_date, date, self.to_length)
+        return b"%b%b%b%d%b" % (self.to_date, date, self.to_length, length, self.behind)
+
+
+@lru_cache(maxsize=128)
+def made_head(request: bytes, status: int, fields: Fields, *, sized: bool, close: bool) -> MadeHead:
+    """Have h11 make the head of a response to `request`. If it is `sized`, it has a Content-Length,
+    which is the handler's own if that has declared one. Raises `ValueError`."""
+    own = any(name.lower() == "content-length" for name, _ in fields)
+    length = 0 if sized and not own else None
+    event = response(status, fields, length, close=close, second=0)
+    head = _machine_after(request).send(event) or b""
+    lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")[1:]
+    made = decoded((name, value) for name, _, value in (line.partition(b": ") for line in lines))
+    has_body = not request.startswith(b"HEAD") and status not in (204, 304)
+    body_length = BodyLength.UNTIL_CLOSE
+    if not has_body or "content-length" in made:
+        body_length = BodyLength.COUNTED
+    elif "transfer-encoding" in made:
+        body_length = BodyLength.CHUNKED
+    to_date, to_length = _cut_out(head, b"Date", _date(0))
+    behind = b""
+    if length is not None and "content-length" in made:
+        to_length, behind = _cut_out(to_length, b"Content-Length", b"0")
+    declared = made.get("content-length", "") if own else ""
+    closes = "close" in made.tokens("connection")
+    return MadeHead(to_date, to_length, behind, body_length, declared, has_body, closes)
+
+
+def made_switch(fields: Fields) -> bytes:
+    """Have h11 make a 101. Raises `ValueError`."""
+    return _machine_after(_ASKS_TO_SWITCH).send(switching(fields)) or b""
+
+
+def made_trailers(trailers: Fields) -> bytes:
+    """Have h11 make the last chunk of a body, with trailers. Raises `ValueError`."""
+    end = end_of_body(trailers)
+    machine = _machine_after(_PLAIN)
+    machine.send(response(200, (), None, close=False, second=0))
+    return machine.send(end) or b""
+
+
+def _machine_after(request: bytes) -> h11.Connection:
+    """A state machine that has received a request without a body."""
+    machine = h11.Connection(h11.SERVER)
+    if request is not NO_REQUEST:
+        machine.receive_data(request)
+        machine.next_event()
+        machine.next_event()
+    return machine
+
+
+def _cut_out(head: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the value of a field."""
+    before, _, behind = head.partition(b"\r\n%b: %b\r\n" % (name, value))
+    return b"%b\r\n%b: " % (before, name), b"\r\n" + behind
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    """IMF-fixdate, RFC 9110 section 5.6.7."""
+    return formatdate(second, usegmt=True).encode()
