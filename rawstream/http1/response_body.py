@@ -91,6 +91,8 @@ class Http1Body:
         self._owner.check_not_over()
         if self._framing.progress is Progress.ENDED:
             raise RuntimeError("the response has ended; nothing more can be sent")
+        if self._framing.progress is Progress.BROKEN:
+            raise ValueError("the body did not fit its length; nothing more can be sent")
 
 
 async def send_committed(transport: Transport, *parts: bytes) -> None:
