@@ -27,6 +27,7 @@ from .tcp.admission import (
 from .tcp.hangup import hangup_watcher
 from .tcp.keepalive import KeepAliveScheduler
 from .tcp.listeners import (
+    BatchListener,
     address_of,
     is_loopback,
     open_listeners,
@@ -184,7 +185,8 @@ async def _accept(
     that ends this."""
     with trio.CancelScope() as accepting:
         task_status.started(accepting)
-        await trio.serve_listeners(handle, listeners, handler_nursery=connections)
+        batches = [BatchListener(listener) for listener in listeners]
+        await trio.serve_listeners(handle, batches, handler_nursery=connections)
 
 
 async def _handle(

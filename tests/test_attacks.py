@@ -430,7 +430,7 @@ async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
 async def test_no_deadline_is_enforced_for_a_pause_of_the_server(
     carrier: str, certificate: Certificate
 ) -> None:
-    limits = ("head_seconds=2", "body_seconds=2", "send_seconds=1", "ping_seconds=1")
+    limits = ("head_seconds=2", "body_seconds=2", "send_seconds=2", "ping_seconds=1")
     options = [option for limit in limits for option in ("--limit", limit)]
     if carrier == "tls":
         files = str(certificate.certfile), str(certificate.keyfile)
@@ -454,9 +454,9 @@ async def test_no_deadline_is_enforced_for_a_pause_of_the_server(
         download = await connected(
             b"GET /download?size=20000000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         )
-        pinged = await connected(handshake(head=b"GET /ws?seconds=60 HTTP/1.1"))
-        await pinged.has(b"\x89\x00")
         await download.has(b"\r\n\r\n")
+        pinged = await connected(handshake(head=b"GET /ws?seconds=60 HTTP/1.1"))
+        await pinged.has(b"\x89\x00")  # meanwhile the download has come to a stop
         program.process.send_signal(signal.SIGSTOP)
         await head.send(GET[20:])
         await body.send(b"lf")

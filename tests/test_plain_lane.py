@@ -16,7 +16,7 @@ from wire import DATE, HOST, NOW, get
 
 import rawstream.http1.connection
 from rawstream import HTTPError, Limits, Request, open_events, open_stream, serve_stream
-from rawstream.http1.plain_lane import FAMILIAR_BYTES, plain_head
+from rawstream.http1.head import FAMILIAR_BYTES, check_head
 
 # -- What is plain --------------------------------------------------------------------------------
 
@@ -46,12 +46,12 @@ NOT_PLAIN = [
 
 @pytest.mark.parametrize("head", PLAIN)
 def test_a_plain_head_takes_the_lane(head: bytes) -> None:
-    assert plain_head(head, Limits()) is not None
+    assert check_head(head, Limits()).is_plain
 
 
 @pytest.mark.parametrize("head", NOT_PLAIN)
 def test_any_other_head_is_left_to_h11(head: bytes) -> None:
-    assert plain_head(head, Limits()) is None
+    assert not check_head(head, Limits()).is_plain
 
 
 async def test_a_connection_of_plain_requests_has_no_machine_of_h11(

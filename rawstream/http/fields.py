@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl
 
 Fields: TypeAlias = Sequence[tuple[str, str]]
 """Header fields to send: name and value; `("Set-Cookie", "a=1")`."""
+
+D = TypeVar("D")
 
 LIST_ELEMENTS = 100
 """The most elements of a list that are looked at; a list may come in several fields. 64 KiB of
@@ -41,6 +43,17 @@ class Pairs(Mapping[str, str]):
     def get_all(self, name: str) -> list[str]:
         """Return the values of this name, in order of arrival."""
         return [value for found, value in self._pairs if found == name]
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    @overload
+    def get(self, name: str, default: str | D) -> str | D: ...
+    def get(self, name: str, default: object = None) -> object:
+        """Return the value of this name, or `default`."""
+        values = self.get_all(name)
+        return self._one(values) if values else default
 
     def __getitem__(self, name: str) -> str:
         if values := self.get_all(name):
@@ -81,15 +94,16 @@ class Headers(Pairs):
         self._pairs = pairs
 
     def get_all(self, name: str) -> list[str]:
-        return super().get_all(name.lower())
+        name = name.lower()
+        return [value for found, value in self._pairs if found == name]
 
     def _one(self, values: list[str]) -> str:
-        return ", ".join(values)
+        return values[0] if len(values) == 1 else ", ".join(values)
 
     def elements(self, name: str) -> list[str]:
         """Return the first hundred elements of a comma-separated list (RFC 9110 section 5.6.1)."""
         parts = ",".join(self.get_all(name)).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
-        return [element for part in parts if (element := part.strip())]
+        return [element for part in parts if (element := part.strip(" \t"))]
 
     def tokens(self, name: str) -> list[str]:
         """Return the same elements in lower case."""

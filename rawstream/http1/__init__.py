@@ -13,6 +13,7 @@ requests there is a shortcut, which has h11 make each response head only once.
 
 In reading order:
 
+    field_line.py     one line of a head: a field
     head.py           the raw head of a request, before h11 sees it
     head_reader.py    reading a head, under one deadline
     framing.py        what an exchange needs of HTTP/1.x: the interface of the next two

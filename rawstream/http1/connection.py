@@ -29,7 +29,7 @@ from .framing import Framing, Progress
 from .h11_framing import H11Framing
 from .head import check_head
 from .head_reader import HeadReader
-from .plain_lane import PlainLane, plain_head
+from .plain_lane import PlainLane, cut_again
 
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""
@@ -107,6 +107,7 @@ class Connection:
             self._transport.owner = None  # breaks a reference cycle
             if sock is not None:
                 self._context.hangups.forget(sock)
+            self._transport.uncork()  # a head that was held back
             try:
                 self._log_exchange()
             finally:
@@ -312,22 +313,21 @@ class Connection:
         if framing.body is not None and self._heads.received:
             framing.body.receive(bytes(self._heads.received))
             self._heads.received.clear()
-        method, target, headers, version = framing.head
         request = self._request = Request(
-            method,
-            target,
-            headers,
+            framing.head.method,
+            framing.head.target,
+            framing.head.headers,
             exchange,
-            http_version=version,
+            http_version=framing.head.version,
             scheme=self._scheme,
             client=self._client,
         )
         exchange.head_only = request.head_only
         exchange.is_refused = False
-        names, authority = self._context.local_names, request.authority
+        names, authority = self._context.local_names, framing.head.authority
         if names is not None and authority and not is_local_host(authority, names):
             raise HTTPError(421, f"this server does not answer for {authority}")
-        expected = request.headers.tokens("expect")
+        expected = framing.expectations
         if expected and expected != ["100-continue"] and request.http_version != "1.0":
             raise HTTPError(417, "the only expectation that is met is 100-continue")
         return request
@@ -337,6 +337,6 @@ class Connection:
         limits = self._context.limits
         if not self._transport.shortcuts:
             check_head(head, limits)
-        elif plain := plain_head(head, limits):
+        elif (plain := cut_again(head, limits)).is_plain:
             return PlainLane(plain)
         return H11Framing(head, limits)

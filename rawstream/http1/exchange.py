@@ -11,11 +11,15 @@ from ..http.context import ServerContext
 from ..http.exchange import ByteStream
 from ..http.fields import Fields, checked
 from ..http.lifetime import Ended, Lifetime
+from ..limits import KIB
 from ..tcp.transport import State, Transport
 from .framing import BodyLength, Framing, Progress
 from .plain_lane import REFUSED, PlainLane
 from .request_body import YIELD_EVERY_PIECES
 from .response_body import Http1Body, send_committed
+
+SMALL_BYTES = 4 * KIB
+"""A response body up to this size is copied, to be sent with its head in one write."""
 
 
 class Http1Exchange:
@@ -126,6 +130,13 @@ class Http1Exchange:
         if length and not self.head_only:
             parts += framing.pieces(body)
         parts.append(framing.end())
+        if not length or length <= SMALL_BYTES:
+            # Without the coroutines of a send that waits, which it hardly ever does.
+            whole = b"".join(parts)
+            written = self._transport.try_write(whole)
+            if written == len(whole):
+                return
+            parts = [] if written else [whole]
         await send_committed(self._transport, *parts)
 
     async def start(
@@ -140,7 +151,7 @@ class Http1Exchange:
             await send_committed(self._transport, head, self.framing.end())
             self.cancel(Ended.DONE)
             await trio.lowlevel.checkpoint()
-        else:
+        elif not self._transport.hold_back(head):
             await send_committed(self._transport, head)
         return body
 
@@ -149,7 +160,9 @@ class Http1Exchange:
         if not self.framing.head.headers.tokens("upgrade"):
             raise RuntimeError("this request does not ask for another protocol")
         self.label = label
-        await send_committed(self._transport, self.framing.switch(checked(headers)))
+        head = self.framing.switch(headers)
+        if not self._transport.hold_back(head):
+            await send_committed(self._transport, head)
         self.status = 101
         self.reads_on = True
         self._transport.unread(bytes(self._received))
@@ -179,6 +192,11 @@ class Http1Exchange:
             or self._context.draining
             or (self.framing.body is not None and self.framing.body.is_awaited)
         )
-        head = self.framing.response_head(status, checked(headers), length, close=close)
+        fields = tuple(headers)
+        try:
+            head = self.framing.response_head(status, fields, length, close=close)
+        except TypeError:
+            checked(fields)  # its error says more than that a list cannot be hashed
+            raise
         self.status = status
         return head

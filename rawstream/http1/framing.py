@@ -11,19 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from ..http.fields import Fields, Headers
+from ..http.fields import Fields
+from .head import RequestHead
 from .request_body import RequestBody
-
-
-class RequestHead(NamedTuple):
-    """The head of a request, parsed and validated."""
-
-    method: str
-    target: str
-    headers: Headers
-    version: str = "1.1"
 
 
 class Progress(Enum):
@@ -54,6 +46,8 @@ class Framing(Protocol):
     sent: they count it as sent."""
 
     head: RequestHead
+    expectations: Sequence[str]
+    """The elements of `Expect`."""
     body: RequestBody | None
     """The body of the request; None if it has none."""
     body_length: BodyLength

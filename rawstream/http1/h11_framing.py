@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import h11
 
 from ..errors import HTTPError
+from ..http.authority import target_authority
 from ..http.fields import Fields, decoded
 from ..limits import Limits
-from .framing import BodyLength, Progress, RequestHead
+from .framing import BodyLength, Progress
+from .head import RequestHead
 from .request_body import RequestBody
 from .response_head import end_of_body, response_again, switching
 
@@ -40,15 +42,21 @@ class H11Framing:
             body_follows = machine.next_event() is h11.NEED_DATA
         except h11.RemoteProtocolError as error:
             raise HTTPError(error.error_status_hint, str(error)) from None
+        target = event.target.decode("ascii")
+        headers = decoded(event.headers.raw_items())
         self.head = RequestHead(
             event.method.decode("ascii"),
-            event.target.decode("ascii"),
-            decoded(event.headers.raw_items()),
+            target,
             event.http_version.decode("ascii"),
+            headers,
+            target_authority(target) or headers.get("host", ""),
+            closes="close" in headers.tokens("connection"),
+            is_plain=False,
         )
+        self.expectations: Sequence[str] = headers.tokens("expect")
         self.body = None
         if body_follows:
-            chunked = "transfer-encoding" in self.head.headers
+            chunked = "transfer-encoding" in headers
             self.body = RequestBody(machine, chunked=chunked)
 
     @property

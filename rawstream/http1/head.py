@@ -2,30 +2,37 @@
 
 h11 is lenient where leniency lets requests be smuggled past a proxy that reads them otherwise:
 it accepts obsolete line folding, bare LF, both framings at once, any Host, and HTTP/2.0 in a
-request line. `check_head` refuses those, and what is too large, from the bytes alone. What it
-lets through, h11 parses and validates (field names and values, methods, Content-Length).
+request line. `check_head` refuses those, and what is too large. What it lets through, h11 parses
+and validates (field names, Content-Length, codings), or the lane for plain requests takes.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from ..errors import HTTPError
-from ..http.authority import split_authority
-from ..http.fields import LIST_ELEMENTS
-from ..limits import Limits
+from ..http.authority import split_authority, target_authority
+from ..http.fields import LIST_ELEMENTS, Headers
+from ..limits import KIB, Limits
+from .field_line import FieldLine, Kind, field_line, field_line_again
 
 END_OF_HEAD = b"\r\n\r\n"
 LONGEST_METHOD = 32
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
-_REQUEST_LINE = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n"
-)
+FAMILIAR_BYTES = 2 * KIB
+"""What heads up to this size were cut into is kept, because most of it comes again."""
+
+_NO_OPTIONS = frozenset[str]()
+_PLAIN_OPTIONS = frozenset({"keep-alive", "close", "upgrade"})
+
+_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])")
 _REQUEST_LINE_BEGUN = re.compile(
     rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+( ([\x21-\x7e]+( [HTTP/0-9.]*\r?)?)?)?"
 )
-_VERSION_LIKE = re.compile(rb"[^\r\n]* HTTP/([0-9]+)(\.[0-9]+)?\r\n")
+_VERSION_LIKE = re.compile(r"[^\r\n]* HTTP/([0-9]+)(\.[0-9]+)?")
 # RFC 9110 section 5.5: field values hold HTAB and no other control character.
 _TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 
@@ -49,51 +56,138 @@ def _check_request_line_so_far(received: bytearray, limits: Limits) -> None:
     """Refuse another protocol, like TLS or SSH, at once: its client may be waiting for us."""
     line, end, _ = received.partition(b"\r\n")
     if end:
-        _split_request_line(bytes(line + end))
+        _split_request_line(line.decode("latin-1"))
     elif len(line) > limits.target_bytes:
         raise HTTPError(414, f"request line longer than {limits.target_bytes} bytes")
     elif not _REQUEST_LINE_BEGUN.fullmatch(line) and b"\n" not in line:
         raise HTTPError(400, "malformed request line")
 
 
-def check_head(head: bytes, limits: Limits) -> None:
-    """Refuse what h11 would let through. `head` ends with the empty line.
+class RequestHead(NamedTuple):
+    """The head of a request."""
+
+    method: str
+    target: str
+    version: str
+    headers: Headers
+    authority: str
+    """The host and port that the client addresses; "" if it has named none in HTTP/1.0."""
+    closes: bool
+    """Whether the client wants the connection to be closed after the response."""
+    is_plain: bool
+    """Whether it has no body, and nothing else that only h11 can judge."""
+
+
+def check_head(head: bytes, limits: Limits) -> RequestHead:
+    """Cut a head, and refuse what h11 would let through. `head` ends with the empty line. What is
+    returned is only valid if it is plain.
 
     Raises `HTTPError`: 400, 414, 431, 501 or 505; the connection's framing cannot be trusted
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
     """
-    method, target, major, minor = _split_request_line(head)
+    request_line, *lines = head.decode("latin-1").split("\r\n")
+    method, target, version = _split_request_line(request_line)
     if len(method) > LONGEST_METHOD:
         raise HTTPError(501, f"method longer than {LONGEST_METHOD} bytes")
     if len(target) > limits.target_bytes:
         raise HTTPError(414, f"request target longer than {limits.target_bytes} bytes")
     if len(head) > limits.head_bytes:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
-    if major != b"1":
+    if version[0] != "1":
         raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
     if head.count(b"\n") - 2 > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
-    if has_stray_line_ends(head):
+    fields: list[tuple[str, str]] = []
+    hosts: list[str] = []
+    kinds: list[Kind] = []  # other than these two:
+    options = _NO_OPTIONS
+    cut = field_line_again if len(head) <= FAMILIAR_BYTES else field_line
+    for field, kind in map(cut, lines[:-2]):
+        fields.append(field)
+        if kind is None:
+            continue
+        if kind is Kind.HOST:
+            hosts.append(field[1])
+        elif kind is Kind.CONNECTION:
+            options |= _connection_options(field[1])
+        else:
+            kinds.append(kind)
+    if Kind.STRAY in kinds:
         raise HTTPError(400, "control character, bare CR or bare LF in the head")
-    if is_folded(head):
+    if Kind.FOLDED in kinds:
         raise HTTPError(400, "folded line in the head")
-    lowered = head.lower()
-    _check_target(method, target)
-    _check_host(lowered, minor)
-    _check_framing(lowered, minor)
-    if lowered.count(b",") > LIST_ELEMENTS:
-        _check_lists(lowered)
+    if target[0] != "/" or "#" in target or method == "CONNECT":
+        _check_target(method, target)
+    host = _only_host(hosts, version)
+    if Kind.TRANSFER_ENCODING in kinds:
+        _check_coding(kinds, version)
+    if head.count(b",") > LIST_ELEMENTS:
+        _check_lists([cut(line) for line in lines[:-2]])
+    authority = host if target[0] == "/" else target_authority(target) or host
+    is_plain = version == "1.1" and not kinds and options <= _PLAIN_OPTIONS
+    closes = "close" in options
+    return RequestHead(method, target, version, Headers(fields), authority, closes, is_plain)
 
 
-def _split_request_line(head: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return method, target, and both numbers of the version. Raises `HTTPError` 400 and 505."""
-    line = _REQUEST_LINE.match(head)
-    if not line:
-        if (version := _VERSION_LIKE.match(head)) and version[1] != b"1":
+def _split_request_line(line: str) -> tuple[str, str, str]:
+    """Return method, target and version. Raises `HTTPError` 400 and 505."""
+    found = _REQUEST_LINE.fullmatch(line)
+    if not found:
+        if (version := _VERSION_LIKE.fullmatch(line)) and version[1] != "1":
             raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
         raise HTTPError(400, "malformed request line")
-    method, target, major, minor = line.groups()
-    return method, target, major, minor
+    method, target, version_number = found.groups()
+    return method, target, version_number
+
+
+def _check_target(method: str, target: str) -> None:
+    """RFC 9112 section 3.2: origin-form, absolute-form, or the asterisk of OPTIONS."""
+    if method == "CONNECT":
+        raise HTTPError(501, "CONNECT is not supported")
+    if "#" in target:
+        raise HTTPError(400, "a fragment in the request target")
+    if target[0] == "/" or (target == "*" and method == "OPTIONS"):
+        return
+    scheme, colon, rest = target.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if not colon or scheme.lower() not in ("http", "https") or not split_authority(authority):
+        raise HTTPError(400, "malformed request target")
+
+
+def _only_host(hosts: list[str], version: str) -> str:
+    """RFC 9112 section 3.2: exactly one Host in HTTP/1.1, at most one in 1.0, and a valid one."""
+    if not hosts:
+        if version != "1.0":
+            raise HTTPError(400, "no Host")
+        return ""
+    if len(hosts) > 1:
+        raise HTTPError(400, "more than one Host")
+    if not split_authority(hosts[0]):
+        raise HTTPError(400, "malformed Host")
+    return hosts[0]
+
+
+def _check_coding(kinds: list[Kind], version: str) -> None:
+    """RFC 9112 section 6.1: each of these may be an attempt at smuggling. h11 itself refuses
+    lengths that differ, and codings other than chunked."""
+    if Kind.CONTENT_LENGTH in kinds:
+        raise HTTPError(400, "both Content-Length and Transfer-Encoding")
+    if version == "1.0":
+        raise HTTPError(400, "Transfer-Encoding in HTTP/1.0")
+
+
+def _check_lists(lines: list[FieldLine]) -> None:
+    """Bound the lists of which h11 looks at every element."""
+    for kind in (Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT):
+        if sum(value.count(",") for (_, value), of in lines if of is kind) > LIST_ELEMENTS:
+            raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
+
+
+@lru_cache(maxsize=64)
+def _connection_options(value: str) -> frozenset[str]:
+    """The options of `Connection` (RFC 9110 section 7.6.1)."""
+    options = (option.strip(" \t").lower() for option in value.split(",", LIST_ELEMENTS))
+    return frozenset(filter(None, options))
 
 
 def has_stray_line_ends(lines: bytes) -> bool:
@@ -105,50 +199,3 @@ def has_stray_line_ends(lines: bytes) -> bool:
 def is_folded(lines: bytes) -> bool:
     """Return whether a line starts with white space (RFC 9112 section 5.2)."""
     return b"\n " in lines or b"\n\t" in lines
-
-
-def _check_target(method: bytes, target: bytes) -> None:
-    """RFC 9112 section 3.2: origin-form, absolute-form, or the asterisk of OPTIONS."""
-    if method == b"CONNECT":
-        raise HTTPError(501, "CONNECT is not supported")
-    if b"#" in target:
-        raise HTTPError(400, "a fragment in the request target")
-    if target[0] == 0x2F or (target == b"*" and method == b"OPTIONS"):
-        return
-    scheme, colon, rest = target.partition(b"://")
-    authority = re.split(rb"[/?#]", rest, maxsplit=1)[0].decode("ascii")
-    if not colon or scheme.lower() not in (b"http", b"https") or not split_authority(authority):
-        raise HTTPError(400, "malformed request target")
-
-
-def _check_host(lowered: bytes, minor: bytes) -> None:
-    """RFC 9112 section 3.2: exactly one Host in HTTP/1.1, at most one in 1.0, and a valid one."""
-    start = lowered.find(b"\nhost:")
-    if start < 0:
-        if minor != b"0":
-            raise HTTPError(400, "no Host")
-        return
-    start += len(b"\nhost:")
-    if lowered.find(b"\nhost:", start) >= 0:
-        raise HTTPError(400, "more than one Host")
-    host = lowered[start : lowered.find(b"\r", start)].strip(b" \t")
-    if not split_authority(host.decode("latin-1")):
-        raise HTTPError(400, "malformed Host")
-
-
-def _check_framing(lowered: bytes, minor: bytes) -> None:
-    """RFC 9112 section 6.1: each of these may be an attempt at smuggling. h11 itself refuses
-    lengths that differ, and codings other than chunked."""
-    if b"\ntransfer-encoding:" in lowered:
-        if b"\ncontent-length:" in lowered:
-            raise HTTPError(400, "both Content-Length and Transfer-Encoding")
-        if minor == b"0":
-            raise HTTPError(400, "Transfer-Encoding in HTTP/1.0")
-
-
-def _check_lists(lowered: bytes) -> None:
-    """Bound the lists of which h11 looks at every element."""
-    for name in (b"connection", b"transfer-encoding", b"expect"):
-        values = re.findall(rb"\n%b:([^\n]*)" % name, lowered)
-        if sum(value.count(b",") for value in values) > LIST_ELEMENTS:
-            raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")

@@ -3,7 +3,7 @@
 The lane leaves out the state machine of h11. That is safe for these requests:
 
 - `check_head` has passed the head, so it has one valid Host, a valid target, no folded line, and no
-  control characters. All that is left to check are the names of the fields.
+  control characters; and each of its lines is a field with a valid name.
 - There is no Content-Length and no Transfer-Encoding, so the request ends with its head. Nobody can
   read its end elsewhere.
 - There is no Expect, and Connection asks for nothing but `keep-alive`, `close` or an upgrade.
@@ -14,96 +14,54 @@ heads of responses. Tests send the same bytes through the lane and through h11, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from ..http.fields import USUAL_NAMES, Fields, Headers
+from ..http.fields import Fields, Headers
 from ..limits import Limits
-from .framing import BodyLength, Progress, RequestHead, chunk
-from .head import check_head
+from .framing import BodyLength, Progress, chunk
+from .head import FAMILIAR_BYTES, RequestHead, check_head
 from .request_body import RequestBody
-from .response_head import NO_REQUEST, made_head, made_switch, made_trailers
+from .response_head import LIKE, NO_REQUEST, made_head, made_switch, made_trailers
 
-FAMILIAR_BYTES = 2048
-"""Heads up to this size are kept, with what they were cut into: on a kept-alive connection most are
-identical. Requests with identical heads share their `Headers`."""
+_check_again = lru_cache(maxsize=64)(check_head)
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
-_NOT_PLAIN = {"content-length", "transfer-encoding", "expect"}
-_CONNECTION = {"keep-alive", "close", "upgrade"}
-
-
-class PlainHead(NamedTuple):
-    """The head of a plain request."""
-
-    head: RequestHead
-    like: bytes
-    """The shortest request that is answered in the same way."""
-    closes: bool
-
-
-def plain_head(head: bytes, limits: Limits) -> PlainHead | None:
-    """Check a head, and cut it into a request; None if h11 has to. `head` ends with the empty line.
-    Raises `HTTPError` as `check_head` does."""
-    return (_cut_again if len(head) <= FAMILIAR_BYTES else _cut)(head, limits)
-
-
-def _cut(head: bytes, limits: Limits) -> PlainHead | None:
-    check_head(head, limits)
-    line, *lines = head[:-4].decode("latin-1").split("\r\n")
-    method, target, version = line.split(" ")
-    if version != "HTTP/1.1":
-        return None
-    pairs = []
-    for line in lines:
-        name, colon, value = line.partition(":")
-        name = name.lower()
-        usual = USUAL_NAMES.get(name)
-        if not colon or not (usual or _TOKEN.fullmatch(name)) or name in _NOT_PLAIN:
-            return None
-        pairs.append((usual or name, value.strip(" \t")))
-    headers = Headers(pairs)
-    options = headers.tokens("connection")
-    if not _CONNECTION.issuperset(options):
-        return None
-    closes = "close" in options
-    like = b"%b / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (
-        b"HEAD" if method == "HEAD" else b"GET",
-        b"Connection: close\r\n" if closes else b"",
-    )
-    return PlainHead(RequestHead(method, target, headers), like, closes)
-
-
-_cut_again = lru_cache(maxsize=64)(_cut)
-
-REFUSED = PlainHead(RequestHead("", "", Headers([])), NO_REQUEST, True)
+REFUSED = RequestHead("", "", "1.1", Headers([]), "", closes=True, is_plain=False)
 """In place of a head that has not come, or was refused."""
+
+
+def cut_again(head: bytes, limits: Limits) -> RequestHead:
+    """`check_head`. What small heads were cut into is kept: on a kept-alive connection most heads
+    are identical. Their requests share their `Headers`."""
+    return (_check_again if len(head) <= FAMILIAR_BYTES else check_head)(head, limits)
 
 
 class PlainLane:
     """A `Framing` by hand."""
 
     __slots__ = (
-        "_closes", "_left", "_plain", "another_may_follow", "body_length", "head", "progress",
+        "_closes", "_left", "another_may_follow", "body_length", "head", "progress",
     )  # fmt: skip
 
     body: RequestBody | None = None
+    expectations: Sequence[str] = ()
 
-    def __init__(self, plain: PlainHead) -> None:
+    def __init__(self, head: RequestHead) -> None:
+        """`head` is plain, or `REFUSED`."""
         self.progress = Progress.UNANSWERED
         self.body_length = BodyLength.CHUNKED
         self.another_may_follow = False
-        self.head = plain.head
-        self._plain = plain
+        self.head = head
         self._closes = True
         self._left = 0  # bytes that a counted body still lacks
 
     def response_head(
         self, status: int, fields: Fields, length: int | None, *, close: bool
     ) -> bytes:
-        made = made_head(self._plain.like, status, fields, sized=length is not None, close=close)
+        head = self.head
+        like = NO_REQUEST if head is REFUSED else LIKE[head.method == "HEAD", head.closes]
+        made = made_head(like, status, fields, sized=length is not None, close=close)
         if made.declared:
             if length is not None and made.declared != str(length):
                 raise ValueError(
@@ -114,7 +72,7 @@ class PlainLane:
         self.body_length = made.body_length
         counted = made.has_body and made.body_length is BodyLength.COUNTED
         self._left = length if length and counted else 0
-        self._closes = made.closes or self._plain.closes
+        self._closes = made.closes or head.closes
         return made.filled_in(length)
 
     def pieces(self, parts: Sequence[bytes]) -> Sequence[bytes]:

@@ -14,7 +14,7 @@ from typing import Protocol
 import trio
 
 from ..http.exchange import Frame, TryWrite, as_it_is, refuse
-from ..http.fields import Fields, checked
+from ..http.fields import Fields
 from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
 from .framing import BodyLength, Framing, Progress, chunk
@@ -84,7 +84,7 @@ class Http1Body:
         self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
         chunked = self._framing.body_length is BodyLength.CHUNKED
-        end = self._framing.end(checked(trailers) if chunked else ())
+        end = self._framing.end(trailers if chunked else ())
         await send_committed(self._transport, end)
 
     def _check_open(self) -> None:

@@ -15,13 +15,20 @@ from typing import NamedTuple
 import h11
 
 from ..errors import reason_phrase
-from ..http.fields import Fields, decoded, encoded
+from ..http.fields import Fields, checked, decoded, encoded
 from .framing import BodyLength
 
 NO_REQUEST = b""
 """In place of a request, where the response is to a head that was refused."""
 
-_PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LIKE = {
+    (False, False): b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    (False, True): b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    (True, False): b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    (True, True): b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+}
+"""The shortest request that is answered in the same way as one that is HEAD or not, and closes the
+connection or not."""
 _ASKS_TO_SWITCH = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\n\r\n"
 
 
@@ -29,8 +36,8 @@ def response(
     status: int, fields: Fields, length: int | None, *, close: bool, second: int
 ) -> h11.Response:
     """The head of a response in this `second`. Raises `ValueError` for what may not stand in one,
-    such as a line break in a value."""
-    pairs = [(b"Date", _date(second)), *encoded(fields)]
+    such as a line break in a value, and `TypeError` for fields that are not pairs of text."""
+    pairs = [(b"Date", _date(second)), *encoded(checked(fields))]
     if length is not None:
         pairs.append((b"Content-Length", b"%d" % length))
     if close:
@@ -48,18 +55,20 @@ small response does."""
 
 
 def switching(fields: Fields) -> h11.InformationalResponse:
-    """The 101 that accepts another protocol. Raises `ValueError`."""
+    """The 101 that accepts another protocol. Raises as `response`."""
+    pairs = encoded(checked(fields))
     reason = b"Switching Protocols"
     try:
-        return h11.InformationalResponse(status_code=101, headers=encoded(fields), reason=reason)
+        return h11.InformationalResponse(status_code=101, headers=pairs, reason=reason)
     except h11.LocalProtocolError as error:
         raise ValueError(f"a response that cannot be sent: {error}") from None
 
 
 def end_of_body(trailers: Fields) -> h11.EndOfMessage:
-    """The end of a body. Raises `ValueError` for what may not stand in trailers."""
+    """The end of a body. Raises as `response`."""
+    pairs = encoded(checked(trailers))
     try:
-        return h11.EndOfMessage(headers=encoded(trailers))
+        return h11.EndOfMessage(headers=pairs)
     except h11.LocalProtocolError as error:
         raise ValueError(f"trailers that cannot be sent: {error}") from None
 
@@ -93,8 +102,8 @@ class MadeHead(NamedTuple):
 @lru_cache(maxsize=128)
 def made_head(request: bytes, status: int, fields: Fields, *, sized: bool, close: bool) -> MadeHead:
     """Have h11 make the head of a response to `request`. If it is `sized`, it has a Content-Length,
-    which is the handler's own if that has declared one. Raises `ValueError`."""
-    own = any(name.lower() == "content-length" for name, _ in fields)
+    which is the handler's own if that has declared one. Raises as `response`."""
+    own = any(name.lower() == "content-length" for name, _ in checked(fields))
     length = 0 if sized and not own else None
     event = response(status, fields, length, close=close, second=0)
     head = _machine_after(request).send(event) or b""
@@ -123,7 +132,7 @@ def made_switch(fields: Fields) -> bytes:
 def made_trailers(trailers: Fields) -> bytes:
     """Have h11 make the last chunk of a body, with trailers. Raises `ValueError`."""
     end = end_of_body(trailers)
-    machine = _machine_after(_PLAIN)
+    machine = _machine_after(LIKE[False, False])
     machine.send(response(200, (), None, close=False, second=0))
     return machine.send(end) or b""
 

@@ -44,7 +44,8 @@ def open_events(
     seconds = request.exchange.limits.heartbeat_seconds if heartbeat is None else heartbeat
     if not seconds > 0:
         raise ValueError("heartbeat is a number of seconds, more than 0; math.inf means never")
-    Event(retry=retry).encode()  # raises now, not after the head of the response
+    if retry is not None:
+        Event(retry=retry).encode()  # raises now, not after the head of the response
     fields = [
         ("Content-Type", "text/event-stream"),
         ("Cache-Control", "no-cache, no-transform"),

@@ -11,10 +11,15 @@ import os
 import socket
 import ssl
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 
 import trio
+
+ACCEPTED_TOGETHER = 64
+"""Connections that are accepted before other tasks run."""
 
 FIRST_INHERITED = 3
 """SD_LISTEN_FDS_START: systemd passes sockets from descriptor 3 on."""
@@ -35,6 +40,42 @@ async def open_listeners(
     if unix is not None:
         return [_listen_on_path(unix, unix_mode)]
     return await trio.open_tcp_listeners(port, host=host)
+
+
+class BatchListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts all connections that are waiting, before other tasks run. Trio's own listener lets
+    them run after each one, which a third of the cost of accepting is when thousands of clients
+    come back at once."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._accepted = deque[trio.SocketStream]()
+
+    async def accept(self) -> trio.SocketStream:
+        """Return the next connection."""
+        if self._accepted:
+            return self._accepted.popleft()
+        first = await self._listener.accept()
+        self._accept_more()
+        return first
+
+    def _accept_more(self) -> None:
+        listening = socket.socket(fileno=self._listener.socket.fileno())
+        try:
+            # Whatever the error is: the next `accept` of Trio's listener meets it, too.
+            with suppress(OSError):
+                while len(self._accepted) < ACCEPTED_TOGETHER:
+                    sock, _ = listening.accept()
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+                    self._accepted.append(stream)
+        finally:
+            listening.detach()  # the descriptor is the listener's
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        for stream in self._accepted:
+            stream.socket.close()
+        await self._listener.aclose()
 
 
 def _listen_on_path(path: str, mode: int) -> trio.SocketListener:
@@ -136,6 +177,7 @@ def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
     return context
 
 
+@lru_cache(maxsize=64)
 def is_loopback_ip(address: str) -> bool:
     """Return whether an IP address, with or without a zone, is a loopback address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback

@@ -43,6 +43,10 @@ JOINED_BYTES = 4 * KIB
 CORK_BYTES = 64 * KIB
 """The most that is held back to be joined into one write."""
 
+FIRST_BYTES = 2 * KIB
+"""The first bytes of a connection, up to this size, fit into any socket: Linux gives it more than 4
+KiB at least."""
+
 LITTLE_BYTES = 16 * KIB
 """With fewer unacknowledged bytes than this, the socket has room for a piece."""
 
@@ -114,8 +118,8 @@ class Transport(ReceivingHalf):
     def _decide_road(self) -> None:
         """Decide whether direct writes are allowed. Call it when anything it reads has changed."""
         locked = self._send_lock is not None and self._send_lock.locked()
-        may = self.state is State.OPEN and not (locked or self._held or self._unsent)
-        self._direct_fd = self._fd if may else -1
+        waiting = locked or self._held or self._unsent or self.corked is not None
+        self._direct_fd = self._fd if self.state is State.OPEN and not waiting else -1
 
     # -- Writing --------------------------------------------------------------------------------
 
@@ -129,6 +133,11 @@ class Transport(ReceivingHalf):
         """The number of bytes left over by direct writes."""
         return sum(map(len, self._unsent))
 
+    @property
+    def is_joining(self) -> bool:
+        """Whether `write_soon` is holding something back, other than the first bytes."""
+        return self.corked is not None and (self.bytes_sent > 0 or len(self.corked) > 1)
+
     async def send(self, *parts: bytes) -> None:
         """Send the parts, in order, as one piece that no other send can interrupt. When it returns
         they have been handed to the kernel.
@@ -138,15 +147,18 @@ class Transport(ReceivingHalf):
         first byte is sent, it has no effect; cancelled later, it leaves the transport torn. It is
         a checkpoint only where it waits.
         """
-        if self.corked:
-            self._uncork()
+        piece = parts
+        if held := self._take_corked():
+            parts = (held, *piece)
         size = sum(map(len, parts))
         if size <= JOINED_BYTES and len(parts) > 1:
             parts = (b"".join(parts),)
         written = self.try_write(*parts) if size else 0
         if written < size or not size:
+            if held and not written:
+                self._keep(held)
             try:
-                await self._send_rest(() if written else parts, begun=written > 0)
+                await self._send_rest(() if written else piece, begun=written > 0)
             except ClientGone as error:
                 if self.owner is not None:
                     self.owner.on_gone(stopped_reading=error.stopped_reading)
@@ -195,23 +207,42 @@ class Transport(ReceivingHalf):
                 self._write_or_keep(data)
                 return
             # It is sent in this pass of the scheduler, whatever its task does next.
-            trio.lowlevel.current_trio_token().run_sync_soon(self._uncork)
+            trio.lowlevel.current_trio_token().run_sync_soon(self.uncork)
             corked = self.corked = []
+            self._direct_fd = -1  # a direct write would overtake it
         corked.append(data)
         self._corked_bytes += len(data)
         if not more or self._corked_bytes > CORK_BYTES:
-            self._uncork()
+            self.uncork()
 
-    def _uncork(self) -> None:
-        if self.corked:
-            data = b"".join(self.corked)
-            self.corked, self._corked_bytes = None, 0
+    def hold_back(self, data: bytes) -> bool:
+        """Hold back the first bytes of the connection, to be sent with what follows in this pass of
+        the scheduler in one write. Return False if they may not fit into the socket: send them."""
+        fits = self._direct_fd >= 0 and not self.bytes_sent and len(data) <= FIRST_BYTES
+        if fits:
+            self.write_soon(data, more=True)
+        return fits
+
+    def uncork(self) -> None:
+        """Write now what is held back."""
+        if data := self._take_corked():
             self._write_or_keep(data)
+
+    def _take_corked(self) -> bytes:
+        if not self.corked:
+            return b""
+        data = b"".join(self.corked)
+        self.corked, self._corked_bytes = None, 0
+        self._decide_road()
+        return data
+
+    def _keep(self, data: bytes) -> None:
+        self._unsent = (*self._unsent, memoryview(data))
+        self._decide_road()
 
     def _write_or_keep(self, data: bytes) -> None:
         if not self.try_write(data):
-            self._unsent = (*self._unsent, memoryview(data))
-            self._decide_road()
+            self._keep(data)
         if self._unsent and self.flushing is None and self.on_left_over:
             self.flushing = trio.Event()
             self.on_left_over()

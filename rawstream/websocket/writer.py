@@ -57,7 +57,7 @@ class FrameWriter:
                 await self.send(_message(message, finished=True))
             return
         frame = data_frame(message)
-        if not stream.corked and (not more or stream.sending):
+        if not stream.is_joining and (not more or stream.sending):
             await self.send(frame)
             return
         self._check_open()

@@ -1,0 +1,61 @@
+"""One line of a head: a header field, checked and cut into its name and its value.
+
+Most lines of a head are the same in every request of a browser, and only a few differ, such as the
+cookie. So lines are kept with what they were cut into.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..http.fields import USUAL_NAMES
+
+# RFC 9110 section 5.5: field values hold HTAB and no other control character.
+_CONTROL = re.compile("[\x00-\x08\n-\x1f\x7f]")
+_TOKEN = re.compile("[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+class Kind(Enum):
+    """The lines that mean something for the framing of their message."""
+
+    HOST = "host"
+    CONNECTION = "connection"
+    CONTENT_LENGTH = "content-length"
+    TRANSFER_ENCODING = "transfer-encoding"
+    EXPECT = "expect"
+    NO_FIELD = "its name is no token"
+    FOLDED = "it continues the line before (RFC 9112 section 5.2)"
+    STRAY = "a bare CR, a bare LF or another control character"
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class FieldLine(NamedTuple):
+    """A line of a head, without its CRLF."""
+
+    field: tuple[str, str]
+    """Its name in lower case, and its value."""
+    kind: Kind | None
+    """None if it means nothing for the framing of its message."""
+
+
+def field_line(line: str) -> FieldLine:
+    """Cut a line. Lines that are no field have an empty one."""
+    if _CONTROL.search(line):
+        return FieldLine(("", ""), Kind.STRAY)
+    if line.startswith((" ", "\t")):
+        return FieldLine(("", ""), Kind.FOLDED)
+    name, colon, value = line.partition(":")
+    name = name.lower()
+    if not colon or not _TOKEN.fullmatch(name):
+        return FieldLine(("", ""), Kind.NO_FIELD)
+    field = USUAL_NAMES.get(name, name), value.strip(" \t")
+    return FieldLine(field, _KINDS.get(name))
+
+
+field_line_again = lru_cache(maxsize=512)(field_line)
+"""`field_line` for the lines of small heads."""
