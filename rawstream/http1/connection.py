@@ -25,11 +25,11 @@ from ..tcp.closing import abort, close, close_in_stages, is_settled
 from ..tcp.kernel import ended_with_data
 from ..tcp.transport import State, Transport
 from .exchange import Http1Exchange
-from .framing import Framing, Progress
+from .framing import Progress
 from .h11_framing import H11Framing
 from .head import check_head
 from .head_reader import HeadReader
-from .plain_lane import PlainLane, cut_again
+from .plain_lane import cut_again
 
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""
@@ -155,14 +155,15 @@ class Connection:
             self._lifetime.reason = Ended.TORN
             return False
         exchange = self._exchange
-        whole = exchange.skip_received_body()
-        more = exchange.framing.another_may_follow
-        if not (whole and more) or self._last or self._context.draining:
+        body = exchange.framing.body
+        whole = body is None or body.skip_received()
+        more = whole and exchange.framing.another_may_follow
+        if not more or self._last or self._context.draining:
             return False
         self._log_exchange()
-        if exchange.framing.body is not None:
+        if body is not None:
             # The bytes behind it are the next head, which must pass all checks.
-            self._heads.received[:0] = exchange.framing.body.behind
+            self._heads.received[:0] = body.behind
         self._request = None
         self._handling = False
         exchange.is_over = True
@@ -225,12 +226,10 @@ class Connection:
 
     def _log_exchange(self) -> None:
         """Log the access line of the current exchange, if there is one."""
-        if self._heads.began is None:
+        began, self._heads.began = self._heads.began, None
+        if began is None or not self._context.access_log:
             return
-        seconds = trio.current_time() - self._heads.began
-        self._heads.began = None
-        if not self._context.access_log:
-            return
+        seconds = trio.current_time() - began
         request, exchange, reason = self._request, self._exchange, self._lifetime.reason
         access_log.info(
             '%s "%s %s" %s %s %dB %.3fs %s',
@@ -309,22 +308,24 @@ class Connection:
             self._lifetime.reason = head
             return None
         exchange = self._exchange
-        exchange.framing = framing = self._framing_of(head)
+        self._choose_framing(head)
+        framing = exchange.framing
         if framing.body is not None and self._heads.received:
             framing.body.receive(bytes(self._heads.received))
             self._heads.received.clear()
+        method, target, version, headers, authority, _, _ = framing.head
         request = self._request = Request(
-            framing.head.method,
-            framing.head.target,
-            framing.head.headers,
+            method,
+            target,
+            headers,
             exchange,
-            http_version=framing.head.version,
+            http_version=version,
             scheme=self._scheme,
             client=self._client,
         )
         exchange.head_only = request.head_only
         exchange.is_refused = False
-        names, authority = self._context.local_names, framing.head.authority
+        names = self._context.local_names
         if names is not None and authority and not is_local_host(authority, names):
             raise HTTPError(421, f"this server does not answer for {authority}")
         expected = framing.expectations
@@ -332,11 +333,14 @@ class Connection:
             raise HTTPError(417, "the only expectation that is met is 100-continue")
         return request
 
-    def _framing_of(self, head: bytes) -> Framing:
-        """Check a head, and choose the framing of its request. Raises `HTTPError`."""
+    def _choose_framing(self, head: bytes) -> None:
+        """Check a head, and choose the framing of its exchange. Raises `HTTPError`."""
         limits = self._context.limits
-        if not self._transport.shortcuts:
+        if self._transport.shortcuts:
+            checked = cut_again(head, limits)
+            if checked.is_plain:
+                self._exchange.framing.head = checked
+                return
+        else:
             check_head(head, limits)
-        elif (plain := cut_again(head, limits)).is_plain:
-            return PlainLane(plain)
-        return H11Framing(head, limits)
+        self._exchange.framing = H11Framing(head, limits)

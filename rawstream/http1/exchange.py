@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import trio
 
@@ -14,7 +15,7 @@ from ..http.lifetime import Ended, Lifetime
 from ..limits import KIB
 from ..tcp.transport import State, Transport
 from .framing import BodyLength, Framing, Progress
-from .plain_lane import REFUSED, PlainLane
+from .plain_lane import PlainLane
 from .request_body import YIELD_EVERY_PIECES
 from .response_body import Http1Body, send_committed
 
@@ -53,8 +54,8 @@ class Http1Exchange:
         self.last = last
         self._context = context
         self._transport = transport
-        # Until the head has passed all checks, for the answer that it was refused.
-        self.framing: Framing = PlainLane(REFUSED)
+        # The lane also answers that a head was refused.
+        self.framing: Framing = PlainLane()
         self._lifetime = lifetime
         self._received = received
 
@@ -107,30 +108,26 @@ class Http1Exchange:
             self.reads_on = False
         return piece
 
-    def skip_received_body(self) -> bool:
-        """Discard what has arrived of a body that the handler did not ask for. Return whether that
-        was all of it."""
-        body = self.framing.body
-        return body is None or body.skip_received()
-
     # -- The response ---------------------------------------------------------------------------
 
     async def respond(
         self, status: int, headers: Fields, *body: bytes, label: str = "plain"
     ) -> None:
-        await self._check_unanswered()
+        if self.status or self.is_over:
+            self._refuse_to_respond()
+        await trio.lowlevel.checkpoint_if_cancelled()  # what the framing makes must be sent
         self.label = label
+        framing = self.framing
         # The rest of an unread body would stand before the next request.
-        unread = not self.skip_received_body()
+        unread = framing.body is not None and not framing.body.skip_received()
         if status in (204, 205, 304):
             body = ()  # RFC 9110 sections 15.3.5, 15.3.6, 15.4.5
         length = None if status in (204, 304) else sum(map(len, body))
-        framing = self.framing
         parts = [self._head(status, headers, length, close=unread)]
         if length and not self.head_only:
             parts += framing.pieces(body)
         parts.append(framing.end())
-        if not length or length <= SMALL_BYTES:
+        if length is None or length <= SMALL_BYTES:
             # Without the coroutines of a send that waits, which it hardly ever does.
             whole = b"".join(parts)
             written = self._transport.try_write(whole)
@@ -142,7 +139,9 @@ class Http1Exchange:
     async def start(
         self, status: int, headers: Fields, length: int | None = None, *, label: str
     ) -> Http1Body:
-        await self._check_unanswered()
+        if self.status or self.is_over:
+            self._refuse_to_respond()
+        await trio.lowlevel.checkpoint_if_cancelled()  # what the framing makes must be sent
         self.label = label
         head = self._head(status, headers, length, close=self.head_only)
         body = Http1Body(self._transport, self.framing, self)
@@ -156,7 +155,9 @@ class Http1Exchange:
         return body
 
     async def upgrade(self, headers: Fields, *, label: str) -> ByteStream:
-        await self._check_unanswered()
+        if self.status or self.is_over:
+            self._refuse_to_respond()
+        await trio.lowlevel.checkpoint_if_cancelled()  # what the framing makes must be sent
         if not self.framing.head.headers.tokens("upgrade"):
             raise RuntimeError("this request does not ask for another protocol")
         self.label = label
@@ -174,13 +175,9 @@ class Http1Exchange:
         if self.is_over:
             raise RuntimeError("this exchange is over; its connection carries another one now")
 
-    async def _check_unanswered(self) -> None:
-        """Raise `RuntimeError` if a response has begun. Stop here if cancelled: what the framing
-        makes must be sent."""
+    def _refuse_to_respond(self) -> NoReturn:
         self.check_not_over()
-        if self.status:
-            raise RuntimeError(f"this request has already been answered with {self.status}")
-        await trio.lowlevel.checkpoint_if_cancelled()
+        raise RuntimeError(f"this request has already been answered with {self.status}")
 
     def _head(self, status: int, headers: Fields, length: int | None, *, close: bool) -> bytes:
         """The bytes of a response head. Raises `ValueError` for what may not stand in one, such as

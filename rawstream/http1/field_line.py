@@ -45,16 +45,16 @@ class FieldLine(NamedTuple):
 
 def field_line(line: str) -> FieldLine:
     """Cut a line. Lines that are no field have an empty one."""
-    if _CONTROL.search(line):
+    if not line.isprintable() and _CONTROL.search(line):
         return FieldLine(("", ""), Kind.STRAY)
-    if line.startswith((" ", "\t")):
+    if line[0] in " \t":
         return FieldLine(("", ""), Kind.FOLDED)
     name, colon, value = line.partition(":")
     name = name.lower()
-    if not colon or not _TOKEN.fullmatch(name):
+    usual = USUAL_NAMES.get(name)
+    if not colon or not (usual or _TOKEN.fullmatch(name)):
         return FieldLine(("", ""), Kind.NO_FIELD)
-    field = USUAL_NAMES.get(name, name), value.strip(" \t")
-    return FieldLine(field, _KINDS.get(name))
+    return FieldLine((usual or name, value.strip(" \t")), _KINDS.get(name))
 
 
 field_line_again = lru_cache(maxsize=512)(field_line)

@@ -112,14 +112,12 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
             options |= _connection_options(field[1])
         else:
             kinds.append(kind)
-    if Kind.STRAY in kinds:
-        raise HTTPError(400, "control character, bare CR or bare LF in the head")
-    if Kind.FOLDED in kinds:
-        raise HTTPError(400, "folded line in the head")
+    if kinds:
+        _check_lines(kinds)
     if target[0] != "/" or "#" in target or method == "CONNECT":
         _check_target(method, target)
     host = _only_host(hosts, version)
-    if Kind.TRANSFER_ENCODING in kinds:
+    if kinds:
         _check_coding(kinds, version)
     if head.count(b",") > LIST_ELEMENTS:
         _check_lists([cut(line) for line in lines[:-2]])
@@ -154,6 +152,13 @@ def _check_target(method: str, target: str) -> None:
         raise HTTPError(400, "malformed request target")
 
 
+def _check_lines(kinds: list[Kind]) -> None:
+    if Kind.STRAY in kinds:
+        raise HTTPError(400, "control character, bare CR or bare LF in the head")
+    if Kind.FOLDED in kinds:
+        raise HTTPError(400, "folded line in the head")
+
+
 def _only_host(hosts: list[str], version: str) -> str:
     """RFC 9112 section 3.2: exactly one Host in HTTP/1.1, at most one in 1.0, and a valid one."""
     if not hosts:
@@ -170,6 +175,8 @@ def _only_host(hosts: list[str], version: str) -> str:
 def _check_coding(kinds: list[Kind], version: str) -> None:
     """RFC 9112 section 6.1: each of these may be an attempt at smuggling. h11 itself refuses
     lengths that differ, and codings other than chunked."""
+    if Kind.TRANSFER_ENCODING not in kinds:
+        return
     if Kind.CONTENT_LENGTH in kinds:
         raise HTTPError(400, "both Content-Length and Transfer-Encoding")
     if version == "1.0":

@@ -39,19 +39,20 @@ class HeadReader:
         checked = 0
         skipped = False
         while True:
-            if received.startswith(b"\r\n") and not skipped:
-                # RFC 9112 section 2.2: ignore an empty line before a request.
-                del received[:2]
-                skipped = True
-            if received and received != b"\r" and self.began is None:
-                self.began = trio.current_time()
-            end = received.find(END_OF_HEAD, max(0, checked - len(END_OF_HEAD)))
-            if end >= 0:
-                break
-            if self.began is not None:
-                check_unfinished_head(received, checked, self._limits)
-                deadline = min(deadline, self.began + seconds)
-                checked = len(received)
+            if received:
+                if received.startswith(b"\r\n") and not skipped:
+                    # RFC 9112 section 2.2: ignore an empty line before a request.
+                    del received[:2]
+                    skipped = True
+                if received and received != b"\r" and self.began is None:
+                    self.began = trio.current_time()
+                end = received.find(END_OF_HEAD, max(0, checked - len(END_OF_HEAD)))
+                if end >= 0:
+                    break
+                if self.began is not None:
+                    check_unfinished_head(received, checked, self._limits)
+                    deadline = min(deadline, self.began + seconds)
+                    checked = len(received)
             data: bytes | None
             if deadline == inf:
                 data = await self._transport.receive()

@@ -23,7 +23,7 @@ from ..limits import Limits
 from .framing import BodyLength, Progress, chunk
 from .head import FAMILIAR_BYTES, RequestHead, check_head
 from .request_body import RequestBody
-from .response_head import LIKE, NO_REQUEST, made_head, made_switch, made_trailers
+from .response_head import made_head, made_switch, made_trailers
 
 _check_again = lru_cache(maxsize=64)(check_head)
 
@@ -47,12 +47,11 @@ class PlainLane:
     body: RequestBody | None = None
     expectations: Sequence[str] = ()
 
-    def __init__(self, head: RequestHead) -> None:
-        """`head` is plain, or `REFUSED`."""
+    def __init__(self) -> None:
+        self.head = REFUSED  # until there is a plain one
         self.progress = Progress.UNANSWERED
         self.body_length = BodyLength.CHUNKED
         self.another_may_follow = False
-        self.head = head
         self._closes = True
         self._left = 0  # bytes that a counted body still lacks
 
@@ -60,8 +59,8 @@ class PlainLane:
         self, status: int, fields: Fields, length: int | None, *, close: bool
     ) -> bytes:
         head = self.head
-        like = NO_REQUEST if head is REFUSED else LIKE[head.method == "HEAD", head.closes]
-        made = made_head(like, status, fields, sized=length is not None, close=close)
+        is_head = head.method == "HEAD"
+        made = made_head(status, fields, length is not None, close, is_head, head.closes)
         if made.declared:
             if length is not None and made.declared != str(length):
                 raise ValueError(

@@ -18,17 +18,13 @@ from ..errors import reason_phrase
 from ..http.fields import Fields, checked, decoded, encoded
 from .framing import BodyLength
 
-NO_REQUEST = b""
-"""In place of a request, where the response is to a head that was refused."""
-
-LIKE = {
+_REQUESTS = {
     (False, False): b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     (False, True): b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     (True, False): b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
     (True, True): b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 }
-"""The shortest request that is answered in the same way as one that is HEAD or not, and closes the
-connection or not."""
+"""The shortest requests: whether they are HEAD, and whether they close the connection."""
 _ASKS_TO_SWITCH = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: a\r\n\r\n"
 
 
@@ -100,16 +96,19 @@ class MadeHead(NamedTuple):
 
 
 @lru_cache(maxsize=128)
-def made_head(request: bytes, status: int, fields: Fields, *, sized: bool, close: bool) -> MadeHead:
-    """Have h11 make the head of a response to `request`. If it is `sized`, it has a Content-Length,
-    which is the handler's own if that has declared one. Raises as `response`."""
+def made_head(
+    status: int, fields: Fields, sized: bool, close: bool, to_head: bool, to_close: bool
+) -> MadeHead:
+    """Have h11 make the head of a response: to HEAD or another method, and to a request that closes
+    the connection or not. If it is `sized`, it has a Content-Length, which is the handler's own if
+    that has declared one. Raises as `response`."""
     own = any(name.lower() == "content-length" for name, _ in checked(fields))
     length = 0 if sized and not own else None
     event = response(status, fields, length, close=close, second=0)
-    head = _machine_after(request).send(event) or b""
+    head = _machine_after(_REQUESTS[to_head, to_close]).send(event) or b""
     lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")[1:]
     made = decoded((name, value) for name, _, value in (line.partition(b": ") for line in lines))
-    has_body = not request.startswith(b"HEAD") and status not in (204, 304)
+    has_body = not to_head and status not in (204, 304)
     body_length = BodyLength.UNTIL_CLOSE
     if not has_body or "content-length" in made:
         body_length = BodyLength.COUNTED
@@ -132,7 +131,7 @@ def made_switch(fields: Fields) -> bytes:
 def made_trailers(trailers: Fields) -> bytes:
     """Have h11 make the last chunk of a body, with trailers. Raises `ValueError`."""
     end = end_of_body(trailers)
-    machine = _machine_after(LIKE[False, False])
+    machine = _machine_after(_REQUESTS[False, False])
     machine.send(response(200, (), None, close=False, second=0))
     return machine.send(end) or b""
 
@@ -140,10 +139,9 @@ def made_trailers(trailers: Fields) -> bytes:
 def _machine_after(request: bytes) -> h11.Connection:
     """A state machine that has received a request without a body."""
     machine = h11.Connection(h11.SERVER)
-    if request is not NO_REQUEST:
-        machine.receive_data(request)
-        machine.next_event()
-        machine.next_event()
+    machine.receive_data(request)
+    machine.next_event()
+    machine.next_event()
     return machine
 
 
