@@ -18,7 +18,7 @@ from report import Column, Section
 from shared import AIOHTTP, BEFORE, HYPERCORN, LOOP, NCHAN, RAWSTREAM, SEND, UVICORN, UVICORN_H11
 
 RUN = report.Run("python tests/bench", "2026-01-02", "a machine", "rawstream 1")
-SERVERS = (LOOP, *shared.OURS, *shared.PEERS)
+SERVERS = (LOOP, RAWSTREAM, *shared.PEERS)
 
 GET = {LOOP: 80.0, RAWSTREAM: 90.0, UVICORN: 25.4, AIOHTTP: 31.75, HYPERCORN: 288.0}
 FAN_OUT = {SEND: 8.57, RAWSTREAM: 5.78, UVICORN: 21.03, UVICORN_H11: 25.13, NCHAN: 10.92}

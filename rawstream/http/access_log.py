@@ -19,7 +19,7 @@ def masked(target: str) -> str:
     """Return the target with "***" for the value of every query parameter whose name suggests a
     secret. URLs end up in logs, and logs are copied widely."""
     path, mark, query = target.partition("?")
-    if not mark:
+    if not mark or not ("%" in query or _SECRET.search(query)):
         return target
     return path + mark + "&".join(map(_masked_parameter, query.split("&")))
 

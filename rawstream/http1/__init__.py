@@ -22,6 +22,7 @@ In reading order:
     response_head.py  the heads of responses, made by h11
     chunk_lines.py    checks of what stands between the chunks of a request body
     request_body.py   a request body, read through h11
+    h11_request.py    a request that h11 parses: its head, and then its body
     response_body.py  a response body, sent piece by piece
     exchange.py       one request and its response: the I/O around a framing
     connection.py     one connection, from its first byte to its close

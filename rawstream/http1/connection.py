@@ -27,6 +27,7 @@ from ..tcp.transport import State, Transport
 from .exchange import Http1Exchange
 from .framing import Progress
 from .h11_framing import H11Framing
+from .h11_request import H11Request
 from .head import check_head
 from .head_reader import HeadReader
 from .plain_lane import cut_again
@@ -335,12 +336,18 @@ class Connection:
 
     def _choose_framing(self, head: bytes) -> None:
         """Check a head, and choose the framing of its exchange. Raises `HTTPError`."""
-        limits = self._context.limits
-        if self._transport.shortcuts:
-            checked = cut_again(head, limits)
-            if checked.is_plain:
-                self._exchange.framing.head = checked
-                return
-        else:
+        lane, limits = self._exchange.framing, self._context.limits
+        if not self._transport.shortcuts:
             check_head(head, limits)
-        self._exchange.framing = H11Framing(head, limits)
+            self._exchange.framing = H11Framing(H11Request(head, limits))
+            return
+        checked = cut_again(head, limits)
+        if checked.is_plain:
+            lane.head = checked
+            return
+        request = H11Request(head, limits)
+        if request.head.version == "1.0":
+            self._exchange.framing = H11Framing(request)
+        else:
+            lane.head, lane.body = request.head, request.body
+            lane.expectations = request.expectations

@@ -89,7 +89,7 @@ class Http1Exchange:
             return b""
         self.reads_on = True
         while (piece := body.next_piece()) is None:
-            if body.is_awaited:
+            if body.is_awaited and not self.status:
                 await self._transport.send(body.ask_for())
             data = self._transport.receive_nowait()
             if data is None:

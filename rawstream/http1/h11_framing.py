@@ -7,13 +7,9 @@ from collections.abc import Sequence
 
 import h11
 
-from ..errors import HTTPError
-from ..http.authority import target_authority
-from ..http.fields import Fields, decoded
-from ..limits import Limits
+from ..http.fields import Fields
 from .framing import BodyLength, Progress
-from .head import RequestHead
-from .request_body import RequestBody
+from .h11_request import H11Request
 from .response_head import end_of_body, response_again, switching
 
 _END = h11.EndOfMessage()
@@ -32,32 +28,11 @@ class H11Framing:
 
     body_length = BodyLength.UNTIL_CLOSE
 
-    def __init__(self, head: bytes, limits: Limits) -> None:
-        """`head` has passed `check_head`. Raises `HTTPError` if h11 refuses it."""
-        self._machine = machine = h11.Connection(h11.SERVER, limits.head_bytes)
-        machine.receive_data(head)
-        try:
-            event = machine.next_event()
-            assert type(event) is h11.Request
-            body_follows = machine.next_event() is h11.NEED_DATA
-        except h11.RemoteProtocolError as error:
-            raise HTTPError(error.error_status_hint, str(error)) from None
-        target = event.target.decode("ascii")
-        headers = decoded(event.headers.raw_items())
-        self.head = RequestHead(
-            event.method.decode("ascii"),
-            target,
-            event.http_version.decode("ascii"),
-            headers,
-            target_authority(target) or headers.get("host", ""),
-            closes="close" in headers.tokens("connection"),
-            is_plain=False,
-        )
-        self.expectations: Sequence[str] = headers.tokens("expect")
-        self.body = None
-        if body_follows:
-            chunked = "transfer-encoding" in headers
-            self.body = RequestBody(machine, chunked=chunked)
+    def __init__(self, request: H11Request) -> None:
+        self.head = request.head
+        self.expectations = request.expectations
+        self.body = request.body
+        self._machine = request.machine
 
     @property
     def progress(self) -> Progress:

@@ -41,14 +41,14 @@ class PlainLane:
     """A `Framing` by hand."""
 
     __slots__ = (
-        "_closes", "_left", "another_may_follow", "body_length", "head", "progress",
+        "_closes", "_left", "another_may_follow", "body", "body_length", "expectations", "head",
+        "progress",
     )  # fmt: skip
 
-    body: RequestBody | None = None
-    expectations: Sequence[str] = ()
-
     def __init__(self) -> None:
-        self.head = REFUSED  # until there is a plain one
+        self.head = REFUSED  # until there is one
+        self.body: RequestBody | None = None
+        self.expectations: Sequence[str] = ()
         self.progress = Progress.UNANSWERED
         self.body_length = BodyLength.CHUNKED
         self.another_may_follow = False

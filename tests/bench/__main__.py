@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("workload", nargs="*", help=f"{', '.join(WORKLOADS)}; all by default")
     parser.add_argument("--rounds", type=int, default=3, help="more are steadier (default: 3)")
     parser.add_argument(
-        "--clients", type=int, default=5000, help="of arrivals and memory (default: 5000)"
+        "--clients", type=int, default=5000, help="of joins, arrivals and memory (default: 5000)"
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
@@ -88,10 +88,12 @@ def show(sections: list[report.Section], folder: Path | None) -> None:
 
 WORKLOADS: dict[str, Callable[[argparse.Namespace], list[report.Section]]] = {
     "get": lambda o: workloads.plain_get(o.peers, o.rounds),
+    "post": lambda o: workloads.post(o.peers, o.rounds),
     "stream": lambda o: workloads.stream(o.peers, o.rounds),
     "echo": lambda o: workloads.echo(o.peers, o.rounds),
     "fan-out": lambda o: workloads.fan_out(o.peers, 500, o.rounds),
     "fan-out-5000": lambda o: workloads.fan_out(o.peers, 5000, max(1, o.rounds // 2)),
+    "joins": lambda o: workloads.joins(o.peers, o.clients, o.rounds),
     "arrivals": lambda o: workloads.arrivals(o.peers, o.clients),
     "memory": lambda o: workloads.idle_memory(o.peers, o.clients),
     "10000": lambda o: workloads.ten_thousand(),

@@ -42,64 +42,102 @@ GET = (
     "Accept: {accept}\r\n\r\n"
 )
 
+BROWSERS_GET = (
+    "GET /hello/{number}?page={number}&sort=name HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0\r\n"
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n"
+    "Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Connection: keep-alive\r\nCookie: session={session:x}; theme=dark\r\n\r\n"
+)
+POST = (
+    "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n"
+    "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+)
+
 checkout_before = ""
 """The folder of the earlier checkout that the server `shared.BEFORE` runs."""
 
 
 class Server:
-    """A server process on its core."""
+    """A server process on its core, with the processes that it has started."""
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, *, access_log: bool) -> None:
         self.name = name
         self.port = port
+        options = ["access-log"] if access_log else []
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("servers.py"), name, str(port)],
+            [sys.executable, Path(__file__).with_name("servers.py"), name, str(port), *options],
             preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": checkout_before} if name == shared.BEFORE else None,
         )
         deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                self.connect().close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise SystemExit(f"{name} did not start")
+        while not self._is_ready():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{name} did not start")
+            time.sleep(0.05)
+        self._processes = [process for process in Path("/proc").iterdir() if self._is_of(process)]
+
+    def _is_ready(self) -> bool:
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
+    def _is_of(self, process: Path) -> bool:
+        """Return whether this process is the server's, or was started by it."""
+        try:
+            session = (process / "stat").read_text().rpartition(")")[2].split()[3]
+        except (OSError, IndexError):
+            return False
+        return session == str(self.process.pid)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), SILENCE_SECONDS)
 
     def cpu(self) -> float:
         """Return the seconds of CPU that its threads have used."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        tasks = [task for process in self._processes for task in (process / "task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     def memory(self) -> int:
         """Return its resident bytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
+        pages = [(process / "statm").read_text().split()[1] for process in self._processes]
+        return sum(map(int, pages)) * resource.getpagesize()
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def get(self, path: str, accept: str = "*/*") -> bytes:
         return GET.format(path=path, port=self.port, accept=accept).encode()
+
+    def browsers_get(self, number: int) -> bytes:
+        return BROWSERS_GET.format(number=number, port=self.port, session=hash((number,))).encode()
+
+    def post(self, path: str, body: bytes) -> bytes:
+        return POST.format(path=path, port=self.port, length=len(body)).encode() + body
 
     def upgrade(self, path: str) -> bytes:
         return UPGRADE.format(path=path, port=self.port).encode()
 
 
 @contextmanager
-def servers(*names: str) -> Iterator[list[Server]]:
+def servers(*names: str, access_log: bool = False) -> Iterator[list[Server]]:
     """Run these servers, one process each, and kill them at the end."""
     started: list[Server] = []
     try:
         for name in names:
             # Below the ephemeral range: no client socket can have this port.
-            started.append(Server(name, 17000 + os.getpid() % 1000 + len(started)))
+            port = 17000 + os.getpid() % 1000 + len(started)
+            started.append(Server(name, port, access_log=access_log))
         yield started
     finally:
         for server in started:
-            server.process.kill()
-            server.process.wait()
+            server.kill()
 
 
 class Sample:
@@ -138,12 +176,14 @@ def take_turns(
 # -- Requests and replies -------------------------------------------------------------------------
 
 
-def ping_pong(sockets: list[socket.socket], message: bytes, ending: bytes, count: int) -> float:
+def ping_pong(
+    sockets: list[socket.socket], messages: Iterator[bytes], ending: bytes, count: int
+) -> float:
     """Keep one message in flight on every socket, until `count` replies have arrived."""
     with selectors.DefaultSelector() as selector:
         for sock in sockets:
             selector.register(sock, selectors.EVENT_READ)
-            sock.sendall(message)
+            sock.sendall(next(messages))
         sent, replied = len(sockets), 0
         while replied < sent:
             for sock in _ready(selector):
@@ -152,7 +192,7 @@ def ping_pong(sockets: list[socket.socket], message: bytes, ending: bytes, count
                     continue  # head and body arrived in two reads
                 replied += 1
                 if sent < count:
-                    sock.sendall(message)
+                    sock.sendall(next(messages))
                     sent += 1
     return replied
 
@@ -272,13 +312,18 @@ class Storm(Readers):
 
     def __init__(self, server: Server, path: str, count: int) -> None:
         super().__init__(server, path, 0)
-        for _ in range(count):
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex(("127.0.0.1", server.port))
-            self.sockets.append(sock)
+        self._server = server
+        self._replied = set[socket.socket]()
+        self.join(count)
+
+    def join(self, count: int) -> None:
+        """Connect so many more."""
         with selectors.DefaultSelector() as connecting:
-            for sock in self.sockets:
+            for _ in range(count):
+                sock = socket.socket()
+                sock.setblocking(False)
+                sock.connect_ex(("127.0.0.1", self._server.port))
+                self.sockets.append(sock)
                 connecting.register(sock, selectors.EVENT_WRITE)
             left = count
             while left:
@@ -289,11 +334,10 @@ class Storm(Readers):
 
     def wait_for_heads(self) -> None:
         """Read until every client has its response head."""
-        replied = set[socket.socket]()
-        while len(replied) < len(self.sockets):
+        while len(self._replied) < len(self.sockets):
             for sock in _ready(self._selector):
-                if b"HTTP/1.1 200" in _received(sock):
-                    replied.add(sock)
+                if _received(sock).startswith((b"HTTP/1.1 200", b"HTTP/1.1 101")):
+                    self._replied.add(sock)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 import peer_servers
 from shared import (
     AIOHTTP,
+    GRANIAN,
     HYPERCORN,
     NCHAN,
     PEERS,
@@ -29,6 +30,7 @@ PACKAGES = {
     UVICORN: ("uvicorn", "httptools", "uvloop"),
     HYPERCORN: ("hypercorn", "trio"),
     AIOHTTP: ("aiohttp",),
+    GRANIAN: ("granian",),
     WEBSOCKETS: ("websockets", "uvloop"),
 }
 

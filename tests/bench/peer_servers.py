@@ -1,8 +1,11 @@
-"""The other servers: ASGI on uvicorn and hypercorn, aiohttp, websockets, and nginx with nchan."""
+"""The other servers: ASGI on uvicorn, hypercorn and granian, aiohttp, websockets, and nginx with
+nchan."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -82,6 +85,12 @@ def start_publishing(query: Mapping[str, Any]) -> None:
     runs_on.start(partial(publish_to_queues, *publishing(query)))
 
 
+def counted(body: bytes) -> str:
+    """The answer to a POST of an order."""
+    order = json.loads(body)
+    return json.dumps({"id": order["id"], "count": len(order["items"])}) + "\n"
+
+
 async def asgi(
     scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
 ) -> None:
@@ -105,9 +114,19 @@ async def asgi(
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "bytes": message["bytes"]})
         return
-    if scope["path"] == "/":
+    if scope["path"] == "/" or scope["path"].startswith("/hello/"):
         await start(b"text/plain", (b"content-length", b"6"))
         await send({"type": "http.response.body", "body": HELLO})
+    elif scope["path"] == "/order":
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message.get("more_body", False)
+        answer = counted(body).encode()
+        await start(b"application/json", (b"content-length", b"%d" % len(answer)))
+        await send({"type": "http.response.body", "body": answer})
     elif scope["path"] == "/stream":
         await start(b"text/plain")
         for _ in range(int(parse_qs(scope["query_string"])[b"count"][0])):
@@ -139,25 +158,37 @@ async def asgi(
         await receive()
 
 
-def uvicorn_h11(port: int) -> None:
+def uvicorn_h11(port: int, *, access_log: bool) -> None:
     import uvicorn
 
     uvicorn.run(
-        asgi, port=port, http="h11", loop="asyncio", log_level="error", access_log=False,
+        asgi, port=port, http="h11", loop="asyncio", access_log=access_log,
+        log_level="info" if access_log else "error", ws_ping_interval=None,
+    )  # fmt: skip
+
+
+def uvicorn_uvloop(port: int, *, access_log: bool) -> None:
+    import uvicorn
+
+    uvicorn.run(
+        asgi, port=port, http="httptools", loop="uvloop", access_log=access_log,
+        log_level="info" if access_log else "error", ws_per_message_deflate=False,
         ws_ping_interval=None,
     )  # fmt: skip
 
 
-def uvicorn_uvloop(port: int) -> None:
-    import uvicorn
+def granian_server(port: int, *, access_log: bool) -> None:
+    """It serves in a worker process of its own."""
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
 
-    uvicorn.run(
-        asgi, port=port, http="httptools", loop="uvloop", log_level="error", access_log=False,
-        ws_per_message_deflate=False, ws_ping_interval=None,
-    )  # fmt: skip
+    Granian(
+        "peer_servers:asgi", port=port, interface=Interfaces.ASGI, http=HTTPModes.http1,
+        log_enabled=access_log, log_access=access_log, backlog=65535,
+    ).serve()  # fmt: skip
 
 
-def hypercorn_trio(port: int) -> None:
+def hypercorn_trio(port: int, *, access_log: bool) -> None:
     import trio
     from hypercorn.config import Config
     from hypercorn.trio import serve
@@ -167,16 +198,20 @@ def hypercorn_trio(port: int) -> None:
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.errorlog = None
+    config.accesslog = "-" if access_log else None
     config.backlog = 65535
     config.keep_alive_max_requests = 10**9
     trio.run(lambda: serve(asgi, config))
 
 
-def aiohttp_server(port: int) -> None:
+def aiohttp_server(port: int, *, access_log: bool) -> None:
     from aiohttp import web
 
     async def hello(request: web.Request) -> web.Response:
         return web.Response(body=HELLO, content_type="text/plain")
+
+    async def order(request: web.Request) -> web.Response:
+        return web.Response(text=counted(await request.read()), content_type="application/json")
 
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -225,13 +260,19 @@ def aiohttp_server(port: int) -> None:
     app.router.add_get("/fan-events", fan_events)
     app.router.add_get("/fan-ws", fan_ws)
     app.router.add_get("/", hello)
+    app.router.add_get("/hello/{name}", hello)
+    app.router.add_post("/order", order)
     app.router.add_get("/stream", stream)
     app.router.add_get("/events", events)
     app.router.add_get("/ws", echo)
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=65535)
+    log = None
+    if access_log:
+        logging.basicConfig(level=logging.INFO)
+        log = logging.getLogger("aiohttp.access")
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=log, backlog=65535)
 
 
-def websockets_uvloop(port: int) -> None:
+def websockets_uvloop(port: int, *, access_log: bool) -> None:
     """Echo, and fan out with `broadcast`, which drops messages for slow readers."""
     import uvloop
     from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -285,7 +326,7 @@ error_log stderr crit;
 pid {folder}/pid;
 events {{ worker_connections 16000; }}
 http {{
-    access_log off;
+    access_log {log};
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -305,9 +346,10 @@ http {{
 """
 
 
-def nginx_nchan(port: int) -> None:
+def nginx_nchan(port: int, *, access_log: bool) -> None:
     """Replace this process with Debian's nginx and its module nchan, in one process."""
     folder = tempfile.mkdtemp()
     config = Path(folder, "nginx.conf")
-    config.write_text(NGINX.format(module=NCHAN_MODULE, folder=folder, port=port))
+    log = "/dev/stderr" if access_log else "off"
+    config.write_text(NGINX.format(module=NCHAN_MODULE, folder=folder, port=port, log=log))
     os.execvp("nginx", ["nginx", "-p", folder, "-c", str(config)])

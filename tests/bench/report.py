@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
-from shared import FLOORS, NCHAN, OURS, RAWSTREAM, UVICORN_H11
+from shared import FLOORS, NCHAN, RAWSTREAM, UVICORN_H11
 
 COMPARED = {
     "cheaper": ("cheapest", "more expensive", "most expensive"),
@@ -13,6 +14,8 @@ COMPARED = {
     "smaller": ("smallest", "larger", "largest"),
 }
 """The words for a figure that is lower, lowest, higher and highest."""
+
+NOT_MEASURED = "-"
 
 TOLERANCE = 0.05
 SAME = f"within {TOLERANCE:.0%}"
@@ -64,13 +67,14 @@ class Column:
     @property
     def peers(self) -> list[str]:
         """The other servers, the one with the lowest figure first."""
-        peers = [name for name in self.values if name not in (*FLOORS, *OURS)]
+        peers = [name for name in self.values if name not in (*FLOORS, RAWSTREAM)]
         return sorted(peers, key=lambda name: self.values[name])
 
     def cells(self, name: str) -> Iterator[str]:
-        yield f"{self.values[name]:,.{self.digits}f}"
+        value = self.values.get(name)
+        yield NOT_MEASURED if value is None else f"{value:,.{self.digits}f}"
         if self.floor:
-            yield f"{self.values[name] / self.floor:.2f}"
+            yield NOT_MEASURED if value is None else f"{value / self.floor:.2f}"
 
     def comparison(self) -> str:
         """Say how rawstream compares with the cheapest and with the most expensive of its peers."""
@@ -134,9 +138,9 @@ class Section:
         return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
     def servers(self) -> list[str]:
-        first, *others = (column.values for column in self.columns)
-        names = [name for name in first if all(name in values for values in others)]
-        return sorted(names, key=lambda name: (name not in FLOORS, first[name]))
+        first = self.columns[0].values
+        names = dict.fromkeys(name for column in self.columns for name in column.values)
+        return sorted(names, key=lambda name: (name not in FLOORS, first.get(name, inf)))
 
 
 @dataclass(frozen=True)

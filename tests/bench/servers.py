@@ -1,8 +1,9 @@
-"""The servers that the benchmark compares, one a process: `python servers.py NAME PORT`.
+"""The servers that the benchmark compares, one a process: `python servers.py NAME PORT [access-log]`.
 
 All of them answer the same requests:
 
-    /                   "hello"
+    / and /hello/...    "hello"
+    /order              the JSON of a POST, its items counted
     /stream?count=N     N pieces of 64 KiB
     /events             one event, then silence
     /ws                 a WebSocket that echoes messages
@@ -17,7 +18,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from urllib.parse import parse_qs
 
 import floors
@@ -26,7 +26,8 @@ import shared
 from shared import HELLO, MESSAGE, PIECE, publishing
 
 
-def ours(port: int, *, access_log: bool = False) -> None:
+def ours(port: int, *, access_log: bool) -> None:
+    import json
     import logging
 
     import trio
@@ -58,8 +59,9 @@ def ours(port: int, *, access_log: bool = False) -> None:
                 count, rate = int(request.query["count"]), float(request.query["rate"])
                 publisher.start_soon(publish_stamped, count, rate)
                 await request.respond(204)
-            case "/":
-                await request.respond(200, HELLO, content_type="text/plain")
+            case "/order":
+                order = json.loads(await request.body())
+                await request.respond(200, json={"id": order["id"], "count": len(order["items"])})
             case "/stream":
                 async with rawstream.open_stream(request, "text/plain") as stream:
                     for _ in range(int(request.query["count"])):
@@ -72,6 +74,8 @@ def ours(port: int, *, access_log: bool = False) -> None:
                 async with rawstream.open_websocket(request) as ws:
                     async for message in ws:
                         await ws.send(message)
+            case _:
+                await request.respond(200, HELLO, content_type="text/plain")
 
     async def main() -> None:
         nonlocal publisher
@@ -87,21 +91,25 @@ def ours(port: int, *, access_log: bool = False) -> None:
     trio.run(main)
 
 
-SERVERS: dict[str, Callable[[int], None]] = {
+SERVERS: dict[str, Callable[..., None]] = {
     shared.LOOP: floors.loop,
     shared.CODEC: floors.codec,
     shared.SEND: floors.send,
     shared.TASK: floors.task,
     shared.RAWSTREAM: ours,
-    shared.ACCESS_LOG: partial(ours, access_log=True),
     shared.BEFORE: ours,
     shared.UVICORN_H11: peer_servers.uvicorn_h11,
     shared.UVICORN: peer_servers.uvicorn_uvloop,
     shared.HYPERCORN: peer_servers.hypercorn_trio,
     shared.AIOHTTP: peer_servers.aiohttp_server,
+    shared.GRANIAN: peer_servers.granian_server,
     shared.WEBSOCKETS: peer_servers.websockets_uvloop,
     shared.NCHAN: peer_servers.nginx_nchan,
 }
 
 if __name__ == "__main__":
-    SERVERS[sys.argv[1]](int(sys.argv[2]))
+    name, port, *options = sys.argv[1:]
+    if name in shared.FLOORS:
+        SERVERS[name](int(port))
+    else:
+        SERVERS[name](int(port), access_log="access-log" in options)

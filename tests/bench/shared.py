@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 RAWSTREAM = "rawstream"
-ACCESS_LOG = "rawstream with access log"
 BEFORE = "rawstream before"
-OURS = (RAWSTREAM, ACCESS_LOG)
 
 UVICORN_H11 = "uvicorn (h11)"
 UVICORN = "uvicorn (httptools, uvloop)"
 HYPERCORN = "hypercorn (Trio)"
 AIOHTTP = "aiohttp"
 WEBSOCKETS = "websockets (uvloop)"
+GRANIAN = "granian (Rust)"
 NCHAN = "nginx with nchan (C)"
-PEERS = (UVICORN_H11, UVICORN, HYPERCORN, AIOHTTP, WEBSOCKETS, NCHAN)
+PEERS = (UVICORN_H11, UVICORN, HYPERCORN, AIOHTTP, GRANIAN, WEBSOCKETS, NCHAN)
+WITHOUT_PLAIN_REQUESTS = (WEBSOCKETS, NCHAN)
+"""Peers that have no handlers for plain requests."""
 
 LOOP = "h11 in a loop on Trio"
 CODEC = "frames by hand"
@@ -25,6 +26,8 @@ FLOORS = (LOOP, CODEC, SEND, TASK)
 """Servers that do the same work on Trio with nothing around it."""
 
 HELLO = b"hello\n"
+ORDER = {"id": 7, "items": [{"name": "x" * 90, "count": n} for n in range(8)]}
+"""The JSON of a POST, about 1 KiB."""
 MESSAGE = "x" * 100
 PIECE = b"x" * 65536
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import load
 from load import Readers, Sample, Server, Storm, publish, servers, take_turns
 from report import Column, Section
 from shared import (
-    ACCESS_LOG,
     BEFORE,
     CODEC,
     HELLO,
     HYPERCORN,
     LOOP,
     NCHAN,
+    ORDER,
     RAWSTREAM,
     SEND,
     TASK,
     WEBSOCKETS,
+    WITHOUT_PLAIN_REQUESTS,
 )
+
+BURST = 500
+"""Clients that join at the same moment."""
 
 
 def without(peers: Sequence[str], *names: str) -> list[str]:
@@ -32,19 +39,64 @@ def microseconds(samples: dict[str, Sample]) -> dict[str, float]:
 
 
 def plain_get(peers: Sequence[str], rounds: int) -> list[Section]:
-    def opened(server: Server) -> Callable[[], float]:
-        sockets = [server.connect() for _ in range(32)]
-        return lambda: load.ping_pong(sockets, server.get("/"), HELLO, 1000)
+    def same(server: Server) -> Callable[[], float]:
+        return pinged(server, [server.get("/")], HELLO)
 
-    with servers(LOOP, RAWSTREAM, ACCESS_LOG, *without(peers, WEBSOCKETS, NCHAN)) as group:
-        samples = take_turns(group, rounds * 10, opened)
+    def new(server: Server) -> Callable[[], float]:
+        return pinged(server, [server.browsers_get(n) for n in range(10_000)], HELLO)
+
+    text = "32 kept-alive connections have one request in flight each."
     return [
         Section(
             "Plain GET",
-            "32 kept-alive connections have one request in flight each.",
-            [Column("µs of CPU per request", microseconds(samples), key="get")],
+            f"{text} All requests have the same head.",
+            with_and_without_log(peers, rounds, same, "get"),
+        ),
+        Section(
+            "Plain GET, each head new",
+            f"{text} Each has another path, query and cookie, and the fields that a browser sends.",
+            with_and_without_log(peers, rounds, new, "get-new"),
+        ),
+    ]
+
+
+def post(peers: Sequence[str], rounds: int) -> list[Section]:
+    body = json.dumps(ORDER).encode()
+
+    def orders(server: Server) -> Callable[[], float]:
+        return pinged(server, [server.post("/order", body)], b'"count": 8}\n')
+
+    return [
+        Section(
+            "POST of JSON",
+            f"32 kept-alive connections post {len(body):,} bytes of JSON each, and are answered with "
+            "JSON. Every handler decodes and encodes with Python's `json`.",
+            with_and_without_log(peers, rounds, orders, "post"),
         )
     ]
+
+
+def pinged(server: Server, messages: Sequence[bytes], ending: bytes) -> Callable[[], float]:
+    sockets = [server.connect() for _ in range(32)]
+    endless = itertools.cycle(messages)
+    return lambda: load.ping_pong(sockets, endless, ending, 1000)
+
+
+def with_and_without_log(
+    peers: Sequence[str],
+    rounds: int,
+    opened: Callable[[Server], Callable[[], float]],
+    key: str,
+) -> list[Column]:
+    names = [RAWSTREAM, *without(peers, *WITHOUT_PLAIN_REQUESTS)]
+    floor = [LOOP] if key == "get" else []
+    columns = []
+    for title, access_log in (("no log", False), ("access log", True)):
+        with servers(*([] if access_log else floor), *names, access_log=access_log) as group:
+            values = microseconds(take_turns(group, rounds * 10, opened))
+        key_of_column = f"{key}-log" if access_log else key
+        columns.append(Column("µs per request", values, title=title, key=key_of_column))
+    return columns
 
 
 def stream(peers: Sequence[str], rounds: int) -> list[Section]:
@@ -62,7 +114,7 @@ def stream(peers: Sequence[str], rounds: int) -> list[Section]:
                 total += got
         return total / 1e6
 
-    with servers(LOOP, RAWSTREAM, *without(peers, WEBSOCKETS, NCHAN)) as group:
+    with servers(LOOP, RAWSTREAM, *without(peers, *WITHOUT_PLAIN_REQUESTS)) as group:
         samples = take_turns(group, rounds * 2, lambda server: lambda: read_all(server))
     return [
         Section(
@@ -76,7 +128,8 @@ def stream(peers: Sequence[str], rounds: int) -> list[Section]:
 def echo(peers: Sequence[str], rounds: int) -> list[Section]:
     def one(server: Server) -> Callable[[], float]:
         sockets = load.websockets_to(server, 64)
-        return lambda: load.ping_pong(sockets, load.MASKED_FRAME, load.ECHOED_FRAME, 1000)
+        frames = itertools.repeat(load.MASKED_FRAME)
+        return lambda: load.ping_pong(sockets, frames, load.ECHOED_FRAME, 1000)
 
     def many(server: Server) -> Callable[[], float]:
         sockets = load.websockets_to(server, 8)
@@ -139,6 +192,33 @@ def _deliver(
     all_of_them.close()
 
 
+def joins(peers: Sequence[str], clients: int, rounds: int) -> list[Section]:
+    """Clients that connect in bursts, and stay."""
+    sections = []
+    for path, kind in (("/fan-events", "event streams"), ("/fan-ws", "WebSockets")):
+        names = [RAWSTREAM, *(without(peers, WEBSOCKETS) if path == "/fan-events" else peers)]
+        columns = []
+        for title, access_log in (("no log", False), ("access log", True)):
+            samples = {name: Sample() for name in names}
+            for _ in range(rounds):
+                for name in names:
+                    with servers(name, access_log=access_log) as [server]:
+                        samples[name].add(server, partial(_join, server, path, clients))
+            columns.append(Column("µs per client", microseconds(samples), digits=0, title=title))
+        text = f"{clients:,} clients open {kind}, in bursts of {BURST}, and stay."
+        sections.append(Section(f"Joining: {kind}", text, columns))
+    return sections
+
+
+def _join(server: Server, path: str, clients: int) -> float:
+    storm = Storm(server, path, 0)
+    for _ in range(clients // BURST):
+        storm.join(BURST)
+        storm.wait_for_heads()
+    storm.close()
+    return clients
+
+
 def arrivals(peers: Sequence[str], clients: int) -> list[Section]:
     """Clients that connect all at once: new ones, then clients that resume 500 messages behind."""
     joined, seconds_to_join = {}, {}
@@ -188,7 +268,7 @@ def arrivals(peers: Sequence[str], clients: int) -> list[Section]:
 
 def idle_memory(peers: Sequence[str], clients: int) -> list[Section]:
     values = {}
-    for name in (TASK, RAWSTREAM, *without(peers, WEBSOCKETS, NCHAN)):
+    for name in (TASK, RAWSTREAM, *without(peers, *WITHOUT_PLAIN_REQUESTS)):
         with servers(name) as [server]:
             warm = Readers(server, "/events", 200)
             before = server.memory()
