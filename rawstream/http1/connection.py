@@ -338,14 +338,14 @@ class Connection:
         """Check a head, and choose the framing of its exchange. Raises `HTTPError`."""
         lane, limits = self._exchange.framing, self._context.limits
         if not self._transport.shortcuts:
-            check_head(head, limits)
-            self._exchange.framing = H11Framing(H11Request(head, limits))
+            request = H11Request(head, check_head(head, limits), limits)
+            self._exchange.framing = H11Framing(request)
             return
         checked = cut_again(head, limits)
         if checked.is_plain:
             lane.head = checked
             return
-        request = H11Request(head, limits)
+        request = H11Request(head, checked, limits)
         if request.head.version == "1.0":
             self._exchange.framing = H11Framing(request)
         else:

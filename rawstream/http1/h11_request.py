@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import h11
 
 from ..errors import HTTPError
-from ..http.authority import target_authority
 from ..http.fields import decoded
 from ..limits import Limits
 from .head import RequestHead
@@ -17,8 +16,8 @@ from .request_body import RequestBody
 class H11Request:
     """The head, and the machine that parses what follows it."""
 
-    def __init__(self, head: bytes, limits: Limits) -> None:
-        """`head` has passed `check_head`. Raises `HTTPError` if h11 refuses it."""
+    def __init__(self, head: bytes, checked: RequestHead, limits: Limits) -> None:
+        """`checked` is what `check_head` returned. Raises `HTTPError` if h11 refuses the head."""
         self.machine = h11.Connection(h11.SERVER, limits.head_bytes)
         self.machine.receive_data(head)
         try:
@@ -27,18 +26,18 @@ class H11Request:
             body_follows = self.machine.next_event() is h11.NEED_DATA
         except h11.RemoteProtocolError as error:
             raise HTTPError(error.error_status_hint, str(error)) from None
-        target = event.target.decode("ascii")
         headers = decoded(event.headers.raw_items())
         self.head = RequestHead(
             event.method.decode("ascii"),
-            target,
+            event.target.decode("ascii"),
             event.http_version.decode("ascii"),
             headers,
-            target_authority(target) or headers.get("host", ""),
-            closes="close" in headers.tokens("connection"),
+            checked.authority,
+            checked.closes,
             is_plain=False,
         )
-        self.expectations: Sequence[str] = headers.tokens("expect")
+        expects = headers.get_all("expect")
+        self.expectations: Sequence[str] = headers.tokens("expect") if expects else ()
         self.body = None
         if body_follows:
             chunked = "transfer-encoding" in headers

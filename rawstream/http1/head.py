@@ -79,8 +79,8 @@ class RequestHead(NamedTuple):
 
 
 def check_head(head: bytes, limits: Limits) -> RequestHead:
-    """Cut a head, and refuse what h11 would let through. `head` ends with the empty line. What is
-    returned is only valid if it is plain.
+    """Cut a head, and refuse what h11 would let through. `head` ends with the empty line. The
+    fields that are returned are only valid if it is plain.
 
     Raises `HTTPError`: 400, 414, 431, 501 or 505; the connection's framing cannot be trusted
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
