@@ -46,8 +46,8 @@ class Reader:
     """One reader of a log: its position, and its sink."""
 
     __slots__ = (
-        "__weakref__", "format", "frame", "last_sent", "leaving", "position", "sink", "try_write",
-        "woken",
+        "__weakref__", "_woken", "format", "frame", "last_sent", "leaving", "position", "sink",
+        "try_write",
     )  # fmt: skip
 
     leaving: bool
@@ -61,7 +61,19 @@ class Reader:
         self.position = position  # of the last entry that was sent
         self.last_sent = trio.current_time()
         self.leaving = False
-        self.woken = trio.Event()
+        self._woken = trio.Event()
+
+    def prepare(self) -> None:
+        """Prepare to `wait`."""
+        self._woken = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait until it is woken."""
+        await self._woken.wait()
+
+    def wake(self) -> None:
+        """Wake its task."""
+        self._woken.set()
 
 
 class FanOut:
@@ -101,9 +113,9 @@ class FanOut:
         key = reader.format, reader.frame
         group = self._parked.setdefault(key, {})
         group[reader] = None
-        reader.woken = trio.Event()
+        reader.prepare()
         try:
-            await reader.woken.wait()
+            await reader.wait()
         finally:
             group.pop(reader, None)
             if not group and self._parked.get(key) is group:
@@ -114,7 +126,7 @@ class FanOut:
         reader.leaving = True
         for group in self._parked.values():
             group.pop(reader, None)
-        reader.woken.set()
+        reader.wake()
 
     def wake_with_next_entry(self, event: trio.Event) -> None:
         """Set this event with the next entry."""
@@ -213,4 +225,4 @@ class FanOut:
 
     def _wake(self, reader: Reader, group: dict[Reader, None]) -> None:
         del group[reader]
-        reader.woken.set()
+        reader.wake()

@@ -163,22 +163,36 @@ async def _read_by_websocket(
     """Read a channel as WebSocket messages. Messages of the client are ignored."""
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
-        async with trio.open_nursery() as nursery:
-            followed = Followed.LEFT
-            with trio.CancelScope() as reading, suppress(WebSocketClosed, BrokenStream):
-                nursery.start_soon(_ignore_messages, ws, reading)
-                reader = Reader(ws.writer, FRAMES, point.position)
-                followed = await follow(channel, reader, FRAMES, point, lag)
-            if followed is Followed.TOO_SLOW:
-                with suppress(WebSocketClosed, BrokenStream):
-                    await ws.close(TRY_AGAIN_LATER, "too slow")
-            nursery.cancel_scope.cancel()
+        reader = _ListeningReader(ws, point.position)
+        with suppress(WebSocketClosed, BrokenStream):
+            if await follow(channel, reader, FRAMES, point, lag) is Followed.TOO_SLOW:
+                await ws.close(TRY_AGAIN_LATER, "too slow")
 
 
-async def _ignore_messages(ws: WebSocket, reading: trio.CancelScope) -> None:
-    async for _ in ws:
-        pass
-    reading.cancel()
+class _ListeningReader(Reader):
+    """A reader that receives messages and drops them while it is parked, in the same task. It
+    leaves when its WebSocket is closed."""
+
+    __slots__ = ("_waiting", "_ws")
+
+    def __init__(self, ws: WebSocket, position: int) -> None:
+        super().__init__(ws.writer, FRAMES, position)
+        self._ws = ws
+        self._waiting: trio.CancelScope | None = None
+
+    def prepare(self) -> None:
+        self._waiting = trio.CancelScope()
+
+    async def wait(self) -> None:
+        assert self._waiting is not None
+        with self._waiting:
+            async for _ in self._ws:
+                pass
+            self.leaving = True
+
+    def wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 # -- Long-polls -----------------------------------------------------------------------------------

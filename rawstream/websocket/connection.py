@@ -4,9 +4,9 @@ wsproto knows the rules of frames. reader.py finds frames in the bytes that arri
 the bytes that leave. This file decides which task reads, sends pings, and orders the closing.
 
 Only the holder of the read lock reads. A handler that waits for a message takes the lock, takes
-the next message or reads, and releases the lock; that saves one switch of tasks a message. While
-the handler is busy with something else, the WebSocket's own task, the pump, does the same, so
-that pings are answered and a Close is noticed. The pump stops while the inbox is full
+the next message or reads, and releases the lock; that saves one switch of tasks a message. When
+the handler has been busy with something else for a while, the WebSocket's own task, the pump, does
+the same, so that pings are answered and a Close is noticed. The pump stops while the inbox is full
 (`Limits.message_queue`), and TCP then slows the client down. Control frames are handled where
 they are read, without waiting.
 """
@@ -86,8 +86,7 @@ class WebSocket:
         self._queue = 0  # their number
         self._inbox = Inbox(self._limits)  # messages that the pump has read
         self._waiting: trio.CancelScope | None = None  # around the wait for bytes
-        self._pump_may_read = trio.Event()
-        self._pump_may_read.set()  # until the handler receives
+        self._pump_may_read: trio.Event | None = None  # None: the pump has not been started
         self._away = _Away(self)
         self._in_receive = False  # the handler is waiting for a message
         self._receives = False  # the handler has asked for messages
@@ -103,14 +102,14 @@ class WebSocket:
         """Start the tasks of this WebSocket in a nursery."""
         self._nursery = nursery
         self._stream.on_left_over = self._flush_soon
-        nursery.start_soon(self._pump)
+        self._away.start()
         self._exchange.keep_alive.add(self._pings)
 
     def _stop(self) -> None:
         """The nursery has ended: start no more tasks."""
         self._nursery = None
         self._stream.on_left_over = None
-        self._pings.active = False
+        self._pings.active = self._away.active = False
 
     def _flush_soon(self) -> None:
         assert self._nursery is not None
@@ -258,9 +257,18 @@ class WebSocket:
 
     # -- The pump
 
+    def _let_pump_read(self) -> None:
+        if self._pump_may_read is not None:
+            self._pump_may_read.set()
+        elif self._nursery is not None:
+            self._pump_may_read = trio.Event()
+            self._pump_may_read.set()
+            self._nursery.start_soon(self._pump)
+
     async def _pump(self) -> None:
         """Read while the handler does not, until the WebSocket is closed."""
         while not self._reader.is_over:
+            assert self._pump_may_read is not None
             await self._pump_may_read.wait()
             if self._in_receive:
                 self._pump_may_read = trio.Event()
@@ -393,4 +401,4 @@ class _Away:
         """Let the pump read, unless the handler is receiving again. Called once a `start`."""
         self.active = False
         if not self._ws._in_receive:
-            self._ws._pump_may_read.set()
+            self._ws._let_pump_read()
