@@ -111,7 +111,7 @@ async def serve(
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
             background.start_soon(context.hangups.run)
-            background.start_soon(context.keep_alive.run)
+            await background.start(context.keep_alive.run)
             async with trio.open_nursery() as connections:
                 accepting = await connections.start(_accept, handle, listeners, connections)
                 task_status.started(addresses)
@@ -152,7 +152,7 @@ async def serve_stream(
     transport = Transport(stream, limits, shortcuts=shortcuts)
     async with trio.open_nursery() as background:
         background.start_soon(context.hangups.run)
-        background.start_soon(context.keep_alive.run)
+        await background.start(context.keep_alive.run)
         await Connection(transport, context, handler, "", last=False).run()
         background.cancel_scope.cancel()
 

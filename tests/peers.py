@@ -146,7 +146,7 @@ async def connected(
     transport = Transport(stream, limits, shortcuts=use_shortcuts and not dribble)
     connection = Connection(transport, context, handler, "", last=False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(context.keep_alive.run)
+        await nursery.start(context.keep_alive.run)
         nursery.start_soon(connection.run)
         async with trio.SocketStream(ours) as peer:
             yield Peer(peer), Served(context, transport, connection)

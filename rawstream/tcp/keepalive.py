@@ -8,6 +8,7 @@ a weak reference.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Awaitable, Callable
 from itertools import count
 from math import inf
 from typing import Protocol
@@ -52,6 +53,13 @@ class KeepAliveScheduler:
         self._entries: list[tuple[float, int, ref[Timed]]] = []
         self._tie = count()
         self._earlier = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run a function in a task of its own. It must end when the connection that it works for
+        closes. Its failure affects nothing else."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._contain, function)
 
     def add(self, timed: Timed) -> None:
         """From now on, call `on_due` whenever `timed` has been silent for its interval.
@@ -61,9 +69,10 @@ class KeepAliveScheduler:
         """
         self._push(timed.last_active + timed.interval, timed)
 
-    async def run(self) -> None:
-        """Run until cancelled, which also cancels calls of `on_due` under way."""
-        async with trio.open_nursery() as nursery:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled, which also cancels all tasks that it has started."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
             while True:
                 now = trio.current_time()
                 if self._entries and is_late(self._entries[0][0]):
@@ -76,7 +85,7 @@ class KeepAliveScheduler:
                     # It may have been active since its entry was made, and is then due later.
                     due = timed.last_active + timed.interval
                     if due <= now:
-                        nursery.start_soon(self._call, timed)
+                        self._nursery.start_soon(self._call, timed)
                     else:
                         self._push(due, timed)
                 with trio.move_on_at(self._entries[0][0] if self._entries else inf):
@@ -91,11 +100,13 @@ class KeepAliveScheduler:
         heapq.heappush(self._entries, (due, next(self._tie), ref(timed)))
 
     async def _call(self, timed: Timed) -> None:
-        """Call `on_due`. Its failure affects nothing else."""
         began = trio.current_time()
-        try:
-            await timed.on_due()
-        except Exception:
-            logger.exception("the heartbeat, ping or idle check of %r failed", timed)
+        await self._contain(timed.on_due)
         if timed.active:
             self._push(began + timed.interval, timed)
+
+    async def _contain(self, function: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await function()
+        except Exception:
+            logger.exception("%r failed", function)

@@ -5,8 +5,8 @@ the bytes that leave. This file decides which task reads, sends pings, and order
 
 Only the holder of the read lock reads. A handler that waits for a message takes the lock, takes
 the next message or reads, and releases the lock; that saves one switch of tasks a message. When
-the handler has been busy with something else for a while, the WebSocket's own task, the pump, does
-the same, so that pings are answered and a Close is noticed. The pump stops while the inbox is full
+the handler has been busy with something else for a while, another task, the pump, does the same, so
+that pings are answered and a Close is noticed. The pump stops while the inbox is full
 (`Limits.message_queue`), and TCP then slows the client down. Control frames are handled where
 they are read, without waiting.
 """
@@ -79,41 +79,39 @@ class WebSocket:
         )
         # Also sends frames that have been encoded already, for channels.
         self.writer = FrameWriter(stream, self._wsproto, deflating=deflating)
-        self._nursery: trio.Nursery | None = None
         # Reading:
         self._reading = False  # a task holds the read lock
-        self._readers = trio.lowlevel.ParkingLot()  # tasks that wait for the lock
-        self._queue = 0  # their number
+        self._readers: trio.lowlevel.ParkingLot | None = None  # tasks that wait for the lock
         self._inbox = Inbox(self._limits)  # messages that the pump has read
         self._waiting: trio.CancelScope | None = None  # around the wait for bytes
-        self._pump_may_read: trio.Event | None = None  # None: the pump has not been started
         self._away = _Away(self)
+        self._pump: trio.CancelScope | None = None  # around its task
         self._in_receive = False  # the handler is waiting for a message
         self._receives = False  # the handler has asked for messages
         self._taken = 0  # messages that the handler has taken
         # Closing:
         self._closing = False  # we have sent the first Close
-        self._closed = trio.Event()  # nothing more will be received
+        self._closed: trio.Event | None = None  # for tasks that wait until all is over
         # Pings:
         self._pings = _Pings(self, self._limits.ping_seconds)
         self._awaiting_pong = False
 
-    def _run_in(self, nursery: trio.Nursery) -> None:
-        """Start the tasks of this WebSocket in a nursery."""
-        self._nursery = nursery
+    def _start(self) -> None:
+        """The handler's block begins."""
+        self._exchange.on_drain(self._farewell)
         self._stream.on_left_over = self._flush_soon
         self._away.start()
         self._exchange.keep_alive.add(self._pings)
 
     def _stop(self) -> None:
-        """The nursery has ended: start no more tasks."""
-        self._nursery = None
+        """The handler's block has ended."""
         self._stream.on_left_over = None
         self._pings.active = self._away.active = False
+        if self._pump is not None:
+            self._pump.cancel()
 
     def _flush_soon(self) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(self._stream.flush)
+        self._exchange.keep_alive.start_soon(self._stream.flush)
 
     # -- Sending
 
@@ -177,7 +175,7 @@ class WebSocket:
                 if self.close_code is not None or self._closing:
                     raise WebSocketClosed(self.close_code or ABNORMAL, self.close_reason)
                 if self._reader.is_over:  # the reply to the Close is being sent
-                    await self._closed.wait()
+                    await self._until_closed()
                 elif (message := await self._read_once(for_handler=True)) is not None:
                     return message
         finally:
@@ -193,11 +191,9 @@ class WebSocket:
         frame is looked at, which may be a Close or malformed.
         """
         while self._reading:
-            self._queue += 1
-            try:
-                await self._readers.park()
-            finally:
-                self._queue -= 1
+            if self._readers is None:
+                self._readers = trio.lowlevel.ParkingLot()
+            await self._readers.park()
         self._reading = True
         try:
             if self._reader.is_over or (self._inbox.messages and for_handler):
@@ -222,7 +218,7 @@ class WebSocket:
             return None
         finally:
             self._reading = False
-            if self._queue:
+            if self._readers:
                 self._readers.unpark()
 
     async def _act(self, *, for_handler: bool) -> bool:
@@ -248,8 +244,8 @@ class WebSocket:
     def _answer_ping(self, ping: Ping) -> None:
         if self._closing:
             return  # no pong after a Close (RFC 6455 section 5.5.2)
-        if not self.writer.answer_ping(ping) and self._nursery is not None:
-            self._nursery.start_soon(self._send_pong)
+        if not self.writer.answer_ping(ping):
+            self._exchange.keep_alive.start_soon(self._send_pong)
 
     async def _send_pong(self) -> None:
         with suppress(WebSocketClosed, BrokenStream):  # reading goes on all the same
@@ -257,25 +253,15 @@ class WebSocket:
 
     # -- The pump
 
-    def _let_pump_read(self) -> None:
-        if self._pump_may_read is not None:
-            self._pump_may_read.set()
-        elif self._nursery is not None:
-            self._pump_may_read = trio.Event()
-            self._pump_may_read.set()
-            self._nursery.start_soon(self._pump)
-
-    async def _pump(self) -> None:
-        """Read while the handler does not, until the WebSocket is closed."""
-        while not self._reader.is_over:
-            assert self._pump_may_read is not None
-            await self._pump_may_read.wait()
-            if self._in_receive:
-                self._pump_may_read = trio.Event()
-            elif self._inbox.is_full:
-                await self._inbox.wait_for_room()
-            else:
-                await self._read_once(for_handler=False)
+    async def _read_while_away(self) -> None:
+        """Read until the handler receives again, or the WebSocket is closed."""
+        with trio.CancelScope() as self._pump:
+            while not (self._reader.is_over or self._in_receive):
+                if self._inbox.is_full:
+                    await self._inbox.wait_for_room()
+                else:
+                    await self._read_once(for_handler=False)
+        self._pump = None
 
     # -- Closing
 
@@ -290,7 +276,7 @@ class WebSocket:
         await self._close_first(code, reason)
 
     async def _farewell(self) -> None:
-        """Close with 1001. The server is stopping; handler and pump have been cancelled."""
+        """Close with 1001. The server is stopping; the handler has been cancelled."""
         self._inbox.clear()
         await self._close_first(GOING_AWAY, "the server is stopping")
 
@@ -306,8 +292,13 @@ class WebSocket:
         with trio.move_on_after(self._limits.close_seconds):
             while not self._reader.is_over:
                 await self._read_once(for_handler=False)
-            if self._nursery is not None:
-                await self._closed.wait()
+            await self._until_closed()
+
+    async def _until_closed(self) -> None:
+        """Wait until nothing more is received and sent."""
+        if self.close_code is None:
+            self._closed = self._closed or trio.Event()
+            await self._closed.wait()
 
     def _take_close(self, event: CloseConnection) -> None:
         """Handle a Close, the end of input, or bytes that wsproto rejects."""
@@ -326,10 +317,10 @@ class WebSocket:
             self._stream.peer_is_done = True
         self.writer.ended = int(event.code), reason
         # Reply first, because the end may cancel the handler in the middle of a send.
-        if reply is None or self._nursery is None or self.writer.answer_close(reply):
+        if reply is None or self.writer.answer_close(reply):
             self._finish()
         else:
-            self._nursery.start_soon(self._send_last)
+            self._exchange.keep_alive.start_soon(self._send_last)
 
     async def _send_last(self) -> None:
         try:
@@ -341,7 +332,8 @@ class WebSocket:
         """Record the end, and cancel the handler if the peer began it: after `Limits.leave_seconds`
         if the handler receives messages and so learns of the end, else at once."""
         self.close_code, self.close_reason = self.writer.ended
-        self._closed.set()
+        if self._closed is not None:
+            self._closed.set()
         if not self._closing:
             has_news = self._in_receive or self._inbox.messages
             told = self._receives and (has_news or self.close_code != ABNORMAL)
@@ -381,7 +373,7 @@ class _Pings:
 
 
 class _Away:
-    """Lets the pump read when the handler has been busy with something else for a while."""
+    """The pump: reads when the handler has been busy with something else for a while."""
 
     __slots__ = ("__weakref__", "_ws", "active", "interval", "last_active")
 
@@ -398,7 +390,6 @@ class _Away:
         self._ws._exchange.keep_alive.add(self)
 
     async def on_due(self) -> None:
-        """Let the pump read, unless the handler is receiving again. Called once a `start`."""
+        """Be the pump, unless the handler is receiving again. Called once a `start`."""
+        await self._ws._read_while_away()
         self.active = False
-        if not self._ws._in_receive:
-            self._ws._let_pump_read()

@@ -16,7 +16,7 @@ class Inbox:
         self.messages = deque[str | bytes]()
         self._limits = limits
         self._size = 0
-        self._room = trio.Event()  # set when a message is taken or dropped
+        self._room: trio.Event | None = None  # set when a message is taken or dropped
 
     @property
     def is_full(self) -> bool:
@@ -35,14 +35,18 @@ class Inbox:
         """Take the first message; there must be one."""
         message = self.messages.popleft()
         self._size -= len(message)
-        self._room.set()
+        self._make_room()
         return message
 
     def clear(self) -> None:
         """Drop all messages."""
         self.messages.clear()
         self._size = 0
-        self._room.set()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
 
     async def wait_for_room(self) -> None:
         """Wait until a message is taken or dropped."""

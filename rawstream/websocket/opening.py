@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
-
-import trio
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 
 from ..errors import BrokenStream, WebSocketClosed
 from ..http.request import Request
@@ -14,14 +12,13 @@ from .deflate import accept_deflate
 from .handshake import accept_fields, check_handshake, choose_subprotocol
 
 
-@asynccontextmanager
-async def open_websocket(
+def open_websocket(
     request: Request,
     *,
     subprotocols: Sequence[str] = (),
     origins: Collection[str] | None = None,
     compression: bool = False,
-) -> AsyncIterator[WebSocket]:
+) -> AbstractAsyncContextManager[WebSocket]:
     """Accept a WebSocket: `async with open_websocket(request) as ws:`.
 
     The first of `subprotocols` that the client offers is chosen. `origins` lists the browser
@@ -35,38 +32,53 @@ async def open_websocket(
     `Limits.leave_seconds` to finish. When the server stops, the handler is cancelled, and the
     WebSocket is closed with 1001.
 
-    Raises `HTTPError` 400, 403, 405 or 426 if the handshake is not acceptable.
+    Entering the block raises `HTTPError` 400, 403, 405 or 426 if the handshake is not acceptable.
     """
     if isinstance(subprotocols, str):
         raise TypeError("subprotocols is a sequence of strings, not one string")
-    check_handshake(request, origins)
-    fields = accept_fields(request)
-    subprotocol = choose_subprotocol(request, subprotocols)
-    if subprotocol is not None:
-        fields.append(("Sec-WebSocket-Protocol", subprotocol))
-    deflate = None
-    if compression and (accepted := accept_deflate(request)):
-        deflate, answer = accepted
-        fields.append(("Sec-WebSocket-Extensions", answer))
-    exchange = request.exchange
-    stream = await exchange.upgrade(fields, label="websocket")
-    ws = WebSocket(request, stream, subprotocol, deflate)
-    exchange.on_drain(ws._farewell)
-    failure: Exception | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            ws._run_in(nursery)
-            try:
-                yield ws
-            except WebSocketClosed:
-                pass  # the handler has noticed the close; leave the block normally
-            except Exception as error:
-                failure = error  # raised below, outside of the nursery's exception group
-            with suppress(WebSocketClosed, BrokenStream):
-                await ws.close(INTERNAL_ERROR if failure else NORMAL)
-            exchange.on_drain(None)  # not earlier: a drain may cancel before the Close is sent
-            nursery.cancel_scope.cancel()
-    finally:
-        ws._stop()
-    if failure is not None:
-        raise failure
+    return _Opening(request, subprotocols, origins, compression)
+
+
+class _Opening(AbstractAsyncContextManager[WebSocket]):
+    __slots__ = ("_compression", "_origins", "_request", "_subprotocols", "_ws")
+
+    def __init__(
+        self,
+        request: Request,
+        subprotocols: Sequence[str],
+        origins: Collection[str] | None,
+        compression: bool,
+    ) -> None:
+        self._request = request
+        self._subprotocols = subprotocols
+        self._origins = origins
+        self._compression = compression
+
+    async def __aenter__(self) -> WebSocket:
+        request = self._request
+        check_handshake(request, self._origins)
+        fields = accept_fields(request)
+        subprotocol = choose_subprotocol(request, self._subprotocols)
+        if subprotocol is not None:
+            fields.append(("Sec-WebSocket-Protocol", subprotocol))
+        deflate = None
+        if self._compression and (accepted := accept_deflate(request)):
+            deflate, answer = accepted
+            fields.append(("Sec-WebSocket-Extensions", answer))
+        stream = await request.exchange.upgrade(fields, label="websocket")
+        self._ws = WebSocket(request, stream, subprotocol, deflate)
+        self._ws._start()
+        return self._ws
+
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> bool:
+        was_closed = isinstance(error, WebSocketClosed)  # and the handler has noticed it
+        try:
+            if error is None or isinstance(error, Exception):
+                code = NORMAL if error is None or was_closed else INTERNAL_ERROR
+                with suppress(WebSocketClosed, BrokenStream):
+                    await self._ws.close(code)
+                # Not earlier: a drain may cancel before the Close is sent.
+                self._request.exchange.on_drain(None)
+        finally:
+            self._ws._stop()
+        return was_closed

@@ -48,7 +48,7 @@ class FrameReader:
         self.is_over = False  # set when nothing more is to be read
         self._left = 0  # bytes that wsproto still has to receive of a frame
         self._in_message = False  # between the fragments of a message
-        self._text = io.StringIO()  # the message being received, of either kind
+        self._text: io.StringIO | None = None  # the message being received, of either kind
         self._binary = bytearray()
         self._size = 0
 
@@ -129,16 +129,14 @@ class FrameReader:
         self._size += len(data.encode()) if isinstance(data, str) else len(data)
         if self._size > self._max_size:
             return CloseConnection(TOO_BIG, f"message larger than {self._max_size} bytes")
-        if isinstance(data, str):
-            self._text.write(data)
-        else:
+        if isinstance(data, bytes | bytearray):
             self._binary += data
+        else:
+            self._text = self._text or io.StringIO()
+            self._text.write(data)
         if not event.message_finished:
             return None
-        message = self._text.getvalue() if isinstance(data, str) else bytes(self._binary)
-        if isinstance(data, str):
-            self._text = io.StringIO()
-        else:
-            self._binary = bytearray()
+        message = bytes(self._binary) if self._text is None else self._text.getvalue()
+        self._text, self._binary = None, bytearray()
         self._size = 0
         return message

@@ -42,7 +42,7 @@ class FrameWriter:
         self._deflating = deflating
         self.try_write = stream.try_write
         self._torn = False  # a frame that wsproto made was not sent whole
-        self._in_message = trio.Lock()  # fragments of two messages must not mix
+        self._in_message: trio.Lock | None = None  # fragments of two messages must not mix
         self._last = b""  # the unsent part of the last Close
         self._pong: Pong | None = None  # the latest pong that could not be sent at once
 
@@ -52,8 +52,8 @@ class FrameWriter:
         """Send a message. If `more` messages are sent before the task next blocks, it may be
         written together with them. Raises `WebSocketClosed` and `BrokenStream`."""
         stream = self._stream
-        if self._deflating or self._in_message.locked():
-            async with self._in_message:
+        if self._deflating or (self._in_message is not None and self._in_message.locked()):
+            async with self._message_lock():
                 await self.send(_message(message, finished=True))
             return
         frame = data_frame(message)
@@ -71,13 +71,16 @@ class FrameWriter:
         if not framed:
             await self._flush()
             return
+        if self._in_message is None:
+            await self.send(framed)
+            return
         async with self._in_message:
             await self.send(framed)
 
     @asynccontextmanager
     async def open_message(self) -> AsyncIterator[MessageStream]:
         """Send one message in fragments."""
-        async with self._in_message:
+        async with self._message_lock():
             message = MessageStream(partial(self.send, in_part=True))
             finished = False
             self._stream.hold(True)  # no direct write may come between the fragments
@@ -88,6 +91,11 @@ class FrameWriter:
                 self._stream.hold(self._wsproto.state is not ConnectionState.OPEN)
             finally:
                 self._torn = self._torn or not finished
+
+    def _message_lock(self) -> trio.Lock:
+        if self._in_message is None:
+            self._in_message = trio.Lock()
+        return self._in_message
 
     async def send(self, event: Event | bytes, *, in_part: bool = False) -> None:
         """Send an event as the frame that wsproto makes of it, or bytes that are a frame already.
