@@ -408,7 +408,7 @@ async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
             self.active, self.last_active = True, trio.current_time()
             scheduler.add(self)
 
-        async def on_due(self) -> None:
+        def on_due(self) -> None:
             calls.append(trio.current_time())
             self.active = False
 

@@ -273,7 +273,7 @@ class Connection:
         grace = self._context.limits.leave_seconds if self._exchange.reads_on else 0
         self._lifetime.cancel(reason, grace)
 
-    async def on_due(self) -> None:
+    def on_due(self) -> None:
         """End the connection if it has been idle for `idle_seconds`."""
         silent = trio.current_time() - self.last_active
         if self._heads.began is None and silent >= self.interval:

@@ -42,8 +42,9 @@ class Timed(Protocol):
     def active(self) -> bool:
         """False once it has ended. Checked when its entry comes up, which is then dropped."""
 
-    async def on_due(self) -> None:
-        """Send a heartbeat or a ping, or end an idle connection. Must end when that closes."""
+    def on_due(self) -> Awaitable[None] | None:
+        """End an idle connection; or return what sends a heartbeat or a ping, which is awaited in a
+        task of its own and must end when the connection closes."""
 
 
 class KeepAliveScheduler:
@@ -59,7 +60,7 @@ class KeepAliveScheduler:
         """Run a function in a task of its own. It must end when the connection that it works for
         closes. Its failure affects nothing else."""
         assert self._nursery is not None
-        self._nursery.start_soon(self._contain, function)
+        self._nursery.start_soon(self._contain, function())
 
     def add(self, timed: Timed) -> None:
         """From now on, call `on_due` whenever `timed` has been silent for its interval.
@@ -85,7 +86,7 @@ class KeepAliveScheduler:
                     # It may have been active since its entry was made, and is then due later.
                     due = timed.last_active + timed.interval
                     if due <= now:
-                        self._nursery.start_soon(self._call, timed)
+                        self._call(timed, now)
                     else:
                         self._push(due, timed)
                 with trio.move_on_at(self._entries[0][0] if self._entries else inf):
@@ -99,14 +100,26 @@ class KeepAliveScheduler:
             self._earlier.set()
         heapq.heappush(self._entries, (due, next(self._tie), ref(timed)))
 
-    async def _call(self, timed: Timed) -> None:
-        began = trio.current_time()
-        await self._contain(timed.on_due)
+    def _call(self, timed: Timed, now: float) -> None:
+        try:
+            work = timed.on_due()
+        except Exception:
+            logger.exception("the idle check of %r failed", timed)
+            return
+        if work is not None:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._attend, work, timed, now)
+        elif timed.active:
+            self._push(now + timed.interval, timed)
+
+    async def _attend(self, work: Awaitable[None], timed: Timed, began: float) -> None:
+        await self._contain(work)
         if timed.active:
             self._push(began + timed.interval, timed)
 
-    async def _contain(self, function: Callable[[], Awaitable[None]]) -> None:
+    async def _contain(self, work: Awaitable[None]) -> None:
+        """Await `work`. Its failure affects nothing else."""
         try:
-            await function()
+            await work
         except Exception:
-            logger.exception("%r failed", function)
+            logger.exception("a heartbeat, a ping or other work for a connection failed")

@@ -389,7 +389,11 @@ class _Away:
         self.active = True
         self._ws._exchange.keep_alive.add(self)
 
-    async def on_due(self) -> None:
+    def on_due(self) -> Awaitable[None] | None:
         """Be the pump, unless the handler is receiving again. Called once a `start`."""
+        self.active = not self._ws._in_receive
+        return self._read() if self.active else None
+
+    async def _read(self) -> None:
         await self._ws._read_while_away()
         self.active = False
