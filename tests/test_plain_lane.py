@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -17,6 +18,7 @@ from wire import DATE, HOST, NOW, get
 import rawstream.http1.connection
 from rawstream import HTTPError, Limits, Request, open_events, open_stream, serve_stream
 from rawstream.http1.head import FAMILIAR_BYTES, check_head
+from rawstream.http1.response_head import made_switch, switching
 
 # -- What is plain --------------------------------------------------------------------------------
 
@@ -303,3 +305,12 @@ async def test_a_head_that_is_used_again_has_its_own_date_and_length(
         assert len(body) <= size
         if missing := size - len(body):
             await peer.exactly(missing)
+
+
+def test_the_head_that_accepts_an_upgrade_is_the_one_that_h11_makes() -> None:
+    fields = [("Upgrade", "x"), ("Connection", "Upgrade"), ("Empty", ""), ("X-Latin", "\xe9")]
+    machine = h11.Connection(h11.SERVER)
+    machine.receive_data(get("/", b"Upgrade: x\r\n"))
+    while machine.next_event() is not h11.PAUSED:
+        pass
+    assert made_switch(fields) == machine.send(switching(fields))

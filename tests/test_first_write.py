@@ -1,0 +1,177 @@
+"""The first bytes of a connection: a head goes out with what follows it, in one write and in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from peers import Peer, Serving, happens
+from wire import GET, get, handshake
+
+from rawstream import (
+    Channel,
+    Handler,
+    Request,
+    open_events,
+    open_stream,
+    open_websocket,
+    serve_channel,
+)
+
+Writes = list[bytes]
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    """What servers of this process write directly."""
+    written: Writes = []
+
+    def recorded(write: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+        def recording(fd: int, data: bytes) -> int:
+            written.append(bytes(data))
+            return write(fd, data)
+
+        return recording
+
+    monkeypatch.setattr("rawstream.tcp.transport.os.write", recorded(os.write))
+    return written
+
+
+async def connected(serving: Serving, handler: Handler, request: bytes, has: bytes) -> Peer:
+    server = await serving(handler, shortcuts=True)
+    peer = await server.connect()
+    await peer.send(request)
+    await peer.has(has)
+    return peer
+
+
+async def events(request: Request) -> None:
+    async with open_events(request) as stream:
+        await stream.send("first")
+        await trio.sleep_forever()
+
+
+async def retrying(request: Request) -> None:
+    async with open_events(request, retry=1000):
+        await trio.sleep_forever()
+
+
+async def chunks(request: Request) -> None:
+    async with open_stream(request, "text/plain") as stream:
+        await stream.send(b"first")
+        await trio.sleep_forever()
+
+
+async def websocket(request: Request) -> None:
+    async with open_websocket(request) as ws:
+        await ws.send("first")
+        await ws.receive()
+
+
+channel = Channel()
+
+
+async def place(request: Request) -> None:
+    await serve_channel(request, channel)
+
+
+EVENTS = get("/", b"Accept: text/event-stream\r\n")
+
+
+@pytest.mark.parametrize(
+    ("handler", "request_bytes", "ending"),
+    [
+        (events, GET, b"data: first\n\n\r\n"),
+        (retrying, GET, b"retry: 1000\n\n\r\n"),
+        (chunks, GET, b"\r\n\r\n5\r\nfirst\r\n"),
+        (websocket, handshake(), b"\r\n\r\n\x81\x05first"),
+        (place, EVENTS, b"-0\n\n\r\n"),
+        (place, handshake(), b'-0"}'),
+    ],
+)
+async def test_a_head_goes_out_with_the_first_bytes_behind_it(
+    serving: Serving, writes: Writes, handler: Handler, request_bytes: bytes, ending: bytes
+) -> None:
+    await connected(serving, handler, request_bytes, ending)
+    [written] = writes
+    assert written.startswith((b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 101 Switching Protocols\r\n"))
+    assert written.endswith(ending)
+
+
+async def test_a_head_alone_goes_out_at_once(serving: Serving, writes: Writes) -> None:
+    async def handler(request: Request) -> None:
+        async with open_stream(request, "text/plain"):
+            await trio.sleep_forever()
+
+    await connected(serving, handler, GET, b"\r\n\r\n")
+    assert len(writes) == 1
+
+
+async def test_a_head_goes_out_before_the_handler_fails(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        async with open_stream(request, "text/plain"):
+            raise KeyError
+
+    server = await serving(handler, shortcuts=True)
+    peer = await server.connect()
+    await peer.send(GET)
+    assert (await peer.to_end()).endswith(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+
+async def test_nothing_that_is_published_overtakes_a_head(serving: Serving) -> None:
+    busy, entered = Channel(), trio.Event()
+    id = busy.publish("before")
+
+    async def handler(request: Request) -> None:
+        entered.set()
+        await serve_channel(request, busy)
+
+    async def publish() -> None:
+        await happens(entered)
+        busy.publish("after")  # in the pass in which the head is held back
+
+    server = await serving(handler, shortcuts=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        peer = await server.connect()
+        await peer.send(get(f"/?after={id}", b"Accept: text/event-stream\r\n"))
+        answer = await peer.has(b"data: after\n\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.count(b"data:") == 1
+
+
+async def test_a_head_that_the_socket_does_not_take_is_sent_with_the_next_bytes(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def full(fd: int, data: bytes) -> int:
+        refused.append(data)
+        raise BlockingIOError
+
+    server = await serving(events, shortcuts=True)
+    peer = await server.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr("rawstream.tcp.transport.os.write", full)
+        await peer.send(GET)
+        answer = await peer.has(b"data: first\n\n\r\n")
+    assert refused
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# -- Connections that wait together ---------------------------------------------------------------
+
+
+async def test_connections_that_wait_together_are_all_served(serving: Serving) -> None:
+    async def handler(request: Request) -> None:
+        await request.respond(200, request.path.encode())
+
+    server = await serving(handler)
+    peers = [await server.connect() for _ in range(200)]  # more than are accepted together
+    for number, peer in enumerate(peers):
+        await peer.send(get(f"/{number}"))
+    for number, peer in enumerate(peers):
+        await peer.until(b"\r\n\r\n/%d" % number)
