@@ -7,19 +7,20 @@ from collections.abc import Callable
 
 import pytest
 import trio
-import trio.testing
-from peers import Peer, Serving, happens
+from peers import Peer, Serving
 from wire import GET, get, handshake
 
 from rawstream import (
     Channel,
     Handler,
+    Limits,
     Request,
     open_events,
     open_stream,
     open_websocket,
     serve_channel,
 )
+from rawstream.tcp.transport import Transport
 
 Writes = list[bytes]
 
@@ -121,26 +122,15 @@ async def test_a_head_goes_out_before_the_handler_fails(serving: Serving) -> Non
     assert (await peer.to_end()).endswith(b"\r\nTransfer-Encoding: chunked\r\n\r\n")
 
 
-async def test_nothing_that_is_published_overtakes_a_head(serving: Serving) -> None:
-    busy, entered = Channel(), trio.Event()
-    id = busy.publish("before")
-
-    async def handler(request: Request) -> None:
-        entered.set()
-        await serve_channel(request, busy)
-
-    async def publish() -> None:
-        await happens(entered)
-        busy.publish("after")  # in the pass in which the head is held back
-
-    server = await serving(handler, shortcuts=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(publish)
-        peer = await server.connect()
-        await peer.send(get(f"/?after={id}", b"Accept: text/event-stream\r\n"))
-        answer = await peer.has(b"data: after\n\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.count(b"data:") == 1
+async def test_no_direct_write_overtakes_a_head() -> None:
+    ours, theirs = trio.socket.socketpair()
+    async with trio.SocketStream(ours) as stream, trio.SocketStream(theirs) as peer:
+        transport = Transport(stream, Limits())
+        assert transport.hold_back(b"head ")
+        assert transport.try_write(b"entry") == 0
+        await transport.send(b"place")
+        assert transport.try_write(b" entry") == 6
+        assert await peer.receive_some() == b"head place entry"
 
 
 async def test_a_head_that_the_socket_does_not_take_is_sent_with_the_next_bytes(
