@@ -19,6 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from rawstream import Request, WebSocketClosed, open_websocket
 from rawstream.websocket.frames import data_frame, decode_simple_frame, frame_bounds
+from rawstream.websocket.machine import FrameMachine
 from rawstream.websocket.reader import FrameReader
 
 # -- Frames ---------------------------------------------------------------------------------------
@@ -90,9 +91,7 @@ def test_what_takes_the_lane(name: str) -> None:
 
 def happenings(pieces: list[bytes], max_size: int, *, lane: bool) -> list[Any]:
     """What pieces of input amount to, up to the end."""
-    incoming = FrameReader(
-        Connection(ConnectionType.SERVER), max_size, deflating=False, shortcuts=lane
-    )
+    incoming = FrameReader(FrameMachine(None), max_size, deflating=False, shortcuts=lane)
     found: list[Any] = []
     for piece in [*pieces, b""]:
         incoming.feed(piece)

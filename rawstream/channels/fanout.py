@@ -61,19 +61,17 @@ class Reader:
         self.position = position  # of the last entry that was sent
         self.last_sent = trio.current_time()
         self.leaving = False
-        self._woken = trio.Event()
-
-    def prepare(self) -> None:
-        """Prepare to `wait`."""
-        self._woken = trio.Event()
+        self._woken: trio.Event | None = None  # while its task waits
 
     async def wait(self) -> None:
         """Wait until it is woken."""
+        self._woken = trio.Event()
         await self._woken.wait()
 
     def wake(self) -> None:
-        """Wake its task."""
-        self._woken.set()
+        """Wake its task, if it waits."""
+        if self._woken is not None:
+            self._woken.set()
 
 
 class FanOut:
@@ -113,7 +111,6 @@ class FanOut:
         key = reader.format, reader.frame
         group = self._parked.setdefault(key, {})
         group[reader] = None
-        reader.prepare()
         try:
             await reader.wait()
         finally:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..http.json_text import json_text
 from ..streams.event import Event
@@ -56,25 +57,27 @@ class EntryFormat:
         """An entry from its head and tail."""
         return entry + self.end
 
-    def head(self, id: str, entry: Entry) -> bytes:
-        """The bytes before the tail, with the cursor after the entry."""
-        raise NotImplementedError
-
     def tail(self, entry: Entry) -> bytes:
         """The part that is the same for all readers."""
         raise NotImplementedError
 
+    # Text has nothing of these:
+
+    def head(self, id: str, entry: Entry) -> bytes:
+        """The bytes before the tail, with the cursor after the entry."""
+        return b""
+
     def gap(self, id: str, start: str, end: str) -> bytes:
         """Tell that the entries after `start` up to `end` are lost. The cursor is now `id`."""
-        raise NotImplementedError
+        return b""
 
     def place(self, id: str) -> bytes:
         """Tell a client its cursor when there is no entry to tell it with."""
-        raise NotImplementedError
+        return b""
 
     def last(self, id: str) -> bytes:
         """Tell that the channel has ended."""
-        raise NotImplementedError
+        return b""
 
     @property
     def _named(self) -> dict[str, str]:
@@ -139,22 +142,10 @@ class Frames(Lines):
 class Text(EntryFormat):
     """The data, with the type of the entry if it has one."""
 
-    def head(self, id: str, entry: Entry) -> bytes:
-        return b""
-
     def tail(self, entry: Entry) -> bytes:
         channel = f"{self.channel}: " if self.channel else ""
         event = f"[{entry.event}] " if entry.event is not None else ""
         return f"{channel}{event}{entry.data}\n".encode()
-
-    def gap(self, id: str, start: str, end: str) -> bytes:
-        return b""
-
-    def place(self, id: str) -> bytes:
-        return b""
-
-    def last(self, id: str) -> bytes:
-        return b""
 
 
 class Polls(Lines):
@@ -167,6 +158,12 @@ class Polls(Lines):
                 objects.append(self.head(entry.id, entry) + self.tail(entry))
         answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), entry.id.encode())
         return answer, entry.position
+
+
+@lru_cache(maxsize=16)
+def place_again(format: EntryFormat, id: str) -> bytes:
+    """`EntryFormat.place`: clients that arrive together are all at the same place."""
+    return format.place(id)
 
 
 def _with_data(value: dict[str, str], entry: Entry) -> str:

@@ -26,7 +26,7 @@ from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
 from .fanout import Reader
-from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat
+from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, place_again
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
@@ -120,7 +120,7 @@ async def follow(
     if point.is_lost:
         await _tell(reader, format.gap(id, point.lost_from, id))
     elif point.cursor is None:
-        await _tell(reader, format.place(id))
+        await _tell(reader, place_again(format, id))
     while not reader.leaving:
         if reader.position < channel.start:
             if lag == "close":
@@ -173,26 +173,18 @@ class _ListeningReader(Reader):
     """A reader that receives messages and drops them while it is parked, in the same task. It
     leaves when its WebSocket is closed."""
 
-    __slots__ = ("_waiting", "_ws")
+    __slots__ = ("_ws",)
 
     def __init__(self, ws: WebSocket, position: int) -> None:
         super().__init__(ws.writer, FRAMES, position)
         self._ws = ws
-        self._waiting: trio.CancelScope | None = None
-
-    def prepare(self) -> None:
-        self._waiting = trio.CancelScope()
 
     async def wait(self) -> None:
-        assert self._waiting is not None
-        with self._waiting:
-            async for _ in self._ws:
-                pass
-            self.leaving = True
+        await self._ws.discard()
+        self.leaving |= self._ws.close_code is not None
 
     def wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._ws.interrupt()
 
 
 # -- Long-polls -----------------------------------------------------------------------------------

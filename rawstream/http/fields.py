@@ -55,6 +55,9 @@ class Pairs(Mapping[str, str]):
         values = self.get_all(name)
         return self._one(values) if values else default
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_all(name))
+
     def __getitem__(self, name: str) -> str:
         if values := self.get_all(name):
             return self._one(values)
@@ -102,7 +105,10 @@ class Headers(Pairs):
 
     def elements(self, name: str) -> list[str]:
         """Return the first hundred elements of a comma-separated list (RFC 9110 section 5.6.1)."""
-        parts = ",".join(self.get_all(name)).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
+        values = self.get_all(name)
+        if not values:
+            return []
+        parts = ",".join(values).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
         return [element for part in parts if (element := part.strip(" \t"))]
 
     def tokens(self, name: str) -> list[str]:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from .fields import LIST_ELEMENTS
+
+FAMILIAR_CHARACTERS = 256
+"""Fields up to this size are kept with what was chosen: there are only a few that clients send."""
 
 _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
@@ -20,6 +24,11 @@ def preferred(accept: str, offers: Sequence[str]) -> str | None:
     Each offer gets the q-value of the most specific range that matches it. The highest q-value
     wins, then the more specific range, then the earlier offer.
     """
+    choose = _chosen_again if len(accept) <= FAMILIAR_CHARACTERS else _chosen
+    return choose(accept, tuple(offers))
+
+
+def _chosen(accept: str, offers: tuple[str, ...]) -> str | None:
     elements = accept.lower().split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
     ranges = [_parsed(element) for element in elements if element.strip()]
     best, found = (0.0, 0), None
@@ -32,6 +41,9 @@ def preferred(accept: str, offers: Sequence[str]) -> str | None:
             if q > 0 and (q, specific) > best:
                 best, found = (q, specific), offer
     return found
+
+
+_chosen_again = lru_cache(maxsize=64)(_chosen)
 
 
 def _parsed(part: str) -> tuple[str, float]:

@@ -158,7 +158,7 @@ class Http1Exchange:
         if self.status or self.is_over:
             self._refuse_to_respond()
         await trio.lowlevel.checkpoint_if_cancelled()  # what the framing makes must be sent
-        if not self.framing.head.headers.tokens("upgrade"):
+        if not self.framing.head.headers.get("upgrade", "").strip(" \t,"):
             raise RuntimeError("this request does not ask for another protocol")
         self.label = label
         head = self.framing.switch(headers)

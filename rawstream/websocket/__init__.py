@@ -17,7 +17,9 @@ In reading order:
     frames.py       messages in one frame, to bytes and back
     reader.py       from received bytes to messages and control frames
     writer.py       sending messages and control frames, in one order
+    machine.py      the state machine of wsproto, made when it is needed
     inbox.py        received messages that the handler has not asked for yet
-    connection.py   which task reads when, pings, and the close
+    receiving.py    which task reads, and when
+    connection.py   the WebSocket: messages both ways, pings, and the close
     opening.py      the block in which a handler uses a WebSocket
 """

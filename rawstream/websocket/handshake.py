@@ -58,5 +58,7 @@ def accept_fields(request: Request) -> list[tuple[str, str]]:
 
 def choose_subprotocol(request: Request, subprotocols: Sequence[str]) -> str | None:
     """Return the first of `subprotocols` that the client offers, or None."""
+    if not subprotocols:
+        return None
     offered = request.headers.elements("sec-websocket-protocol")
     return next((name for name in subprotocols if name in offered), None)

@@ -13,11 +13,11 @@ import io
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from ..limits import KIB
 from .frames import decode_simple_frame, frame_bounds
+from .machine import FrameMachine
 
 INFLATE_STEP = KIB
 """Compressed bytes passed to wsproto at a time. They inflate a thousandfold at most, so that a
@@ -34,11 +34,11 @@ class FrameReader:
     """The bytes received from a client, and the messages and control frames in them."""
 
     def __init__(
-        self, wsproto: Connection, max_size: int, *, deflating: bool, shortcuts: bool
+        self, machine: FrameMachine, max_size: int, *, deflating: bool, shortcuts: bool
     ) -> None:
         """Without `shortcuts` wsproto decodes every frame."""
         self._lane_open = shortcuts and not deflating
-        self._wsproto = wsproto
+        self._machine = machine
         self._max_size = max_size
         self._deflating = deflating
         self._data = b""
@@ -92,11 +92,11 @@ class FrameReader:
             piece = self._data[self._start : self._start + size]
             self._advance(self._start + len(piece))
             self._left -= len(piece)
-            self._wsproto.receive_data(piece)
+            self._machine.wsproto.receive_data(piece)
             yield from self._events()
             yield None
         if self._has_ended:
-            self._wsproto.receive_data(None)
+            self._machine.wsproto.receive_data(None)
             yield from self._events()
 
     def _advance(self, start: int) -> None:
@@ -117,7 +117,7 @@ class FrameReader:
         return True
 
     def _events(self) -> Iterator[Received]:
-        for event in self._wsproto.events():
+        for event in self._machine.wsproto.events():
             if isinstance(event, TextMessage | BytesMessage):
                 yield self._assembled(event)
             elif isinstance(event, Ping | CloseConnection):

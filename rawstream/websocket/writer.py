@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
-from wsproto.connection import Connection, ConnectionState
+from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, Pong, TextMessage
 
 from ..errors import BrokenStream, ClientGone, WebSocketClosed
@@ -20,6 +20,7 @@ from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is
 from ..limits import KIB
 from ..tcp.parts import as_bytes
 from .frames import MESSAGE, data_frame
+from .machine import FrameMachine
 
 PONGS_BYTES = KIB
 """A pong is queued behind unsent bytes only up to this size, so that a client that sends pings and
@@ -36,9 +37,9 @@ class FrameWriter:
     """As a sink of channels: frames that have been encoded are sent unchanged."""
     try_write: TryWrite
 
-    def __init__(self, stream: ByteStream, wsproto: Connection, *, deflating: bool) -> None:
+    def __init__(self, stream: ByteStream, machine: FrameMachine, *, deflating: bool) -> None:
         self._stream = stream
-        self._wsproto = wsproto
+        self._machine = machine
         self._deflating = deflating
         self.try_write = stream.try_write
         self._torn = False  # a frame that wsproto made was not sent whole
@@ -88,7 +89,7 @@ class FrameWriter:
                 yield message
                 await message._end()
                 finished = True
-                self._stream.hold(self._wsproto.state is not ConnectionState.OPEN)
+                self._stream.hold(self._machine.state is not ConnectionState.OPEN)
             finally:
                 self._torn = self._torn or not finished
 
@@ -105,7 +106,7 @@ class FrameWriter:
         elif self._torn and not isinstance(event, CloseConnection):
             raise BrokenStream
         await trio.lowlevel.checkpoint_if_cancelled()
-        frame = event if isinstance(event, bytes) else bytes(self._wsproto.send(event))
+        frame = event if isinstance(event, bytes) else bytes(self._machine.wsproto.send(event))
         sent = False
         try:
             await self._stream.send(frame)
@@ -130,7 +131,7 @@ class FrameWriter:
             raise WebSocketClosed(*self.ended) from None
 
     def _check_open(self) -> None:
-        if self._wsproto.state is not ConnectionState.OPEN:
+        if self._machine.state is not ConnectionState.OPEN:
             raise WebSocketClosed(*self.ended)
         if self._torn:
             raise BrokenStream
@@ -141,7 +142,7 @@ class FrameWriter:
         """Send a pong at once if possible, else keep it for `send_pong`, in place of an earlier one
         (RFC 6455 section 5.5.3). Return False if the caller has to start `send_pong`."""
         if not self._torn and self._stream.backlog < PONGS_BYTES:
-            self._stream.write_soon(bytes(self._wsproto.send(ping.response())), more=False)
+            self._stream.write_soon(bytes(self._machine.wsproto.send(ping.response())), more=False)
             return True
         is_first, self._pong = self._pong is None, ping.response()
         return not is_first
@@ -150,13 +151,13 @@ class FrameWriter:
         """Send the pong that was kept, once everything before has been sent."""
         await self._flush()
         pong, self._pong = self._pong, None
-        if pong is not None and self._wsproto.state is ConnectionState.OPEN:
+        if pong is not None and self._machine.state is ConnectionState.OPEN:
             await self.send(pong)
 
     def answer_close(self, reply: CloseConnection) -> bool:
         """Send the last Close at once if possible. Return False if `finish` has to send the
         rest."""
-        frame = bytes(self._wsproto.send(reply))
+        frame = bytes(self._machine.wsproto.send(reply))
         written = 0 if self._stream.corked else self._stream.try_write(frame)
         self._last = b"" if written else frame  # the stream keeps the rest of a partial write
         self._stream.hold(True)  # for good: nothing follows a Close
