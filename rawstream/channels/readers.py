@@ -163,7 +163,8 @@ async def _read_by_websocket(
     """Read a channel as WebSocket messages. Messages of the client are ignored."""
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
-        reader = _ListeningReader(ws, point.position)
+        reader = _ListeningReader(ws.writer, FRAMES, point.position)
+        reader.ws = ws
         with suppress(WebSocketClosed, BrokenStream):
             if await follow(channel, reader, FRAMES, point, lag) is Followed.TOO_SLOW:
                 await ws.close(TRY_AGAIN_LATER, "too slow")
@@ -173,18 +174,15 @@ class _ListeningReader(Reader):
     """A reader that receives messages and drops them while it is parked, in the same task. It
     leaves when its WebSocket is closed."""
 
-    __slots__ = ("_ws",)
-
-    def __init__(self, ws: WebSocket, position: int) -> None:
-        super().__init__(ws.writer, FRAMES, position)
-        self._ws = ws
+    __slots__ = ("ws",)
+    ws: WebSocket
 
     async def wait(self) -> None:
-        await self._ws.discard()
-        self.leaving |= self._ws.close_code is not None
+        await self.ws.discard()
+        self.leaving |= self.ws.close_code is not None
 
     def wake(self) -> None:
-        self._ws.interrupt()
+        self.ws.interrupt()
 
 
 # -- Long-polls -----------------------------------------------------------------------------------

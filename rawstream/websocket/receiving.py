@@ -140,9 +140,9 @@ class ReceivingHalf:
                 self._away.start()
 
     def interrupt(self) -> None:
-        """End `discard`, now or as soon as it begins."""
-        self._is_interrupted = True
-        if self._in_receive and self._waiting is not None:
+        """End a `discard` under way."""
+        self._is_interrupted = self._in_receive
+        if self._is_interrupted and self._waiting is not None:
             self._waiting.cancel()
 
     async def _read_once(self, *, for_handler: bool) -> str | bytes | None:
@@ -169,6 +169,8 @@ class ReceivingHalf:
             await trio.lowlevel.checkpoint()
             data = self._stream.receive_nowait()
             if data is None:
+                if self._is_interrupted:  # meanwhile
+                    return None
                 with trio.CancelScope() as self._waiting:
                     data = await self._stream.receive_later()
                 self._waiting = None
