@@ -6,6 +6,7 @@ system, is read from the kernel, which counts it in nanoseconds.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import resource
@@ -25,6 +26,10 @@ import shared
 SERVER_CORE, LOAD_CORE = 0, 1
 READY_SECONDS = 20
 SILENCE_SECONDS = 30
+
+PORTS = itertools.count(17000 + os.getpid() % 1000)
+"""Below the ephemeral range, so that no client socket can have one of them. Each server has another
+one: a connection to the one before may not be over yet."""
 
 MASK = b"\x01\x02\x03\x04"
 PAYLOAD = bytes(100)
@@ -131,9 +136,7 @@ def servers(*names: str, access_log: bool = False) -> Iterator[list[Server]]:
     started: list[Server] = []
     try:
         for name in names:
-            # Below the ephemeral range: no client socket can have this port.
-            port = 17000 + os.getpid() % 1000 + len(started)
-            started.append(Server(name, port, access_log=access_log))
+            started.append(Server(name, next(PORTS), access_log=access_log))
         yield started
     finally:
         for server in started:

@@ -203,19 +203,19 @@ def joins(peers: Sequence[str], clients: int, rounds: int) -> list[Section]:
             for _ in range(rounds):
                 for name in names:
                     with servers(name, access_log=access_log) as [server]:
-                        samples[name].add(server, partial(_join, server, path, clients))
+                        storm = Storm(server, path, 0)
+                        samples[name].add(server, partial(_join, storm, clients))
+                        storm.close()
             columns.append(Column("µs per client", microseconds(samples), digits=0, title=title))
         text = f"{clients:,} clients open {kind}, in bursts of {BURST}, and stay."
         sections.append(Section(f"Joining: {kind}", text, columns))
     return sections
 
 
-def _join(server: Server, path: str, clients: int) -> float:
-    storm = Storm(server, path, 0)
+def _join(storm: Storm, clients: int) -> float:
     for _ in range(clients // BURST):
         storm.join(BURST)
         storm.wait_for_heads()
-    storm.close()
     return clients
 
 
