@@ -72,7 +72,7 @@ class Request:
         self.http_version = http_version
         self.scheme = scheme
         self.client = client
-        self._query: Query | None = None
+        self._query: Query | None = None if self.query_string else _NO_QUERY
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {masked(self.target)}>"
@@ -157,6 +157,9 @@ class Request:
         if content_type is not None:
             headers = [("Content-Type", content_type), *headers]
         await self.exchange.respond(status, headers, body)
+
+
+_NO_QUERY = Query("")  # most requests have none, and many last long
 
 
 class _BodyPieces:

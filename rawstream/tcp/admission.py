@@ -80,6 +80,8 @@ class ConnectionLimits:
 
 def unmapped(address: str) -> str:
     """Return the IPv4 address that a dual-stack socket reports as IPv6; others unchanged."""
+    if not address.startswith("::ffff:"):
+        return address
     mapped = re.fullmatch(r"::ffff:([0-9.]+)", address)
     return mapped[1] if mapped else address
 
