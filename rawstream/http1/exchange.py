@@ -123,17 +123,16 @@ class Http1Exchange:
         if status in (204, 205, 304):
             body = ()  # RFC 9110 sections 15.3.5, 15.3.6, 15.4.5
         length = None if status in (204, 304) else sum(map(len, body))
-        parts = [self._head(status, headers, length, close=unread)]
-        if length and not self.head_only:
-            parts += framing.pieces(body)
-        parts.append(framing.end())
+        head = self._head(status, headers, length, close=unread)
+        pieces = framing.pieces(body) if length and not self.head_only else ()
+        parts = (head, *pieces, framing.end())
         if length is None or length <= SMALL_BYTES:
             # Without the coroutines of a send that waits, which it hardly ever does.
             whole = b"".join(parts)
             written = self._transport.try_write(whole)
             if written == len(whole):
                 return
-            parts = [] if written else [whole]
+            parts = () if written else (whole,)
         await send_committed(self._transport, *parts)
 
     async def start(

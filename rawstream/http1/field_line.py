@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TypeAlias
 
 from ..http.fields import USUAL_NAMES
 
@@ -34,27 +34,23 @@ class Kind(Enum):
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-class FieldLine(NamedTuple):
-    """A line of a head, without its CRLF."""
-
-    field: tuple[str, str]
-    """Its name in lower case, and its value."""
-    kind: Kind | None
-    """None if it means nothing for the framing of its message."""
+FieldLine: TypeAlias = tuple[tuple[str, str], Kind | None]
+"""A field, as its name in lower case and its value; and the kind of its line, None if it means
+nothing for the framing of its message."""
 
 
 def field_line(line: str) -> FieldLine:
-    """Cut a line. Lines that are no field have an empty one."""
+    """Cut a line, without its CRLF. One that is no field has an empty one."""
     if not line.isprintable() and _CONTROL.search(line):
-        return FieldLine(("", ""), Kind.STRAY)
+        return ("", ""), Kind.STRAY
     if line[0] in " \t":
-        return FieldLine(("", ""), Kind.FOLDED)
+        return ("", ""), Kind.FOLDED
     name, colon, value = line.partition(":")
     name = name.lower()
     usual = USUAL_NAMES.get(name)
     if not colon or not (usual or _TOKEN.fullmatch(name)):
-        return FieldLine(("", ""), Kind.NO_FIELD)
-    return FieldLine((usual or name, value.strip(" \t")), _KINDS.get(name))
+        return ("", ""), Kind.NO_FIELD
+    return (usual or name, value.strip(" \t")), _KINDS.get(name)
 
 
 field_line_again = lru_cache(maxsize=512)(field_line)

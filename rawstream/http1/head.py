@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ..errors import HTTPError
 from ..http.authority import split_authority, target_authority
@@ -56,7 +56,9 @@ def _check_request_line_so_far(received: bytearray, limits: Limits) -> None:
     """Refuse another protocol, like TLS or SSH, at once: its client may be waiting for us."""
     line, end, _ = received.partition(b"\r\n")
     if end:
-        _split_request_line(line.decode("latin-1"))
+        text = line.decode("latin-1")
+        if not _REQUEST_LINE.fullmatch(text):
+            _refuse_request_line(text)
     elif len(line) > limits.target_bytes:
         raise HTTPError(414, f"request line longer than {limits.target_bytes} bytes")
     elif not _REQUEST_LINE_BEGUN.fullmatch(line) and b"\n" not in line:
@@ -86,7 +88,8 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
     """
     request_line, *lines = head.decode("latin-1").split("\r\n")
-    method, target, version = _split_request_line(request_line)
+    found = _REQUEST_LINE.fullmatch(request_line) or _refuse_request_line(request_line)
+    method, target, version = found.groups()
     if len(method) > LONGEST_METHOD:
         raise HTTPError(501, f"method longer than {LONGEST_METHOD} bytes")
     if len(target) > limits.target_bytes:
@@ -95,7 +98,7 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
     if version[0] != "1":
         raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
-    if head.count(b"\n") - 2 > limits.header_count:
+    if len(lines) - 2 > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
     fields: list[tuple[str, str]] = []
     hosts: list[str] = []
@@ -113,7 +116,7 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
         else:
             kinds.append(kind)
     if kinds:
-        _check_lines(kinds)
+        _check_lines(kinds, head, limits)
     if target[0] != "/" or "#" in target or method == "CONNECT":
         _check_target(method, target)
     host = _only_host(hosts, version)
@@ -127,15 +130,10 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     return RequestHead(method, target, version, Headers(fields), authority, closes, is_plain)
 
 
-def _split_request_line(line: str) -> tuple[str, str, str]:
-    """Return method, target and version. Raises `HTTPError` 400 and 505."""
-    found = _REQUEST_LINE.fullmatch(line)
-    if not found:
-        if (version := _VERSION_LIKE.fullmatch(line)) and version[1] != "1":
-            raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
-        raise HTTPError(400, "malformed request line")
-    method, target, version_number = found.groups()
-    return method, target, version_number
+def _refuse_request_line(line: str) -> NoReturn:
+    if (version := _VERSION_LIKE.fullmatch(line)) and version[1] != "1":
+        raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
+    raise HTTPError(400, "malformed request line")
 
 
 def _check_target(method: str, target: str) -> None:
@@ -152,8 +150,10 @@ def _check_target(method: str, target: str) -> None:
         raise HTTPError(400, "malformed request target")
 
 
-def _check_lines(kinds: list[Kind]) -> None:
+def _check_lines(kinds: list[Kind], head: bytes, limits: Limits) -> None:
     if Kind.STRAY in kinds:
+        if head.count(b"\n") - 2 > limits.header_count:
+            raise HTTPError(431, f"more than {limits.header_count} header fields")
         raise HTTPError(400, "control character, bare CR or bare LF in the head")
     if Kind.FOLDED in kinds:
         raise HTTPError(400, "folded line in the head")
