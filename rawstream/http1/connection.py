@@ -14,7 +14,7 @@ from __future__ import annotations
 import trio
 
 from ..errors import HTTPError
-from ..http.access_log import access_log, masked
+from ..http.access_log import log_line, masked
 from ..http.authority import is_local_host
 from ..http.context import ServerContext
 from ..http.error_response import EXPECTED, error_response, http_error, leaves
@@ -232,8 +232,7 @@ class Connection:
             return
         seconds = trio.current_time() - began
         request, exchange, reason = self._request, self._exchange, self._lifetime.reason
-        access_log.info(
-            '%s "%s %s" %s %s %dB %.3fs %s',
+        log_line(
             self._client or "-",  # a unix socket
             ("HEAD" if request.head_only else request.method)
             if request

@@ -374,8 +374,8 @@ class Transport(ReceivingHalf):
 
 
 _corked = trio.lowlevel.RunVar[list[Transport]]("corked")
-"""The transports to uncork at the end of this pass. Waking the scheduler for each of them would cost
-a third of what a small write does."""
+"""The transports to uncork at the end of this pass. Waking the scheduler for each of them would
+cost a third of what a small write does."""
 
 
 def _uncork_soon(transport: Transport) -> None:
