@@ -18,14 +18,14 @@ from ..http.access_log import log_line, masked
 from ..http.authority import is_local_host
 from ..http.context import ServerContext
 from ..http.error_response import EXPECTED, error_response, http_error, leaves
-from ..http.lifetime import Ended, Lifetime
+from ..http.lifetime import DONE, Ended, Lifetime
 from ..http.request import Handler, Request
 from ..stderr import logger
 from ..tcp.closing import abort, close, close_in_stages, is_settled
 from ..tcp.kernel import ended_with_data
-from ..tcp.transport import State, Transport
+from ..tcp.transport import TORN, Transport
 from .exchange import Http1Exchange
-from .framing import Progress
+from .framing import BODY, UNANSWERED
 from .h11_framing import H11Framing
 from .h11_request import H11Request
 from .head import check_head
@@ -137,22 +137,22 @@ class Connection:
                 self._lifetime.reason = f"failed with {error.status}"
                 return False
             await exchange.respond(*error_response(error, self._request))
-        if exchange.framing.progress is Progress.BODY:
+        if exchange.framing.progress is BODY:
             raise RuntimeError("the handler returned before its response had ended")
         if not exchange.status:
             raise RuntimeError("the handler returned without a response; is an `await` missing?")
-        self._lifetime.reason = Ended.DONE
+        self._lifetime.reason = DONE
         return self._begin_next_cycle()
 
     def _has_met_its_end(self) -> bool:
         """Whether this connection has ended in a way that its handler learns of by an exception.
         If not, the exception came from another connection, to which the handler was sending."""
-        upgraded, torn = self._exchange.is_upgraded, self._transport.state is State.TORN
+        upgraded, torn = self._exchange.is_upgraded, self._transport.state is TORN
         return self._lifetime.client_left or upgraded or torn or self._lifetime.reason is not None
 
     def _begin_next_cycle(self) -> bool:
         """Prepare for the next request. Return False if there can be none."""
-        if self._transport.state is State.TORN:
+        if self._transport.state is TORN:
             self._lifetime.reason = Ended.TORN
             return False
         exchange = self._exchange
@@ -188,7 +188,7 @@ class Connection:
         """Send what the client is still owed when the exchange was ended early."""
         exchange = self._exchange
         exchange.last = True
-        unanswered = exchange.framing.progress is Progress.UNANSWERED
+        unanswered = exchange.framing.progress is UNANSWERED
         try:
             match self._lifetime.reason:
                 case Ended.DRAINED if exchange.farewell:

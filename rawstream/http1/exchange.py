@@ -13,8 +13,8 @@ from ..http.exchange import ByteStream
 from ..http.fields import Fields, checked
 from ..http.lifetime import Ended, Lifetime
 from ..limits import KIB
-from ..tcp.transport import State, Transport
-from .framing import BodyLength, Framing, Progress
+from ..tcp.transport import TORN, Transport
+from .framing import BODY, SWITCHED, UNTIL_CLOSE, Framing
 from .plain_lane import PlainLane
 from .request_body import YIELD_EVERY_PIECES
 from .response_body import Http1Body, send_committed
@@ -62,14 +62,14 @@ class Http1Exchange:
     @property
     def is_upgraded(self) -> bool:
         """Whether the connection has switched to another protocol."""
-        return self.framing.progress is Progress.SWITCHED
+        return self.framing.progress is SWITCHED
 
     @property
     def looks_whole(self) -> bool:
         """Whether a client could take the unfinished body for a complete one."""
         framing = self.framing
-        until_close = framing.body_length is BodyLength.UNTIL_CLOSE
-        unfinished = framing.progress is Progress.BODY or self._transport.state is State.TORN
+        until_close = framing.body_length is UNTIL_CLOSE
+        unfinished = framing.progress is BODY or self._transport.state is TORN
         return until_close and unfinished
 
     def on_drain(self, farewell: Callable[[], Awaitable[None]] | None) -> None:

@@ -31,6 +31,8 @@ class Kind(Enum):
     STRAY = "a bare CR, a bare LF or another control character"
 
 
+HOST, CONNECTION = Kind.HOST, Kind.CONNECTION
+
 _KINDS = {kind.value: kind for kind in Kind}
 
 

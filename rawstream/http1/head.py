@@ -16,7 +16,7 @@ from ..errors import HTTPError
 from ..http.authority import split_authority, target_authority
 from ..http.fields import LIST_ELEMENTS, Headers
 from ..limits import KIB, Limits
-from .field_line import FieldLine, Kind, field_line, field_line_again
+from .field_line import CONNECTION, HOST, FieldLine, Kind, field_line, field_line_again
 
 END_OF_HEAD = b"\r\n\r\n"
 LONGEST_METHOD = 32
@@ -109,9 +109,9 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
         fields.append(field)
         if kind is None:
             continue
-        if kind is Kind.HOST:
+        if kind is HOST:
             hosts.append(field[1])
-        elif kind is Kind.CONNECTION:
+        elif kind is CONNECTION:
             options |= _connection_options(field[1])
         else:
             kinds.append(kind)

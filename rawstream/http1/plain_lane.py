@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from ..http.fields import Fields, Headers
 from ..limits import Limits
-from .framing import BodyLength, Progress, chunk
+from .framing import BODY, BROKEN, CHUNKED, COUNTED, ENDED, SWITCHED, UNANSWERED, chunk
 from .head import FAMILIAR_BYTES, RequestHead, check_head
 from .request_body import RequestBody
 from .response_head import made_head, made_switch, made_trailers
@@ -40,20 +40,14 @@ def cut_again(head: bytes, limits: Limits) -> RequestHead:
 class PlainLane:
     """A `Framing` by hand."""
 
-    __slots__ = (
-        "_closes", "_left", "another_may_follow", "body", "body_length", "expectations", "head",
-        "progress",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.head = REFUSED  # until there is one
-        self.body: RequestBody | None = None
-        self.expectations: Sequence[str] = ()
-        self.progress = Progress.UNANSWERED
-        self.body_length = BodyLength.CHUNKED
-        self.another_may_follow = False
-        self._closes = True
-        self._left = 0  # bytes that a counted body still lacks
+    head = REFUSED  # until there is one
+    body: RequestBody | None = None
+    expectations: Sequence[str] = ()
+    progress = UNANSWERED
+    body_length = CHUNKED
+    another_may_follow = False
+    _closes = True
+    _left = 0  # bytes that a counted body still lacks
 
     def response_head(
         self, status: int, fields: Fields, length: int | None, *, close: bool
@@ -67,36 +61,36 @@ class PlainLane:
                     "a response that cannot be sent: conflicting Content-Length headers"
                 )
             length = int(made.declared)
-        self.progress = Progress.BODY
+        self.progress = BODY
         self.body_length = made.body_length
-        counted = made.has_body and made.body_length is BodyLength.COUNTED
+        counted = made.has_body and made.body_length is COUNTED
         self._left = length if length and counted else 0
         self._closes = made.closes or head.closes
         return made.filled_in(length)
 
     def pieces(self, parts: Sequence[bytes]) -> Sequence[bytes]:
-        if self.body_length is BodyLength.CHUNKED:
+        if self.body_length is CHUNKED:
             return [chunk(part) for part in parts]
         self._left -= sum(map(len, parts))
-        if self.progress is not Progress.BODY or self._left < 0:
+        if self.progress is not BODY or self._left < 0:
             self._break("Too much data for declared Content-Length")
         return parts
 
     def end(self, trailers: Fields = ()) -> bytes:
-        if self.progress is not Progress.BODY or self._left:
+        if self.progress is not BODY or self._left:
             self._break("Too little data for declared Content-Length")
         last = b""
-        if self.body_length is BodyLength.CHUNKED:
+        if self.body_length is CHUNKED:
             last = made_trailers(trailers) if trailers else b"0\r\n\r\n"
-        self.progress = Progress.ENDED
+        self.progress = ENDED
         self.another_may_follow = not self._closes
         return last
 
     def switch(self, fields: Fields) -> bytes:
         head = made_switch(fields)
-        self.progress = Progress.SWITCHED
+        self.progress = SWITCHED
         return head
 
     def _break(self, mistake: str) -> NoReturn:
-        self.progress = Progress.BROKEN
+        self.progress = BROKEN
         raise ValueError(f"a body that does not fit its length: {mistake}")

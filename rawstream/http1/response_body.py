@@ -17,7 +17,7 @@ from ..http.exchange import Frame, TryWrite, as_it_is, refuse
 from ..http.fields import Fields
 from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
-from .framing import BodyLength, Framing, Progress, chunk
+from .framing import BROKEN, CHUNKED, COUNTED, ENDED, Framing, chunk
 
 
 class Owner(Protocol):
@@ -35,7 +35,7 @@ class Http1Body:
     frame: Frame
 
     def __init__(self, transport: Transport, framing: Framing, owner: Owner) -> None:
-        chunked = framing.body_length is BodyLength.CHUNKED
+        chunked = framing.body_length is CHUNKED
         self.frame = chunk if chunked else as_it_is
         self._transport = transport
         self._framing = framing
@@ -44,8 +44,8 @@ class Http1Body:
     @property
     def try_write(self) -> TryWrite:
         """The transport's, except where the bytes have to be counted."""
-        counted = self._framing.body_length is BodyLength.COUNTED
-        if counted or self._framing.progress is Progress.ENDED:
+        counted = self._framing.body_length is COUNTED
+        if counted or self._framing.progress is ENDED:
             return refuse
         return self._transport.try_write
 
@@ -65,7 +65,7 @@ class Http1Body:
             size += len(part)
         if not size:  # an empty chunk would be the last chunk
             await self.send_framed(b"")
-        elif self._framing.body_length is BodyLength.CHUNKED:
+        elif self._framing.body_length is CHUNKED:
             await self._transport.send(b"%x\r\n" % size, *parts, b"\r\n")
         else:
             await send_committed(self._transport, *self._framing.pieces(parts))
@@ -83,15 +83,15 @@ class Http1Body:
     async def end(self, trailers: Fields = ()) -> None:
         self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
-        chunked = self._framing.body_length is BodyLength.CHUNKED
+        chunked = self._framing.body_length is CHUNKED
         end = self._framing.end(trailers if chunked else ())
         await send_committed(self._transport, end)
 
     def _check_open(self) -> None:
         self._owner.check_not_over()
-        if self._framing.progress is Progress.ENDED:
+        if self._framing.progress is ENDED:
             raise RuntimeError("the response has ended; nothing more can be sent")
-        if self._framing.progress is Progress.BROKEN:
+        if self._framing.progress is BROKEN:
             raise ValueError("the body did not fit its length; nothing more can be sent")
 
 

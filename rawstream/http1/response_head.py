@@ -16,7 +16,7 @@ import h11
 
 from ..errors import reason_phrase
 from ..http.fields import Fields, checked, decoded, encoded
-from .framing import BodyLength
+from .framing import CHUNKED, COUNTED, UNTIL_CLOSE, BodyLength
 
 _REQUESTS = {
     (False, False): b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -108,11 +108,11 @@ def made_head(
     lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")[1:]
     made = decoded((name, value) for name, _, value in (line.partition(b": ") for line in lines))
     has_body = not to_head and status not in (204, 304)
-    body_length = BodyLength.UNTIL_CLOSE
+    body_length = UNTIL_CLOSE
     if not has_body or "content-length" in made:
-        body_length = BodyLength.COUNTED
+        body_length = COUNTED
     elif "transfer-encoding" in made:
-        body_length = BodyLength.CHUNKED
+        body_length = CHUNKED
     to_date, to_length = _cut_out(head, b"Date", _date(0))
     behind = b""
     if length is not None and "content-length" in made:

@@ -66,6 +66,10 @@ class State(Enum):
     CLOSED = "nothing: it is being closed, and its descriptor may soon be another connection's"
 
 
+# By these names they are found ten times as fast in Python 3.11 as by their class.
+OPEN, TORN, CLOSED = State
+
+
 class Owner(Protocol):
     """The connection that a transport belongs to."""
 
@@ -95,7 +99,7 @@ class Transport(ReceivingHalf):
     def __init__(self, stream: trio.abc.Stream, limits: Limits, *, shortcuts: bool = True) -> None:
         """Without `shortcuts` all reads and writes go through Trio."""
         super().__init__(stream, shortcuts=shortcuts)
-        self.state = State.OPEN
+        self.state = OPEN
         self.bytes_sent = 0
         self.peer_is_done = False  # it sends nothing more: closing need not wait for it
         self.owner = None
@@ -119,7 +123,7 @@ class Transport(ReceivingHalf):
         """Decide whether direct writes are allowed. Call it when anything it reads has changed."""
         locked = self._send_lock is not None and self._send_lock.locked()
         waiting = locked or self._held or self._unsent or self.corked is not None
-        self._direct_fd = self._fd if self.state is State.OPEN and not waiting else -1
+        self._direct_fd = self._fd if self.state is OPEN and not waiting else -1
 
     # -- Writing --------------------------------------------------------------------------------
 
@@ -277,9 +281,9 @@ class Transport(ReceivingHalf):
             await self._send_lock.acquire()
         self._direct_fd = -1
         try:
-            if self.state is State.TORN:
+            if self.state is TORN:
                 raise BrokenStream
-            if self.state is State.CLOSED:
+            if self.state is CLOSED:
                 raise ClientGone
             own = sum(map(len, self._unsent)) if begun else 0
             while self._unsent:
@@ -292,7 +296,7 @@ class Transport(ReceivingHalf):
                 rest = behind(rest, await self._put(rest, tears=begun))
                 begun = True
         finally:
-            if self.state is State.TORN:
+            if self.state is TORN:
                 self._unsent = ()
             self._send_lock.release()
             self._decide_road()
@@ -303,18 +307,18 @@ class Transport(ReceivingHalf):
         """Send some of `parts`, and return how many bytes. A cancellation tears if `tears`, or if
         it leaves unknown how much was sent. Raises `ClientGone`."""
         if tears:
-            self.state = State.TORN
+            self.state = TORN
         else:
             await trio.lowlevel.checkpoint_if_cancelled()  # nothing has been sent yet
         try:
             if self._socket is None:
                 await self._wait_for_room()
-                tears, self.state = True, State.TORN
+                tears, self.state = True, TORN
             sent = await self._put_in_time(parts)
         except STREAM_ERRORS:
             raise ClientGone from None
-        if tears and self.state is State.TORN:
-            self.state = State.OPEN
+        if tears and self.state is TORN:
+            self.state = OPEN
         self.bytes_sent += sent
         return sent
 
@@ -360,14 +364,14 @@ class Transport(ReceivingHalf):
 
     def tear(self) -> None:
         """Mark the last piece as half-sent for good."""
-        self.state = State.TORN
+        self.state = TORN
         self._decide_road()
 
     def stop(self) -> bool:
         """Stop writing for good. Return whether everything was sent. The descriptor may soon be
         another connection's."""
-        whole = self.state is State.OPEN and not self.sending
-        self.state = State.CLOSED
+        whole = self.state is OPEN and not self.sending
+        self.state = CLOSED
         self._fd = -1
         self._decide_road()
         return whole

@@ -19,7 +19,7 @@ from ..errors import BrokenStream, WebSocketClosed
 from ..http.exchange import ByteStream
 from ..http.lifetime import Ended
 from ..http.request import Request
-from .machine import FrameMachine
+from .machine import OPEN, FrameMachine
 from .receiving import ABNORMAL, ReceivingHalf
 from .writer import MessageStream
 
@@ -106,7 +106,7 @@ class WebSocket(ReceivingHalf):
     async def _close_first(self, code: int, reason: str) -> None:
         """Send our Close and read up to the peer's. If the peer closed first, wait until the
         reply to its Close has been sent (RFC 6455 section 5.5.1)."""
-        if self._machine.state is ConnectionState.OPEN:
+        if self._machine.state is OPEN:
             self._closing = True
             self._reader.close_lane()
             if self._waiting is not None:
@@ -126,11 +126,11 @@ class WebSocket(ReceivingHalf):
         reply: CloseConnection | None = None
         if state is ConnectionState.REMOTE_CLOSING:
             reply = event.response()
-        elif state is ConnectionState.OPEN:
+        elif state is OPEN:
             # A malformed frame: fail the connection (RFC 6455 section 7.1.7) with a Close that says
             # why, and do not wait for the peer's.
             reply = CloseConnection(event.code, reason)
-        if state not in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+        if state not in (OPEN, ConnectionState.LOCAL_CLOSING):
             self._stream.peer_is_done = True
         self.writer.ended = int(event.code), reason
         # Reply first, because the end may cancel the handler in the middle of a send.
@@ -172,7 +172,7 @@ class _Pings:
     async def on_due(self) -> None:
         """Send a ping, or end the connection."""
         ws = self._ws
-        if not self.active or ws._machine.state is not ConnectionState.OPEN:
+        if not self.active or ws._machine.state is not OPEN:
             return
         if ws._stream.sending:
             return  # a ping would only wait behind that send, which has a deadline of its own

@@ -5,6 +5,8 @@ from __future__ import annotations
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.extensions import Extension, PerMessageDeflate
 
+OPEN = ConnectionState.OPEN  # by this name it is found faster
+
 
 class FrameMachine:
     """The machine, made when it is first needed: as long as all messages are whole frames, the
@@ -19,7 +21,7 @@ class FrameMachine:
     @property
     def state(self) -> ConnectionState:
         """What has been closed."""
-        return ConnectionState.OPEN if self._made is None else self._made.state
+        return OPEN if self._made is None else self._made.state
 
     @property
     def wsproto(self) -> Connection:

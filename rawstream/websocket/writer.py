@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import trio
-from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, Pong, TextMessage
 
 from ..errors import BrokenStream, ClientGone, WebSocketClosed
@@ -20,7 +19,7 @@ from ..http.exchange import ByteStream, Frame, TryWrite, as_it_is
 from ..limits import KIB
 from ..tcp.parts import as_bytes
 from .frames import MESSAGE, data_frame
-from .machine import FrameMachine
+from .machine import OPEN, FrameMachine
 
 PONGS_BYTES = KIB
 """A pong is queued behind unsent bytes only up to this size, so that a client that sends pings and
@@ -89,7 +88,7 @@ class FrameWriter:
                 yield message
                 await message._end()
                 finished = True
-                self._stream.hold(self._machine.state is not ConnectionState.OPEN)
+                self._stream.hold(self._machine.state is not OPEN)
             finally:
                 self._torn = self._torn or not finished
 
@@ -131,7 +130,7 @@ class FrameWriter:
             raise WebSocketClosed(*self.ended) from None
 
     def _check_open(self) -> None:
-        if self._machine.state is not ConnectionState.OPEN:
+        if self._machine.state is not OPEN:
             raise WebSocketClosed(*self.ended)
         if self._torn:
             raise BrokenStream
@@ -151,7 +150,7 @@ class FrameWriter:
         """Send the pong that was kept, once everything before has been sent."""
         await self._flush()
         pong, self._pong = self._pong, None
-        if pong is not None and self._machine.state is ConnectionState.OPEN:
+        if pong is not None and self._machine.state is OPEN:
             await self.send(pong)
 
     def answer_close(self, reply: CloseConnection) -> bool:
