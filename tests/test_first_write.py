@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import trio
 from peers import Peer, Serving
-from wire import GET, get, handshake
+from wire import GET, PING, frame, get, handshake
 
 from rawstream import (
     Channel,
@@ -150,6 +150,15 @@ async def test_a_head_that_the_socket_does_not_take_is_sent_with_the_next_bytes(
         answer = await peer.has(b"data: first\n\n\r\n")
     assert refused
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_frames_that_come_with_the_handshake_reach_a_reader_that_only_listens(
+    serving: Serving,
+) -> None:
+    server = await serving(place)
+    peer = await server.connect()
+    await peer.send(handshake() + frame(PING, b"?"))
+    await peer.has(b"\x8a\x01?")
 
 
 # -- Connections that wait together ---------------------------------------------------------------

@@ -108,6 +108,9 @@ class Headers(Pairs):
         values = self.get_all(name)
         if not values:
             return []
+        if len(values) == 1 and "," not in values[0]:
+            only = values[0].strip(" \t")
+            return [only] if only else []
         parts = ",".join(values).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
         return [element for part in parts if (element := part.strip(" \t"))]
 

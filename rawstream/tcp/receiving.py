@@ -60,8 +60,8 @@ class ReceivingHalf:
             return b""
 
     async def receive_later(self) -> bytes:
-        """Return the next bytes, when it is known that none have arrived yet."""
-        if self._fd < 0:
+        """Return the next bytes, which have probably not arrived yet."""
+        if self._fd < 0 or self._unread:
             return await self.receive()
         assert self._socket is not None
         try:

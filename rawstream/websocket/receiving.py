@@ -164,13 +164,13 @@ class ReceivingHalf:
                 return None
             if self._reader.has_more and await self._act(for_handler=for_handler):
                 return None
-            # Other tasks run first. Meanwhile the next bytes of a busy client have often arrived,
-            # and then the wait below, which costs as much as everything else here, is not needed.
-            await trio.lowlevel.checkpoint()
-            data = self._stream.receive_nowait()
+            data = None
+            if for_handler:
+                # Other tasks run first. Meanwhile the next bytes of a busy client have often
+                # arrived, and then the wait below is not needed, which costs as much as all else.
+                await trio.lowlevel.checkpoint()
+                data = self._stream.receive_nowait()
             if data is None:
-                if self._is_interrupted:  # meanwhile
-                    return None
                 with trio.CancelScope() as self._waiting:
                     data = await self._stream.receive_later()
                 self._waiting = None
