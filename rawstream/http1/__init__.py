@@ -17,7 +17,7 @@ In reading order:
     head.py           the raw head of a request, before h11 sees it
     head_reader.py    reading a head, under one deadline
     framing.py        what an exchange needs of HTTP/1.x: the interface of the next two
-    h11_framing.py    any request, by a state machine of h11
+    h11_framing.py    any request and response, by a state machine of h11
     plain_lane.py     the shortcut for plain requests
     response_head.py  the heads of responses, made by h11
     chunk_lines.py    checks of what stands between the chunks of a request body

@@ -3,8 +3,8 @@
 A `Framing` knows the rules of one request and its response (RFC 9112). It does no I/O: bytes in,
 bytes out. There are two, and the head of the request decides which one it is:
 
-    H11Framing   h11_framing.py   any request, by a state machine of h11
-    PlainLane    plain_lane.py    a shortcut for requests without a body
+    H11Framing   h11_framing.py   any request and response, by a state machine of h11
+    PlainLane    plain_lane.py    a shortcut: plain requests, and responses in HTTP/1.1
 """
 
 from __future__ import annotations

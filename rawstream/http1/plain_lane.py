@@ -8,8 +8,10 @@ The lane leaves out the state machine of h11. That is safe for these requests:
   read its end elsewhere.
 - There is no Expect, and Connection asks for nothing but `keep-alive`, `close` or an upgrade.
 
-A head with anything else goes to h11 from its first byte, and h11 still makes and validates the
-heads of responses. Tests send the same bytes through the lane and through h11, and compare.
+A head with anything else goes to h11 from its first byte. Its response takes the lane all the same,
+except in HTTP/1.0: h11 makes the heads of responses (response_head.py), and the lane counts the
+bytes of a body, as h11 would, or sends it in chunks. Tests send the same bytes through the lane and
+through h11, and compare.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def cut_again(head: bytes, limits: Limits) -> RequestHead:
 
 
 class PlainLane:
-    """A `Framing` by hand."""
+    """A `Framing` by hand. Each exchange begins with one, which also answers a head that was
+    refused."""
 
     head = REFUSED  # until there is one
     body: RequestBody | None = None
