@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import Connect, Peer, Serving, connect_over_memory
+from peers import PATIENCE, Connect, Peer, Serving, connect_over_memory, happens
 from wire import BINARY, CONTINUATION, DEFLATE, MASK, PING, PONG, TEXT, close, frame, handshake
 
 from rawstream import Handler, Limits, Request, WebSocketClosed, open_websocket
@@ -553,3 +553,20 @@ async def test_reading_stops_while_messages_wait(serving: Serving) -> None:
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert sent < 100_000_000
         nursery.cancel_scope.cancel()
+
+
+async def test_the_pump_does_not_start_once_the_block_has_ended(connect: Connect) -> None:
+    ended = trio.Event()
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            pass
+        # As if the pump had been about to start when the block was left.
+        with trio.move_on_after(PATIENCE) as reading:
+            await ws._read_while_away()
+        assert not reading.cancelled_caught
+        ended.set()
+
+    peer = connect(handler, Limits(close_seconds=0.01))
+    await peer.send(handshake())
+    await happens(ended)

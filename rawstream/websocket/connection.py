@@ -54,12 +54,11 @@ class WebSocket(ReceivingHalf):
         self._away.start()
         self._exchange.keep_alive.add(self._pings)
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
         """The handler's block has ended."""
         self._stream.on_left_over = None
         self._pings.active = self._away.active = False
-        if self._pump is not None:
-            self._pump.cancel()
+        await self._stop_pump()
 
     def _flush_soon(self) -> None:
         self._exchange.keep_alive.start_soon(self._stream.flush)

@@ -80,5 +80,5 @@ class _Opening(AbstractAsyncContextManager[WebSocket]):
                 # Not earlier: a drain may cancel before the Close is sent.
                 self._request.exchange.on_drain(None)
         finally:
-            self._ws._stop()
+            await self._ws._stop()
         return was_closed

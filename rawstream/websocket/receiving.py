@@ -69,7 +69,9 @@ class ReceivingHalf:
         self._inbox = Inbox(self._limits)  # messages that the pump has read
         self._waiting: trio.CancelScope | None = None  # around the wait for bytes
         self._away = _Away(self)
-        self._pump: trio.CancelScope | None = None  # around its task
+        self._pump: trio.CancelScope | None = None  # around its task, while there is one
+        self._pump_ended: trio.Event | None = None
+        self._has_stopped = False  # the handler's block has ended
         self._in_receive = False  # the handler is waiting for a message
         self._is_interrupted = False  # and is to stop that
         self._receives = False  # the handler has asked for messages
@@ -219,13 +221,28 @@ class ReceivingHalf:
 
     async def _read_while_away(self) -> None:
         """Read until the handler receives again, or the WebSocket is closed."""
-        with trio.CancelScope() as self._pump:
-            while not (self._reader.is_over or self._in_receive):
-                if self._inbox.is_full:
-                    await self._inbox.wait_for_room()
-                else:
-                    await self._read_once(for_handler=False)
-        self._pump = None
+        if self._has_stopped:
+            return
+        self._pump_ended = ended = trio.Event()
+        try:
+            with trio.CancelScope() as self._pump:
+                while not (self._reader.is_over or self._in_receive):
+                    if self._inbox.is_full:
+                        await self._inbox.wait_for_room()
+                    else:
+                        await self._read_once(for_handler=False)
+        finally:
+            self._pump = None
+            ended.set()
+
+    async def _stop_pump(self) -> None:
+        """End the pump, if there is one, so that another task can read from the stream."""
+        self._has_stopped = True
+        if self._pump is not None and self._pump_ended is not None:
+            self._pump.cancel()
+            with trio.CancelScope(shield=True) as ending:  # it takes one pass of the scheduler
+                ending.deadline = trio.current_time() + self._limits.close_seconds
+                await self._pump_ended.wait()
 
     async def _until_closed(self) -> None:
         """Wait until nothing more is received and sent."""
