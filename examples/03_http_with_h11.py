@@ -46,8 +46,8 @@ The server's terminal:
     our mistake: Too much data for declared Content-Length
 
 What it leaves to us: deadlines, sizes, and how strict to be. It accepts folded lines, any Host,
-and both framings at once, which a server on the open internet should refuse; rawstream/http/head.py
-shows how.
+and both framings at once, which a server on the open internet should refuse:
+rawstream/http1/head.py shows how.
 """
 
 import signal

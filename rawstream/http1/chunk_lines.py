@@ -8,7 +8,10 @@ how many of them it returned as data.
 
 from __future__ import annotations
 
-from .head import BARE_LF, has_stray_line_ends, is_folded
+from .head import BARE_LF
+
+# RFC 9110 section 5.5: field values hold HTAB and no other control character.
+_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 
 
 class ChunkLines:
@@ -29,4 +32,15 @@ class ChunkLines:
             return BARE_LF.search(unfinished, start) is None
         self._lines, self._searched = b"", 0
         lines = lines[: len(lines) - data_size]
-        return not (has_stray_line_ends(lines) or is_folded(lines))
+        return not (_has_stray_line_ends(lines) or _is_folded(lines))
+
+
+def _has_stray_line_ends(lines: bytes) -> bool:
+    """Return whether there is a bare CR, a bare LF or another control character: once the text
+    is removed, only CRLFs may be left."""
+    return lines.translate(None, _TEXT) != b"\r\n" * lines.count(b"\r\n")
+
+
+def _is_folded(lines: bytes) -> bool:
+    """Return whether a line starts with white space (RFC 9112 section 5.2)."""
+    return b"\n " in lines or b"\n\t" in lines

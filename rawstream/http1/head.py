@@ -33,8 +33,6 @@ _REQUEST_LINE_BEGUN = re.compile(
     rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+( ([\x21-\x7e]+( [HTTP/0-9.]*\r?)?)?)?"
 )
 _VERSION_LIKE = re.compile(r"[^\r\n]* HTTP/([0-9]+)(\.[0-9]+)?")
-# RFC 9110 section 5.5: field values hold HTAB and no other control character.
-_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 
 
 def check_unfinished_head(received: bytearray, checked: int, limits: Limits) -> None:
@@ -195,14 +193,3 @@ def _connection_options(value: str) -> frozenset[str]:
     """The options of `Connection` (RFC 9110 section 7.6.1)."""
     options = (option.strip(" \t").lower() for option in value.split(",", LIST_ELEMENTS))
     return frozenset(filter(None, options))
-
-
-def has_stray_line_ends(lines: bytes) -> bool:
-    """Return whether there is a bare CR, a bare LF or another control character: once the text
-    is removed, only CRLFs may be left."""
-    return lines.translate(None, _TEXT) != b"\r\n" * lines.count(b"\r\n")
-
-
-def is_folded(lines: bytes) -> bool:
-    """Return whether a line starts with white space (RFC 9112 section 5.2)."""
-    return b"\n " in lines or b"\n\t" in lines

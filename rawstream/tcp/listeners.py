@@ -43,9 +43,9 @@ async def open_listeners(
 
 
 class BatchListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts all connections that are waiting, before other tasks run. Trio's own listener lets
-    them run after each one, which a third of the cost of accepting is when thousands of clients
-    come back at once."""
+    """Accepts the connections that are waiting, up to `ACCEPTED_TOGETHER`, before other tasks run.
+    Trio's own listener lets them run after each one: a pass of the scheduler for every client when
+    thousands come back at once."""
 
     def __init__(self, listener: trio.SocketListener) -> None:
         self._listener = listener

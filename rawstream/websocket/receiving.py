@@ -70,7 +70,7 @@ class ReceivingHalf:
         self._waiting: trio.CancelScope | None = None  # around the wait for bytes
         self._away = _Away(self)
         self._pump: trio.CancelScope | None = None  # around its task, while there is one
-        self._pump_ended: trio.Event | None = None
+        self._pump_ended: trio.Event | None = None  # of that task
         self._has_stopped = False  # the handler's block has ended
         self._in_receive = False  # the handler is waiting for a message
         self._is_interrupted = False  # and is to stop that
@@ -238,11 +238,12 @@ class ReceivingHalf:
     async def _stop_pump(self) -> None:
         """End the pump, if there is one, so that another task can read from the stream."""
         self._has_stopped = True
-        if self._pump is not None and self._pump_ended is not None:
-            self._pump.cancel()
+        pump, ended = self._pump, self._pump_ended
+        if pump is not None and ended is not None:
+            pump.cancel()
             with trio.CancelScope(shield=True) as ending:  # it takes one pass of the scheduler
                 ending.deadline = trio.current_time() + self._limits.close_seconds
-                await self._pump_ended.wait()
+                await ended.wait()
 
     async def _until_closed(self) -> None:
         """Wait until nothing more is received and sent."""
