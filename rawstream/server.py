@@ -24,7 +24,6 @@ from .tcp.admission import (
     fitted_to_open_files,
     peer_address,
 )
-from .tcp.hangup import hangup_watcher
 from .tcp.keepalive import KeepAliveScheduler
 from .tcp.listeners import (
     BatchListener,
@@ -34,6 +33,7 @@ from .tcp.listeners import (
     unlinked_after,
 )
 from .tcp.transport import Transport
+from .tcp.watching import socket_watcher
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
@@ -101,7 +101,7 @@ async def serve(
     local = all(map(is_loopback, addresses)) and "*" not in allowed_hosts
     context = ServerContext(
         limits=fitted,
-        hangups=hangup_watcher(),
+        watcher=socket_watcher(),
         keep_alive=KeepAliveScheduler(),
         local_names=names if local else None,
         access_log=access_log,
@@ -110,7 +110,7 @@ async def serve(
     handle = partial(_handle, handler, context, ConnectionLimits(fitted), tls, live, shortcuts)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
-            background.start_soon(context.hangups.run)
+            background.start_soon(context.watcher.run)
             await background.start(context.keep_alive.run)
             async with trio.open_nursery() as connections:
                 accepting = await connections.start(_accept, handle, listeners, connections)
@@ -145,13 +145,13 @@ async def serve_stream(
     limits = limits or Limits()
     context = ServerContext(
         limits=limits,
-        hangups=hangup_watcher(),
+        watcher=socket_watcher(),
         keep_alive=KeepAliveScheduler(),
         access_log=access_log,
     )
     transport = Transport(stream, limits, shortcuts=shortcuts)
     async with trio.open_nursery() as background:
-        background.start_soon(context.hangups.run)
+        background.start_soon(context.watcher.run)
         await background.start(context.keep_alive.run)
         await Connection(transport, context, handler, "", last=False).run()
         background.cancel_scope.cancel()

@@ -23,9 +23,9 @@ import trio.testing
 from rawstream import Handler, Limits, serve_stream
 from rawstream.http.context import ServerContext
 from rawstream.http1.connection import Connection
-from rawstream.tcp.hangup import PeekingHangupWatcher
 from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport
+from rawstream.tcp.watching import PeekingWatcher
 
 use_shortcuts = True
 """Whether servers may take their shortcuts for speed; set once, by an option of pytest."""
@@ -136,7 +136,7 @@ async def connected(
     limits = limits or Limits()
     context = ServerContext(
         limits=limits,
-        hangups=PeekingHangupWatcher(),
+        watcher=PeekingWatcher(),
         keep_alive=KeepAliveScheduler(),
         access_log=False,
     )
@@ -159,17 +159,8 @@ class Dribbling:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
 
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def setsockopt(self, *arguments: Any) -> None:
-        self._sock.setsockopt(*arguments)
-
-    def close(self) -> None:
-        self._sock.close()
-
-    async def recv(self, size: int) -> bytes:
-        return await self._sock.recv(size)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
     async def send(self, data: memoryview) -> int:
         await trio.lowlevel.checkpoint()

@@ -25,7 +25,7 @@ from rawstream import (
     open_stream,
     open_websocket,
 )
-from rawstream.tcp.hangup import PeekingHangupWatcher
+from rawstream.tcp.watching import PeekingWatcher
 
 AT_ONCE = 0.25
 """Seconds; milliseconds when nothing else runs, but this may be a busy machine."""
@@ -315,7 +315,7 @@ async def test_a_handler_may_shield_its_tidying_up(serving_over_each_carrier: Se
 async def test_the_fallback_notices_too(
     serving_over_each_carrier: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rawstream.server, "hangup_watcher", PeekingHangupWatcher)
+    monkeypatch.setattr(rawstream.server, "socket_watcher", PeekingWatcher)
 
     async def handler(request: Request) -> None:
         async with open_events(request):

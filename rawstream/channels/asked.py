@@ -14,8 +14,8 @@ field takes precedence; a poll makes a new URL each time. A pure function of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ..errors import HTTPError
 from ..http.negotiation import preferred
@@ -36,12 +36,15 @@ class Way(Enum):
     LIST = "application/json"
 
 
-STREAMS = (Way.TEXT, Way.LINES, Way.EVENTS)
+WEBSOCKET, POLL, LIST = Way.WEBSOCKET, Way.POLL, Way.LIST  # by these names they are found faster
+
+STREAMS = {way.value: way for way in (Way.TEXT, Way.LINES, Way.EVENTS)}
 """The ways to stream. A client without a preference gets the first."""
 
+STREAMS_AND_LIST = {**STREAMS, LIST.value: LIST}
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+
+class Asked(NamedTuple):
     """What a request asks."""
 
     way: Way
@@ -56,7 +59,7 @@ def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:
     LIST, too. Raises `HTTPError` 400 if `last` is not a number, and 406 if no way is
     acceptable."""
     way = _way(request, lists=lists)
-    if way is Way.POLL:
+    if way is POLL:
         cursor = client_cursor(request)
     else:
         cursor = request.last_event_id or request.query.get("after", "")
@@ -68,11 +71,11 @@ def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:
 
 def _way(request: Request, *, lists: bool) -> Way:
     if "websocket" in request.headers.tokens("upgrade"):
-        return Way.WEBSOCKET
+        return WEBSOCKET
     if "wait" in request.query:
-        return Way.POLL
-    offers = [way.value for way in STREAMS] + [Way.LIST.value] * lists
+        return POLL
+    offers = STREAMS_AND_LIST if lists else STREAMS
     found = preferred(request.headers.get("accept") or "*/*", offers)
     if found is None:
-        raise HTTPError(406, "there is " + ", ".join(way.value for way in STREAMS), [VARY])
-    return Way(found)
+        raise HTTPError(406, "there is " + ", ".join(STREAMS), [VARY])
+    return offers[found]

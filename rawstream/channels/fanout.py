@@ -46,7 +46,7 @@ class Reader:
     """One reader of a log: its position, and its sink."""
 
     __slots__ = (
-        "__weakref__", "_woken", "format", "frame", "last_sent", "leaving", "position", "sink",
+        "__weakref__", "_task", "format", "frame", "last_sent", "leaving", "position", "sink",
         "try_write",
     )  # fmt: skip
 
@@ -61,17 +61,23 @@ class Reader:
         self.position = position  # of the last entry that was sent
         self.last_sent = trio.current_time()
         self.leaving = False
-        self._woken: trio.Event | None = None  # while its task waits
+        self._task: trio.lowlevel.Task | None = None  # while it waits
 
     async def wait(self) -> None:
         """Wait until it is woken."""
-        self._woken = trio.Event()
-        await self._woken.wait()
+        # An event would be a tenth of all objects that a parked reader consists of.
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._on_cancelled)
+
+    def _on_cancelled(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def wake(self) -> None:
         """Wake its task, if it waits."""
-        if self._woken is not None:
-            self._woken.set()
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
 
 
 class FanOut:

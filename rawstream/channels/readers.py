@@ -7,7 +7,6 @@ the channel writes to it. A client without a cursor is first told where it is.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from enum import Enum
 from typing import Literal
 
@@ -21,7 +20,7 @@ from ..http.request import Request
 from ..streams.events import EventStream, open_events
 from ..streams.longpoll import open_poll
 from ..streams.stream import Stream, open_stream
-from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
+from ..websocket.connection import TRY_AGAIN_LATER
 from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
@@ -163,26 +162,13 @@ async def _read_by_websocket(
     """Read a channel as WebSocket messages. Messages of the client are ignored."""
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
-        reader = _ListeningReader(ws.writer, FRAMES, point.position)
-        reader.ws = ws
-        with suppress(WebSocketClosed, BrokenStream):
+        ws.drop_messages()
+        reader = Reader(ws.writer, FRAMES, point.position)
+        try:
             if await follow(channel, reader, FRAMES, point, lag) is Followed.TOO_SLOW:
                 await ws.close(TRY_AGAIN_LATER, "too slow")
-
-
-class _ListeningReader(Reader):
-    """A reader that receives messages and drops them while it is parked, in the same task. It
-    leaves when its WebSocket is closed."""
-
-    __slots__ = ("ws",)
-    ws: WebSocket
-
-    async def wait(self) -> None:
-        await self.ws.discard()
-        self.leaving |= self.ws.close_code is not None
-
-    def wake(self) -> None:
-        self.ws.interrupt()
+        except (WebSocketClosed, BrokenStream):
+            pass
 
 
 # -- Long-polls -----------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..limits import Limits
-from ..tcp.hangup import HangupWatcher
 from ..tcp.keepalive import KeepAliveScheduler
+from ..tcp.watching import SocketWatcher
 
 
 @dataclass(kw_only=True, slots=True)
@@ -14,7 +14,7 @@ class ServerContext:
     """State that all connections of one server share."""
 
     limits: Limits
-    hangups: HangupWatcher
+    watcher: SocketWatcher
     keep_alive: KeepAliveScheduler
     local_names: frozenset[str] | None = None
     """Names that Host may have besides the local ones. None: Host is not checked."""

@@ -93,6 +93,11 @@ class Exchange(Protocol):
         """Accept an upgrade. The connection then carries another protocol; bytes that arrived right
         after the request are received first."""
 
+    def tell_of_bytes(self, on_bytes: Callable[[], None] | None) -> bool:
+        """After an upgrade: call `on_bytes` when bytes or the end have arrived, until it is None.
+        It must not block or raise, and must receive until there are no more bytes. Return False if
+        that cannot be told: then a task has to wait for them."""
+
     def on_drain(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
         """Declare that this response has no end of its own: when the server stops, cancel the
         handler at once, and call `farewell` to end the response. None: it has an end after all."""

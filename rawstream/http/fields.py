@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,9 @@ D = TypeVar("D")
 LIST_ELEMENTS = 100
 """The most elements of a list that are looked at; a list may come in several fields. 64 KiB of
 commas would make all other connections wait."""
+
+FAMILIAR_CHARACTERS = 256
+"""What was read from values up to this length is kept: there are only a few that clients send."""
 
 
 def checked(fields: Fields) -> tuple[tuple[str, str], ...]:
@@ -44,6 +48,10 @@ class Pairs(Mapping[str, str]):
         """Return the values of this name, in order of arrival."""
         return [value for found, value in self._pairs if found == name]
 
+    def _find(self, name: str) -> str | None:
+        """Return the value of this name, or None."""
+        raise NotImplementedError
+
     @overload
     def get(self, name: str) -> str | None: ...
     @overload
@@ -52,19 +60,17 @@ class Pairs(Mapping[str, str]):
     def get(self, name: str, default: str | D) -> str | D: ...
     def get(self, name: str, default: object = None) -> object:
         """Return the value of this name, or `default`."""
-        values = self.get_all(name)
-        return self._one(values) if values else default
+        value = self._find(name)
+        return default if value is None else value
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.get_all(name))
+        return isinstance(name, str) and self._find(name) is not None
 
     def __getitem__(self, name: str) -> str:
-        if values := self.get_all(name):
-            return self._one(values)
-        raise KeyError(name)
-
-    def _one(self, values: list[str]) -> str:
-        return values[0]
+        value = self._find(name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict(self._pairs))
@@ -85,6 +91,12 @@ class Query(Pairs):
     def __init__(self, query_string: str) -> None:
         self._pairs = parse_qsl(query_string, keep_blank_values=True, errors="replace")
 
+    def _find(self, name: str) -> str | None:
+        for found, value in self._pairs:
+            if found == name:
+                return value
+        return None
+
 
 class Headers(Pairs):
     """Header fields, looked up by name in any case. Repeated fields are joined with ", "
@@ -97,26 +109,39 @@ class Headers(Pairs):
         self._pairs = pairs
 
     def get_all(self, name: str) -> list[str]:
+        return super().get_all(name.lower())
+
+    def _find(self, name: str) -> str | None:
         name = name.lower()
-        return [value for found, value in self._pairs if found == name]
+        joined = None
+        for found, value in self._pairs:
+            if found == name:
+                joined = value if joined is None else f"{joined}, {value}"
+        return joined
 
-    def _one(self, values: list[str]) -> str:
-        return values[0] if len(values) == 1 else ", ".join(values)
-
-    def elements(self, name: str) -> list[str]:
+    def elements(self, name: str) -> Sequence[str]:
         """Return the first hundred elements of a comma-separated list (RFC 9110 section 5.6.1)."""
-        values = self.get_all(name)
-        if not values:
-            return []
-        if len(values) == 1 and "," not in values[0]:
-            only = values[0].strip(" \t")
-            return [only] if only else []
-        parts = ",".join(values).split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
-        return [element for part in parts if (element := part.strip(" \t"))]
+        value = self._find(name)
+        return _elements(value) if value else ()
 
-    def tokens(self, name: str) -> list[str]:
+    def tokens(self, name: str) -> tuple[str, ...]:
         """Return the same elements in lower case."""
-        return [element.lower() for element in self.elements(name)]
+        value = self._find(name)
+        if not value:
+            return ()
+        return (_tokens_again if len(value) <= FAMILIAR_CHARACTERS else _tokens)(value)
+
+
+def _elements(value: str) -> Sequence[str]:
+    parts = value.split(",", LIST_ELEMENTS)[:LIST_ELEMENTS]
+    return [element for part in parts if (element := part.strip(" \t"))]
+
+
+def _tokens(value: str) -> tuple[str, ...]:
+    return tuple(element.lower() for element in _elements(value))
+
+
+_tokens_again = lru_cache(maxsize=128)(_tokens)
 
 
 USUAL_NAMES = {

@@ -6,18 +6,15 @@ RFC 9110 section 12.5.1. A pure function of the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
-from .fields import LIST_ELEMENTS
-
-FAMILIAR_CHARACTERS = 256
-"""Fields up to this size are kept with what was chosen: there are only a few that clients send."""
+from .fields import FAMILIAR_CHARACTERS, LIST_ELEMENTS
 
 _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
-def preferred(accept: str, offers: Sequence[str]) -> str | None:
+def preferred(accept: str, offers: Iterable[str]) -> str | None:
     """Return the media type of `offers` that `accept` prefers; None if it accepts none of them.
     Elements after the hundredth are ignored.
 

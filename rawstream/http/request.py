@@ -94,8 +94,8 @@ class Request:
     def last_event_id(self) -> str | None:
         """`Last-Event-ID`, which an EventSource sends when it reconnects (WHATWG HTML section
         9.2.4). Unlike other fields it is UTF-8. None if absent or empty."""
-        value = self.headers.get("last-event-id", "")
-        return value.encode("latin-1").decode("utf-8", "replace") or None
+        value = self.headers.get("last-event-id")
+        return value.encode("latin-1").decode("utf-8", "replace") if value else None
 
     def stream(self, *, silence: float | None = None) -> AsyncIterator[bytes]:
         """The request body piece by piece, as it arrives, of any size and in constant memory:

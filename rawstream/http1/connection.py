@@ -61,7 +61,7 @@ class Connection:
         self._handler = handler
         self._client = client
         self._last = last
-        self._scheme = "https" if isinstance(transport.stream, trio.SSLStream) else "http"
+        self._scheme = "http" if transport.carrier is transport.stream else "https"
         self._lifetime = Lifetime()
         self._heads = HeadReader(transport, context.limits)
         # The current exchange:
@@ -84,7 +84,7 @@ class Connection:
         try:
             try:
                 if sock is not None:
-                    self._context.hangups.watch(sock, self._on_hangup)
+                    self._context.watcher.watch(sock, self._on_hangup)
                 with self._lifetime.scope:
                     if self._context.draining:
                         self._lifetime.cancel(Ended.DRAINED)  # accepted while the drain began
@@ -107,7 +107,7 @@ class Connection:
                 self._lifetime.reason = Ended.CUT
             self._transport.owner = None  # breaks a reference cycle
             if sock is not None:
-                self._context.hangups.forget(sock)
+                self._context.watcher.forget(sock)
             self._transport.uncork()  # a head that was held back
             try:
                 self._log_exchange()
@@ -329,7 +329,7 @@ class Connection:
         if names is not None and authority and not is_local_host(authority, names):
             raise HTTPError(421, f"this server does not answer for {authority}")
         expected = framing.expectations
-        if expected and expected != ["100-continue"] and request.http_version != "1.0":
+        if expected and expected != ("100-continue",) and request.http_version != "1.0":
             raise HTTPError(417, "the only expectation that is met is 100-continue")
         return request
 

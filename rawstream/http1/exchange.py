@@ -169,6 +169,10 @@ class Http1Exchange:
         self._received.clear()
         return self._transport
 
+    def tell_of_bytes(self, on_bytes: Callable[[], None] | None) -> bool:
+        sock = self._transport.direct_socket
+        return sock is not None and self._context.watcher.tell_of_bytes(sock, on_bytes)
+
     def check_not_over(self) -> None:
         """Raise `RuntimeError` once the connection carries another exchange."""
         if self.is_over:

@@ -53,7 +53,7 @@ class Framing(Protocol):
     sent: they count it as sent."""
 
     head: RequestHead
-    expectations: Sequence[str]
+    expectations: tuple[str, ...]
     """The elements of `Expect`."""
     body: RequestBody | None
     """The body of the request; None if it has none."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import h11
 
 from ..errors import HTTPError
@@ -36,8 +34,7 @@ class H11Request:
             checked.closes,
             is_plain=False,
         )
-        expects = headers.get_all("expect")
-        self.expectations: Sequence[str] = headers.tokens("expect") if expects else ()
+        self.expectations = headers.tokens("expect")
         self.body = None
         if body_follows:
             chunked = "transfer-encoding" in headers

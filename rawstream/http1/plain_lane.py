@@ -45,7 +45,7 @@ class PlainLane:
 
     head = REFUSED  # until there is one
     body: RequestBody | None = None
-    expectations: Sequence[str] = ()
+    expectations: tuple[str, ...] = ()
     progress = UNANSWERED
     body_length = CHUNKED
     another_may_follow = False

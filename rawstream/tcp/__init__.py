@@ -16,5 +16,5 @@ In reading order:
     receiving.py    reading the bytes of one connection
     transport.py    writing them: which task may write, and when
     closing.py      how a connection is closed
-    hangup.py       detecting that a peer has hung up, without a task for each connection
+    watching.py     detecting that a peer has hung up, or sends, without a task for each connection
 """

@@ -8,18 +8,27 @@ a weak reference.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 from weakref import ref
 
 import trio
 
 from ..stderr import logger
 
+MOMENT = 0.25
+"""Seconds after which `after_a_moment` calls."""
+
+CALLED_TOGETHER = 64
+"""Functions that `after_a_moment` calls before other tasks run."""
+
 SECOND_LOOK = 0.05
 """Seconds to wait once more for a peer if the process itself stood still."""
+
+T = TypeVar("T")
 
 
 def is_late(deadline: float) -> bool:
@@ -52,6 +61,7 @@ class KeepAliveScheduler:
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, int, ref[Timed]]] = []
+        self._moments = deque[tuple[float, Callable[[], None]]]()
         self._tie = count()
         self._earlier = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -61,6 +71,12 @@ class KeepAliveScheduler:
         closes. Its failure affects nothing else."""
         assert self._nursery is not None
         self._nursery.start_soon(self._contain, function())
+
+    def after_a_moment(self, function: Callable[[], None]) -> None:
+        """Call a function after `MOMENT`. It must not block."""
+        if not self._moments:
+            self._earlier.set()
+        self._moments.append((trio.current_time() + MOMENT, function))
 
     def add(self, timed: Timed) -> None:
         """From now on, call `on_due` whenever `timed` has been silent for its interval.
@@ -89,7 +105,13 @@ class KeepAliveScheduler:
                         self._call(timed, now)
                     else:
                         self._push(due, timed)
-                with trio.move_on_at(self._entries[0][0] if self._entries else inf):
+                for _ in range(CALLED_TOGETHER):
+                    if not self._moments or self._moments[0][0] > now:
+                        break
+                    self._call_contained(self._moments.popleft()[1])
+                next_entry = self._entries[0][0] if self._entries else inf
+                next_moment = self._moments[0][0] if self._moments else inf
+                with trio.move_on_at(min(next_entry, next_moment)):
                     await self._earlier.wait()
                     self._earlier = trio.Event()
 
@@ -101,16 +123,20 @@ class KeepAliveScheduler:
         heapq.heappush(self._entries, (due, next(self._tie), ref(timed)))
 
     def _call(self, timed: Timed, now: float) -> None:
-        try:
-            work = timed.on_due()
-        except Exception:
-            logger.exception("the idle check of %r failed", timed)
-            return
+        work = self._call_contained(timed.on_due)
         if work is not None:
             assert self._nursery is not None
             self._nursery.start_soon(self._attend, work, timed, now)
         elif timed.active:
             self._push(now + timed.interval, timed)
+
+    def _call_contained(self, function: Callable[[], T]) -> T | None:
+        """Call `function`. Its failure affects nothing else."""
+        try:
+            return function()
+        except Exception:
+            logger.exception("%r failed", function)
+            return None
 
     async def _attend(self, work: Awaitable[None], timed: Timed, began: float) -> None:
         await self._contain(work)

@@ -34,6 +34,16 @@ class ReceivingHalf:
         self._fd = self._socket.fileno() if self._socket is not None and self.shortcuts else -1
         self._unread = b""
 
+    @property
+    def direct_socket(self) -> trio.socket.SocketType | None:
+        """The socket, if `receive_nowait` reads from it directly."""
+        return self._socket if self._fd >= 0 else None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes were given back."""
+        return bool(self._unread)
+
     def unread(self, data: bytes) -> None:
         """Give back bytes that belong to the next protocol. They are received first."""
         self._unread = data + self._unread

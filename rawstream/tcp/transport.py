@@ -106,9 +106,9 @@ class Transport(ReceivingHalf):
         self.on_left_over = None
         self.limits = limits
         # The stream below TLS; kept here, since `unwrap` detaches it from the TLS stream.
-        self.carrier: trio.abc.Stream = (
-            stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        )
+        self.carrier = stream
+        if self._socket is None and isinstance(stream, trio.SSLStream):
+            self.carrier = stream.transport_stream
         self._send_lock: trio.Lock | None = None  # created when a send first has to wait
         self._held = False
         self._unsent: tuple[memoryview, ...] = ()  # left over by direct writes

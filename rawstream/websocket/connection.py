@@ -51,13 +51,13 @@ class WebSocket(ReceivingHalf):
         """The handler's block begins."""
         self._exchange.on_drain(self._farewell)
         self._stream.on_left_over = self._flush_soon
-        self._away.start()
+        self._look_soon()
         self._exchange.keep_alive.add(self._pings)
 
     async def _stop(self) -> None:
         """The handler's block has ended."""
         self._stream.on_left_over = None
-        self._pings.active = self._away.active = False
+        self._pings.active = False
         await self._stop_pump()
 
     def _flush_soon(self) -> None:
@@ -182,6 +182,7 @@ class _Pings:
         try:
             await ws.writer.send(Ping())
             ws._awaiting_pong = True
+            ws._look()  # somebody must read the pong
         except BrokenStream:
             ws._exchange.cancel(Ended.TORN)
         except WebSocketClosed:

@@ -5,7 +5,7 @@ Origin.
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Collection, Sequence
 
 from wsproto.utilities import generate_accept_token
@@ -15,6 +15,8 @@ from ..http.origin import check_origin
 from ..http.request import Request
 
 VERSION = "13"
+
+_KEY = re.compile("[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
 
 def check_handshake(request: Request, origins: Collection[str] | None) -> None:
@@ -35,11 +37,7 @@ def check_handshake(request: Request, origins: Collection[str] | None) -> None:
         raise HTTPError(400, "a WebSocket handshake must use HTTP/1.1")
     if headers.get("sec-websocket-version") != VERSION:
         raise HTTPError(426, f"only WebSocket version {VERSION} is supported", upgrade)
-    try:
-        nonce = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
-    except ValueError:
-        nonce = b""
-    if len(nonce) != 16:
+    if not _KEY.fullmatch(headers.get("sec-websocket-key", "")):
         raise HTTPError(400, "Sec-WebSocket-Key must be 16 bytes in base64")
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
         raise HTTPError(400, "a WebSocket handshake must have no body")

@@ -27,7 +27,7 @@ TOO_BIG = 1009
 
 Received: TypeAlias = "str | bytes | Ping | CloseConnection | None"
 """A message; a ping to be answered; a Close, or a failure to report to the client if
-`wsproto.state` is still OPEN; None if there is nothing to act on."""
+`wsproto.state` is still OPEN; None if a piece has been taken without any of them at its end."""
 
 
 class FrameReader:
@@ -80,7 +80,7 @@ class FrameReader:
 
     def take(self) -> Iterator[Received]:
         """Yield all that is in the bytes so far, one by one. Nothing is taken before it is asked
-        for, and other tasks may run between any two."""
+        for. After a None or a message the rest can be left to another call."""
         while self._data:
             message = self.take_message()
             if message is not None:
@@ -119,11 +119,12 @@ class FrameReader:
     def _events(self) -> Iterator[Received]:
         for event in self._machine.wsproto.events():
             if isinstance(event, TextMessage | BytesMessage):
-                yield self._assembled(event)
+                if (message := self._assembled(event)) is not None:
+                    yield message
             elif isinstance(event, Ping | CloseConnection):
                 yield event
 
-    def _assembled(self, event: TextMessage | BytesMessage) -> Received:
+    def _assembled(self, event: TextMessage | BytesMessage) -> str | bytes | CloseConnection | None:
         """Return the message that this piece completes, or None; a Close if it is too large."""
         data = event.data
         self._size += len(data.encode()) if isinstance(data, str) else len(data)

@@ -1,17 +1,18 @@
-"""The receiving half of a WebSocket: which task reads, and when.
+"""The receiving half of a WebSocket: who reads, and when.
 
-Only the holder of the read lock reads. A handler that waits for a message takes the lock, takes
-the next message or reads, and releases the lock; that saves one switch of tasks a message. When
-the handler has been busy with something else for a while, another task, the pump, does the same, so
-that pings are answered and a Close is noticed. The pump stops while the inbox is full
-(`Limits.message_queue`), and TCP then slows the client down. Control frames are handled where
-they are read, without waiting.
+A handler that waits for a message reads by itself, under the read lock; that saves one switch of
+tasks a message. When it has been busy with something else for a moment, the pump reads instead, so
+that pings are answered and a Close is noticed. Nobody waits for it: the watch over all connections
+calls the pump when bytes have arrived. Where it cannot, as over TLS, the pump is a task.
+
+The pump stops when the inbox is full (`Limits.message_queue`), and TCP then slows the client down.
+Control frames are handled where they are read, without waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from contextlib import suppress
+from enum import Enum
 from typing import TypeVar
 
 import trio
@@ -19,6 +20,7 @@ from wsproto.events import CloseConnection, Ping
 
 from ..errors import BrokenStream, WebSocketClosed
 from ..http.exchange import ByteStream, Exchange
+from ..stderr import logger
 from .inbox import Inbox
 from .machine import FrameMachine
 from .reader import FrameReader
@@ -32,8 +34,16 @@ ABNORMAL = 1006
 YIELD_EVERY_FRAMES = 64
 """Frames of one read after which other tasks may run: a frame may be as small as two bytes."""
 
-AWAY_SECONDS = 0.25
-"""When a handler has not asked for a message for this long, the pump reads instead."""
+
+class Acted(Enum):
+    """How far the frames that have arrived were handled."""
+
+    NOTHING = "there was no frame"
+    ENOUGH = "all frames, or as far as was asked for"
+    PAUSED = "other tasks should run before the rest"
+
+
+NOTHING, ENOUGH, PAUSED = Acted  # by these names they are found faster
 
 
 class ReceivingHalf:
@@ -67,13 +77,14 @@ class ReceivingHalf:
         self._reading = False  # a task holds the read lock
         self._readers: trio.lowlevel.ParkingLot | None = None  # tasks that wait for the lock
         self._inbox = Inbox(self._limits)  # messages that the pump has read
-        self._waiting: trio.CancelScope | None = None  # around the wait for bytes
-        self._away = _Away(self)
+        self._drops = False  # messages are dropped, because the handler asks for none
+        self._waiting: trio.CancelScope | None = None  # around the handler's wait for bytes
+        self._will_look = False  # whether the handler is away is going to be looked at
+        self._is_told = False  # of bytes, by the watch
         self._pump: trio.CancelScope | None = None  # around its task, while there is one
         self._pump_ended: trio.Event | None = None  # of that task
         self._has_stopped = False  # the handler's block has ended
         self._in_receive = False  # the handler is waiting for a message
-        self._is_interrupted = False  # and is to stop that
         self._receives = False  # the handler has asked for messages
         self._taken = 0  # messages that the handler has taken
         self._awaiting_pong = False
@@ -109,6 +120,9 @@ class ReceivingHalf:
 
     async def _receive(self) -> str | bytes:
         self._receives = self._in_receive = True
+        if self._is_told:
+            self._is_told = False
+            self._exchange.tell_of_bytes(None)
         try:
             if self._inbox.messages or self._taken % YIELD_EVERY_FRAMES == 0:
                 await trio.lowlevel.checkpoint()
@@ -123,29 +137,12 @@ class ReceivingHalf:
                     return message
         finally:
             self._in_receive = False
-            if not self._away.active:
-                self._away.start()
+            self._look_soon()
 
-    async def discard(self) -> None:
-        """Receive messages and drop them, until `interrupt` is called or the WebSocket is
-        closed."""
-        self._receives = self._in_receive = True
-        try:
-            while not (self._is_interrupted or self._reader.is_over):
-                await self._read_once(for_handler=False)
-                self._inbox.clear()
-            if self._reader.is_over:
-                await self._until_closed()
-        finally:
-            self._in_receive = self._is_interrupted = False
-            if not self._away.active:
-                self._away.start()
-
-    def interrupt(self) -> None:
-        """End a `discard` under way."""
-        self._is_interrupted = self._in_receive
-        if self._is_interrupted and self._waiting is not None:
-            self._waiting.cancel()
+    def drop_messages(self) -> None:
+        """From now on, drop messages. Call it in place of `receive`."""
+        self._drops = True
+        self._look()
 
     async def _read_once(self, *, for_handler: bool) -> str | bytes | None:
         """Handle the frames that have arrived; if there are none, read. Return a message for the
@@ -160,11 +157,11 @@ class ReceivingHalf:
             await self._readers.park()
         self._reading = True
         try:
-            if self._reader.is_over or self._is_interrupted:
+            if self._reader.is_over:
                 return None
             if self._inbox.messages and for_handler:
                 return None
-            if self._reader.has_more and await self._act(for_handler=for_handler):
+            if self._reader.has_more and await self._act_on(for_handler=for_handler):
                 return None
             data = None
             if for_handler:
@@ -178,25 +175,33 @@ class ReceivingHalf:
                 self._waiting = None
                 if data is None:
                     return None  # interrupted by `close`
-            self._awaiting_pong = False  # any bytes show that the peer is there
-            self._reader.feed(data)
+            self._take_in(data)
             if for_handler and (message := self._reader.take_message()) is not None:
                 return message
-            await self._act(for_handler=for_handler)
+            await self._act_on(for_handler=for_handler)
             return None
         finally:
             self._reading = False
             if self._readers:
                 self._readers.unpark()
 
-    async def _act(self, *, for_handler: bool) -> bool:
+    def _take_in(self, data: bytes) -> None:
+        self._awaiting_pong = False  # any bytes show that the peer is there
+        self._reader.feed(data)
+
+    async def _act_on(self, *, for_handler: bool) -> bool:
         """Handle the frames that have arrived, as far as there is room for messages. Return whether
-        there was a complete frame."""
+        there was one."""
+        while (acted := self._act(for_handler=for_handler)) is PAUSED:
+            await trio.lowlevel.checkpoint()
+        return acted is ENOUGH
+
+    def _act(self, *, for_handler: bool) -> Acted:
         count = 0
         for received in self._reader.take():
             count += 1
             if isinstance(received, str | bytes):
-                if not self._closing:
+                if not (self._closing or self._drops):
                     self._inbox.add(received)
                 if for_handler or self._in_receive or self._inbox.is_full:
                     break
@@ -206,8 +211,8 @@ class ReceivingHalf:
                 self._take_close(received)
                 break
             if count % YIELD_EVERY_FRAMES == 0 or (self._deflating and received is None):
-                await trio.lowlevel.checkpoint()
-        return count > 0
+                return PAUSED
+        return ENOUGH if count else NOTHING
 
     def _answer_ping(self, ping: Ping) -> None:
         if self._closing:
@@ -219,25 +224,67 @@ class ReceivingHalf:
         with suppress(WebSocketClosed, BrokenStream):  # reading goes on all the same
             await self.writer.send_pong()
 
+    # -- The pump
+
+    def _look_soon(self) -> None:
+        """The handler has just stopped receiving. Look in a moment whether it still has."""
+        if not self._will_look:
+            self._will_look = True
+            self._exchange.keep_alive.after_a_moment(self._look)
+
+    def _look(self) -> None:
+        """Have the pump read, unless the handler is receiving."""
+        self._will_look = False
+        is_read = self._in_receive or self._is_told or self._pump is not None
+        if is_read or self._has_stopped:
+            return
+        self._is_told = self._exchange.tell_of_bytes(self._on_bytes)
+        if not self._is_told:
+            self._exchange.keep_alive.start_soon(self._read_while_away)
+        elif self._reader.has_more or self._stream.has_unread:
+            self._on_bytes()
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether the pump should read."""
+        return not (self._in_receive or self._reader.is_over or self._inbox.is_full)
+
+    def _on_bytes(self) -> None:
+        """Be the pump for one read. The watch calls this when bytes have arrived."""
+        if not self._is_told or self._reading or not self._is_away:
+            return
+        try:
+            if not self._reader.has_more or self._act(for_handler=False) is NOTHING:
+                data = self._stream.receive_nowait()
+                if data is None:
+                    return  # until the next bytes arrive
+                self._take_in(data)
+                self._act(for_handler=False)
+        except Exception:
+            logger.exception("reading a WebSocket failed")
+        else:
+            # Other tasks run before the rest is read.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._on_bytes)
+
     async def _read_while_away(self) -> None:
-        """Read until the handler receives again, or the WebSocket is closed."""
-        if self._has_stopped:
+        """Read until the handler receives again, the inbox is full, or the WebSocket is closed."""
+        if self._has_stopped or self._pump is not None:
             return
         self._pump_ended = ended = trio.Event()
         try:
             with trio.CancelScope() as self._pump:
-                while not (self._reader.is_over or self._in_receive):
-                    if self._inbox.is_full:
-                        await self._inbox.wait_for_room()
-                    else:
-                        await self._read_once(for_handler=False)
+                while self._is_away:
+                    await self._read_once(for_handler=False)
         finally:
             self._pump = None
             ended.set()
 
     async def _stop_pump(self) -> None:
-        """End the pump, if there is one, so that another task can read from the stream."""
+        """End the pump, so that another task can read from the stream."""
         self._has_stopped = True
+        if self._is_told:
+            self._is_told = False
+            self._exchange.tell_of_bytes(None)
         pump, ended = self._pump, self._pump_ended
         if pump is not None and ended is not None:
             pump.cancel()
@@ -254,30 +301,3 @@ class ReceivingHalf:
     def _take_close(self, event: CloseConnection) -> None:
         """Handle a Close, the end of input, or bytes that wsproto rejects."""
         raise NotImplementedError
-
-
-class _Away:
-    """The pump: reads when the handler has been busy with something else for a while."""
-
-    __slots__ = ("__weakref__", "_ws", "active", "interval", "last_active")
-
-    def __init__(self, ws: ReceivingHalf) -> None:
-        self._ws = ws
-        self.interval = AWAY_SECONDS
-        self.last_active = 0.0
-        self.active = False
-
-    def start(self) -> None:
-        """The handler has just stopped receiving."""
-        self.last_active = trio.current_time()
-        self.active = True
-        self._ws._exchange.keep_alive.add(self)
-
-    def on_due(self) -> Awaitable[None] | None:
-        """Be the pump, unless the handler is receiving again. Called once a `start`."""
-        self.active = not self._ws._in_receive
-        return self._read() if self.active else None
-
-    async def _read(self) -> None:
-        await self._ws._read_while_away()
-        self.active = False
