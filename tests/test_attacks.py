@@ -13,6 +13,7 @@ import socket
 import stat
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 import trio
 import trio.testing
 from handlers import hello
-from peers import PATIENCE, Certificate, Peer, Server, Serving, running
+from peers import PATIENCE, Certificate, Peer, Server, Serving, happens, running
 from wire import BINARY, GET, PONG, TEXT, close, frame, get, handshake, objects_in_frames
 
 from rawstream import (
@@ -394,34 +395,41 @@ async def test_a_drain_with_senders_in_line_ends_with_a_close(
     assert (await peer.to_end()).endswith(b"\x88\x18\x03\xe9the server is stopping")
 
 
-async def test_a_busy_websocket_has_one_entry_with_the_scheduler(
-    autojump_clock: trio.testing.MockClock,
+async def test_what_is_called_after_a_moment_fails_alone_and_holds_up_nobody(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls = []
-
-    class Watched:
-        interval = 1.0
-        last_active = 0.0
-        active = False
-
-        def start(self) -> None:
-            self.active, self.last_active = True, trio.current_time()
-            scheduler.add(self)
-
-        def on_due(self) -> None:
-            calls.append(trio.current_time())
-            self.active = False
-
     scheduler = KeepAliveScheduler()
-    watched = Watched()
+    called: list[int] = []
+    thousand = trio.Event()
+    others = 0  # turns of another task, while many functions are due
+
+    def function(number: int) -> None:
+        called.append(number)
+        if number == 999:
+            thousand.set()
+        if number == 1:
+            raise ValueError("one of them fails")
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await trio.lowlevel.checkpoint()
+            others += 0 < len(called) < 1000
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scheduler.run)
-        for _ in range(400):  # a handler that is back and away again, ever so often
-            if not watched.active:
-                watched.start()
-            await trio.sleep(0.1)
+        for number in range(1000):
+            scheduler.after_a_moment(partial(function, number))
+        await trio.sleep(0.1)
+        scheduler.after_a_moment(partial(function, 1000))
+        await trio.sleep(0.15 - 0.01)
+        assert not called
+        nursery.start_soon(other)
+        await happens(thousand)
         nursery.cancel_scope.cancel()
-    assert len(calls) <= 40
+    assert called == list(range(1000))
+    assert others >= 10
+    assert "one of them fails" in caplog.text
 
 
 # -- A process that stands still ------------------------------------------------------------------

@@ -14,6 +14,8 @@ from peers import PATIENCE, Connect, Peer, Serving, connect_over_memory, happens
 from wire import BINARY, CONTINUATION, DEFLATE, MASK, PING, PONG, TEXT, close, frame, handshake
 
 from rawstream import Handler, Limits, Request, WebSocketClosed, open_websocket
+from rawstream.websocket import receiving
+from rawstream.websocket.reader import FrameReader
 
 
 async def echo(request: Request) -> None:
@@ -402,6 +404,11 @@ async def idle(request: Request) -> None:
             await ws.send(message)
 
 
+async def deaf(request: Request) -> None:
+    async with open_websocket(request):
+        await trio.sleep_forever()
+
+
 async def test_pings_that_are_answered_keep_it_open(
     connect: Connect, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -531,10 +538,6 @@ def test_messages_are_the_same_wherever_they_are_cut(
 async def test_reading_stops_while_messages_wait(serving: Serving) -> None:
     """A client that floods a handler which does not listen is held up by TCP, not by our memory."""
 
-    async def deaf(request: Request) -> None:
-        async with open_websocket(request):
-            await trio.sleep_forever()
-
     server = await serving(deaf, limits=Limits(message_queue=4))
     peer = await server.connect()
     await peer.send(handshake())
@@ -553,6 +556,78 @@ async def test_reading_stops_while_messages_wait(serving: Serving) -> None:
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert sent < 100_000_000
         nursery.cancel_scope.cancel()
+
+
+async def test_pings_oftener_than_a_handler_is_looked_after(
+    serving_over_each_carrier: Serving,
+) -> None:
+    """A handler that only pushes is away from the beginning: its pongs are read all the same."""
+    ended = trio.Event()
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            await trio.sleep(0.6)
+            assert ws.close_code is None
+        ended.set()
+
+    server = await serving_over_each_carrier(handler, limits=Limits(ping_seconds=0.02))
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    pinged = 0
+    with trio.fail_after(PATIENCE):
+        while not ended.is_set():
+            data = await peer.stream.receive_some()
+            pinged += data.count(b"\x89\x00")
+            answer = frame(PONG) * data.count(b"\x89\x00")
+            if b"\x88\x02\x03\xe8" in data:
+                answer += close(1000)
+            await peer.send(answer)
+    assert pinged > 5
+
+
+async def test_many_frames_while_the_handler_is_away(serving_over_each_carrier: Serving) -> None:
+    """What comes in one read is handled in steps, and nothing of it is left lying."""
+    got = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            await trio.sleep(0.5)
+            got.extend([await ws.receive() for _ in range(3)])
+
+    server = await serving_over_each_carrier(handler, limits=Limits(message_queue=2))
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    pings = b"".join(frame(PING, b"%d" % n) for n in range(1000))
+    split = len(pings) // 2 + 1
+    await peer.send(pings[:split])
+    await trio.sleep(0.3)  # now it is away
+    await peer.send(pings[split:] + frame(TEXT, b"a") + frame(TEXT, b"b") + frame(TEXT, b"c"))
+    assert (await peer.has(b"\x88\x02\x03\xe8")).count(b"\x8a") == 1000
+    assert got == ["a", "b", "c"]
+
+
+async def test_a_failure_of_the_pump_fails_alone(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreadable(FrameReader):
+        def feed(self, data: bytes) -> None:
+            raise ValueError("cannot be fed")
+
+    monkeypatch.setattr(receiving, "FrameReader", Unreadable)
+    server = await serving(deaf)
+    peer = await server.connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    await trio.sleep(0.3)
+    await peer.send(frame(TEXT, b"a"))
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert "cannot be fed" in caplog.text
+    monkeypatch.undo()
+    other = await server.connect()
+    await other.send(handshake())
+    assert await other.until(b"\r\n\r\n")
 
 
 async def test_the_pump_does_not_start_once_the_block_has_ended(connect: Connect) -> None:
