@@ -172,6 +172,7 @@ PATHS = [
 
 FIELDS = [
     b"Host: localhost", b"User-Agent: x/1.0", b"Cookie: a=b; c=d", b"Accept: */*", b"X-Empty:",
+    b"Cookie: e=f", b"cookie:", b"Cookie: \t", b"Cookie: a\rb", b"Cookie:",
     b"X: \t padded \t", b"X:unpadded", b"X: \xe9\xff", b"x-repeated: 1", b"X-Repeated: 2",
     b"Connection: keep-alive", b"Connection: close", b"Connection: Upgrade", b"Connection: ,",
     b"Connection: close, keep-alive", b"Connection: TE, close", b"Connection: unknown",

@@ -41,9 +41,14 @@ FieldLine: TypeAlias = tuple[tuple[str, str], Kind | None]
 nothing for the framing of its message."""
 
 
+def is_field_value(value: str) -> bool:
+    """Whether this may be the value of a field, with the blanks around it."""
+    return value.isprintable() or not _CONTROL.search(value)
+
+
 def field_line(line: str) -> FieldLine:
     """Cut a line, without its CRLF. One that is no field has an empty one."""
-    if not line.isprintable() and _CONTROL.search(line):
+    if not is_field_value(line):
         return ("", ""), Kind.STRAY
     if line[0] in " \t":
         return ("", ""), Kind.FOLDED

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from ..errors import HTTPError
 from ..http.authority import split_authority, target_authority
 from ..http.fields import LIST_ELEMENTS, Headers
 from ..limits import KIB, Limits
-from .field_line import CONNECTION, HOST, FieldLine, Kind, field_line, field_line_again
+from .field_line import CONNECTION, HOST, Kind, field_line, field_line_again, is_field_value
 
 END_OF_HEAD = b"\r\n\r\n"
 LONGEST_METHOD = 32
@@ -25,6 +25,8 @@ BARE_LF = re.compile(rb"(?<!\r)\n")
 FAMILIAR_BYTES = 2 * KIB
 """What heads up to this size were cut into is kept, because most of it comes again."""
 
+_COOKIE_LINE = "\r\nCookie: "
+_NO_COOKIE = ("cookie", "")
 _NO_OPTIONS = frozenset[str]()
 _PLAIN_OPTIONS = frozenset({"keep-alive", "close", "upgrade"})
 
@@ -78,6 +80,11 @@ class RequestHead(NamedTuple):
     """Whether it has no body, and nothing else that only h11 can judge."""
 
 
+_Lines: TypeAlias = tuple[list[tuple[str, str]], list[str], frozenset[str], list[Kind], bool]
+"""What the lines behind a request line hold: their fields, the values of `Host`, the options of
+`Connection`, the kinds of other lines, and whether one of their lists is too long."""
+
+
 def check_head(head: bytes, limits: Limits) -> RequestHead:
     """Cut a head, and refuse what h11 would let through. `head` ends with the empty line. The
     fields that are returned are only valid if it is plain.
@@ -85,7 +92,7 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     Raises `HTTPError`: 400, 414, 431, 501 or 505; the connection's framing cannot be trusted
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
     """
-    request_line, *lines = head.decode("latin-1").split("\r\n")
+    request_line, _, rest = head.decode("latin-1").partition("\r\n")
     found = _REQUEST_LINE.fullmatch(request_line) or _refuse_request_line(request_line)
     method, target, version = found.groups()
     if len(method) > LONGEST_METHOD:
@@ -96,23 +103,9 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
     if version[0] != "1":
         raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
-    if len(lines) - 2 > limits.header_count:
+    fields, hosts, options, kinds, too_long = _cut_lines(rest)
+    if len(fields) > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
-    fields: list[tuple[str, str]] = []
-    hosts: list[str] = []
-    kinds: list[Kind] = []  # other than these two:
-    options = _NO_OPTIONS
-    cut = field_line_again if len(head) <= FAMILIAR_BYTES else field_line
-    for field, kind in map(cut, lines[:-2]):
-        fields.append(field)
-        if kind is None:
-            continue
-        if kind is HOST:
-            hosts.append(field[1])
-        elif kind is CONNECTION:
-            options |= _connection_options(field[1])
-        else:
-            kinds.append(kind)
     if kinds:
         _check_lines(kinds, head, limits)
     if target[0] != "/" or "#" in target or method == "CONNECT":
@@ -120,12 +113,57 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     host = _only_host(hosts, version)
     if kinds:
         _check_coding(kinds, version)
-    if head.count(b",") > LIST_ELEMENTS:
-        _check_lists([cut(line) for line in lines[:-2]])
+    if too_long:  # h11 looks at every element of some lists
+        raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
     authority = host if target[0] == "/" else target_authority(target) or host
     is_plain = version == "1.1" and not kinds and options <= _PLAIN_OPTIONS
     closes = "close" in options
     return RequestHead(method, target, version, Headers(fields), authority, closes, is_plain)
+
+
+def _cut_lines(text: str) -> _Lines:
+    """Cut the lines up to the empty one. In the heads of one browser only the cookie differs, so
+    what the other lines hold is kept."""
+    if len(text) > FAMILIAR_BYTES:
+        return _lines(text)
+    start = text.find(_COOKIE_LINE) + len(_COOKIE_LINE)
+    if start < len(_COOKIE_LINE):
+        return _lines_again(text)
+    end = text.find("\r\n", start)
+    cookie = text[start:end]
+    fields, hosts, options, kinds, too_long = _lines_again(text[:start] + text[end:])
+    if fields.count(_NO_COOKIE) > 1:  # others of its kind are really empty
+        return _lines_again(text)
+    if not is_field_value(cookie):
+        kinds = [*kinds, Kind.STRAY]
+    fields = fields.copy()
+    fields[fields.index(_NO_COOKIE)] = "cookie", cookie.strip(" \t")
+    return fields, hosts, options, kinds, too_long
+
+
+def _lines(text: str) -> _Lines:
+    fields: list[tuple[str, str]] = []
+    hosts: list[str] = []
+    options = _NO_OPTIONS
+    kinds: list[Kind] = []
+    commas = dict.fromkeys((Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT), 0)
+    cut = field_line_again if len(text) <= FAMILIAR_BYTES else field_line
+    for field, kind in map(cut, text.split("\r\n")[:-2]):
+        fields.append(field)
+        if kind is None:
+            continue
+        if kind in commas:
+            commas[kind] += field[1].count(",")
+        if kind is HOST:
+            hosts.append(field[1])
+        elif kind is CONNECTION:
+            options |= _connection_options(field[1])
+        else:
+            kinds.append(kind)
+    return fields, hosts, options, kinds, max(commas.values()) > LIST_ELEMENTS
+
+
+_lines_again = lru_cache(maxsize=64)(_lines)
 
 
 def _refuse_request_line(line: str) -> NoReturn:
@@ -179,13 +217,6 @@ def _check_coding(kinds: list[Kind], version: str) -> None:
         raise HTTPError(400, "both Content-Length and Transfer-Encoding")
     if version == "1.0":
         raise HTTPError(400, "Transfer-Encoding in HTTP/1.0")
-
-
-def _check_lists(lines: list[FieldLine]) -> None:
-    """Bound the lists of which h11 looks at every element."""
-    for kind in (Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT):
-        if sum(value.count(",") for (_, value), of in lines if of is kind) > LIST_ELEMENTS:
-            raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
 
 
 @lru_cache(maxsize=64)
