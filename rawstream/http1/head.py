@@ -146,24 +146,30 @@ def _lines(text: str) -> _Lines:
     hosts: list[str] = []
     options = _NO_OPTIONS
     kinds: list[Kind] = []
-    commas = dict.fromkeys((Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT), 0)
     cut = field_line_again if len(text) <= FAMILIAR_BYTES else field_line
     for field, kind in map(cut, text.split("\r\n")[:-2]):
         fields.append(field)
         if kind is None:
             continue
-        if kind in commas:
-            commas[kind] += field[1].count(",")
         if kind is HOST:
             hosts.append(field[1])
         elif kind is CONNECTION:
             options |= _connection_options(field[1])
         else:
             kinds.append(kind)
-    return fields, hosts, options, kinds, max(commas.values()) > LIST_ELEMENTS
+    too_long = text.count(",") > LIST_ELEMENTS and _has_long_list(text)
+    return fields, hosts, options, kinds, too_long
 
 
 _lines_again = lru_cache(maxsize=64)(_lines)
+
+
+def _has_long_list(text: str) -> bool:
+    lines = [field_line(line) for line in text.split("\r\n")[:-2]]
+    for kind in (Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT):
+        if sum(value.count(",") for (_, value), of in lines if of is kind) > LIST_ELEMENTS:
+            return True
+    return False
 
 
 def _refuse_request_line(line: str) -> NoReturn:
