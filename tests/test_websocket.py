@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from peers import PATIENCE, Connect, Peer, Serving, connect_over_memory, happens
 from wire import BINARY, CONTINUATION, DEFLATE, MASK, PING, PONG, TEXT, close, frame, handshake
 
-from rawstream import Handler, Limits, Request, WebSocketClosed, open_websocket
+from rawstream import (
+    Handler,
+    Limits,
+    Request,
+    WebSocketClosed,
+    open_websocket,
+    serve_stream,
+)
 from rawstream.websocket import receiving
 from rawstream.websocket.reader import FrameReader
 
@@ -606,6 +613,136 @@ async def test_many_frames_while_the_handler_is_away(serving_over_each_carrier: 
     await peer.send(pings[split:] + frame(TEXT, b"a") + frame(TEXT, b"b") + frame(TEXT, b"c"))
     assert (await peer.has(b"\x88\x02\x03\xe8")).count(b"\x8a") == 1000
     assert got == ["a", "b", "c"]
+
+
+async def test_a_slow_handler_with_many_messages_has_no_dead_client(
+    serving_over_each_carrier: Serving,
+) -> None:
+    """While messages wait in front of the pong, nobody can know that it has not come."""
+
+    async def slow(request: Request) -> None:
+        async with open_websocket(request) as ws:
+            async for _ in ws:
+                await trio.sleep(0.03)
+
+    server = await serving_over_each_carrier(slow, limits=Limits(ping_seconds=0.1))
+    peer = await server.connect()
+    await peer.send(handshake() + frame(TEXT, b"x") * 1000)
+    await peer.until(b"\r\n\r\n")
+    with trio.move_on_after(1.5):
+        while data := await peer.stream.receive_some():
+            await peer.send(frame(PONG) * data.count(b"\x89\x00"))
+        raise AssertionError("the server has closed")
+
+
+async def test_a_pong_that_comes_before_the_ping_has_been_sent_counts(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Over TLS a send may end after the peer has answered."""
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    deliver = theirs.send_stream.send_all_hook
+    assert deliver is not None
+
+    async def sent_late() -> None:
+        await deliver()
+        await trio.sleep(1)
+
+    theirs.send_stream.send_all_hook = sent_late
+    nursery.start_soon(serve_stream, deaf, theirs)
+    peer = Peer(ours)
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    for _ in range(4):
+        await peer.has(b"\x89\x00", patience=30)
+        await peer.send(frame(PONG))
+
+
+async def test_a_flood_that_nobody_reads_is_read_in_turns(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the watch tells of bytes, there is about one read in a pass of the scheduler,
+    so that other tasks run."""
+    reads, most = 0, 0
+    take_in = receiving.ReceivingHalf._take_in
+    ended = trio.Event()
+
+    def counted(ws: receiving.ReceivingHalf, data: bytes) -> None:
+        nonlocal reads
+        reads += 1
+        take_in(ws, data)
+
+    monkeypatch.setattr(receiving.ReceivingHalf, "_take_in", counted)
+
+    async def handler(request: Request) -> None:
+        nonlocal reads, most
+        async with open_websocket(request) as ws:
+            ws.drop_messages()
+            with trio.move_on_after(0.5):
+                while True:
+                    await trio.lowlevel.checkpoint()
+                    for _ in range(10):
+                        ws._on_bytes()
+                    most, reads = max(most, reads), 0
+            ended.set()
+            await trio.sleep_forever()
+
+    peer = await (await serving(handler)).connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    flood = frame(BINARY, b"x" * 30000) * 20
+    with trio.fail_after(PATIENCE):
+        while not ended.is_set():
+            await peer.send(flood)
+    assert 1 <= most <= 4
+
+
+async def test_of_two_tasks_that_receive_one_goes_away(serving_over_each_carrier: Serving) -> None:
+    got = []
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+
+            async def once() -> None:
+                got.append(await ws.receive())
+                await trio.sleep_forever()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(once)
+                nursery.start_soon(once)
+
+    peer = await (await serving_over_each_carrier(handler)).connect()
+    await peer.send(handshake() + frame(TEXT, b"one"))
+    await peer.until(b"\r\n\r\n")
+    await trio.sleep(0.5)
+    await peer.send(frame(TEXT, b"two") + close(4000))
+    assert await peer.to_end() == b"\x88\x02\x0f\xa0"
+    assert got == ["one", "two"]
+
+
+async def test_several_tasks_learn_of_the_close(serving_over_each_carrier: Serving) -> None:
+    codes = []
+    ended = trio.Event()
+
+    async def handler(request: Request) -> None:
+        async with open_websocket(request) as ws:
+
+            async def receive() -> None:
+                with pytest.raises(WebSocketClosed):
+                    await ws.receive()
+                codes.append(ws.close_code)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                nursery.start_soon(receive)
+        ended.set()
+
+    peer = await (await serving_over_each_carrier(handler)).connect()
+    await peer.send(handshake())
+    await peer.until(b"\r\n\r\n")
+    await peer.send(close(4000))
+    await happens(ended)
+    assert codes == [4000, 4000]
 
 
 async def test_a_failure_of_the_pump_fails_alone(

@@ -151,7 +151,7 @@ class WebSocket(ReceivingHalf):
         if self._closed is not None:
             self._closed.set()
         if not self._closing:
-            has_news = self._in_receive or self._inbox.messages
+            has_news = self._receivers or self._inbox.messages
             told = self._receives and (has_news or self.close_code != ABNORMAL)
             self._exchange.cancel(Ended.CLIENT_LEFT, self._limits.leave_seconds if told else 0)
 
@@ -175,14 +175,14 @@ class _Pings:
             return
         if ws._stream.sending:
             return  # a ping would only wait behind that send, which has a deadline of its own
-        if ws._awaiting_pong and not ws._inbox.is_full:
+        if ws._awaiting_pong and ws._is_read:
             ws.writer.ended = ws.close_code, ws.close_reason = ABNORMAL, "no pong"
             ws._exchange.cancel(Ended.CLIENT_VANISHED)
             return
+        ws._awaiting_pong = True  # before it is sent: the pong may be read before `send` returns
+        ws._look()  # somebody must read it
         try:
             await ws.writer.send(Ping())
-            ws._awaiting_pong = True
-            ws._look()  # somebody must read the pong
         except BrokenStream:
             ws._exchange.cancel(Ended.TORN)
         except WebSocketClosed:

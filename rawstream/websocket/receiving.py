@@ -78,13 +78,14 @@ class ReceivingHalf:
         self._readers: trio.lowlevel.ParkingLot | None = None  # tasks that wait for the lock
         self._inbox = Inbox(self._limits)  # messages that the pump has read
         self._drops = False  # messages are dropped, because the handler asks for none
-        self._waiting: trio.CancelScope | None = None  # around the handler's wait for bytes
+        self._waiting: trio.CancelScope | None = None  # around the wait for bytes
         self._will_look = False  # whether the handler is away is going to be looked at
-        self._is_told = False  # of bytes, by the watch
+        self._is_told = False  # of bytes, by the watch; nobody is receiving
+        self._goes_on = False  # `_on_bytes` is going to be called once more
         self._pump: trio.CancelScope | None = None  # around its task, while there is one
         self._pump_ended: trio.Event | None = None  # of that task
         self._has_stopped = False  # the handler's block has ended
-        self._in_receive = False  # the handler is waiting for a message
+        self._receivers = 0  # tasks of the handler that wait for a message
         self._receives = False  # the handler has asked for messages
         self._taken = 0  # messages that the handler has taken
         self._awaiting_pong = False
@@ -119,7 +120,8 @@ class ReceivingHalf:
         return self._reader.take_message() if self._taken % YIELD_EVERY_FRAMES else None
 
     async def _receive(self) -> str | bytes:
-        self._receives = self._in_receive = True
+        self._receives = True
+        self._receivers += 1
         if self._is_told:
             self._is_told = False
             self._exchange.tell_of_bytes(None)
@@ -136,12 +138,13 @@ class ReceivingHalf:
                 elif (message := await self._read_once(for_handler=True)) is not None:
                     return message
         finally:
-            self._in_receive = False
+            self._receivers -= 1
             self._look_soon()
 
     def drop_messages(self) -> None:
         """From now on, drop messages. Call it in place of `receive`."""
         self._drops = True
+        self._inbox.clear()
         self._look()
 
     async def _read_once(self, *, for_handler: bool) -> str | bytes | None:
@@ -172,7 +175,6 @@ class ReceivingHalf:
             if data is None:
                 with trio.CancelScope() as self._waiting:
                     data = await self._stream.receive_later()
-                self._waiting = None
                 if data is None:
                     return None  # interrupted by `close`
             self._take_in(data)
@@ -182,6 +184,7 @@ class ReceivingHalf:
             return None
         finally:
             self._reading = False
+            self._waiting = None
             if self._readers:
                 self._readers.unpark()
 
@@ -203,7 +206,7 @@ class ReceivingHalf:
             if isinstance(received, str | bytes):
                 if not (self._closing or self._drops):
                     self._inbox.add(received)
-                if for_handler or self._in_receive or self._inbox.is_full:
+                if for_handler or self._receivers or self._inbox.is_full:
                     break
             elif isinstance(received, Ping):
                 self._answer_ping(received)
@@ -235,23 +238,27 @@ class ReceivingHalf:
     def _look(self) -> None:
         """Have the pump read, unless the handler is receiving."""
         self._will_look = False
-        is_read = self._in_receive or self._is_told or self._pump is not None
-        if is_read or self._has_stopped:
+        if self._receivers or self._has_stopped or self._pump is not None:
             return
-        self._is_told = self._exchange.tell_of_bytes(self._on_bytes)
+        self._is_told = self._is_told or self._exchange.tell_of_bytes(self._on_bytes)
         if not self._is_told:
             self._exchange.keep_alive.start_soon(self._read_while_away)
         elif self._reader.has_more or self._stream.has_unread:
             self._on_bytes()
 
     @property
+    def _is_read(self) -> bool:
+        """Whether what arrives now is read at once."""
+        return (self._waiting is not None or self._is_told) and not self._inbox.is_full
+
+    @property
     def _is_away(self) -> bool:
         """Whether the pump should read."""
-        return not (self._in_receive or self._reader.is_over or self._inbox.is_full)
+        return not (self._receivers or self._reader.is_over or self._inbox.is_full)
 
     def _on_bytes(self) -> None:
         """Be the pump for one read. The watch calls this when bytes have arrived."""
-        if not self._is_told or self._reading or not self._is_away:
+        if self._goes_on or not self._is_told or self._reading or not self._is_away:
             return
         try:
             if not self._reader.has_more or self._act(for_handler=False) is NOTHING:
@@ -264,7 +271,12 @@ class ReceivingHalf:
             logger.exception("reading a WebSocket failed")
         else:
             # Other tasks run before the rest is read.
-            trio.lowlevel.current_trio_token().run_sync_soon(self._on_bytes)
+            self._goes_on = True
+            trio.lowlevel.current_trio_token().run_sync_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._on_bytes()
 
     async def _read_while_away(self) -> None:
         """Read until the handler receives again, the inbox is full, or the WebSocket is closed."""
@@ -295,7 +307,8 @@ class ReceivingHalf:
     async def _until_closed(self) -> None:
         """Wait until nothing more is received and sent."""
         if self.close_code is None:
-            self._closed = self._closed or trio.Event()
+            if self._closed is None:
+                self._closed = trio.Event()
             await self._closed.wait()
 
     def _take_close(self, event: CloseConnection) -> None:
