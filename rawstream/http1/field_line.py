@@ -1,7 +1,7 @@
 """One line of a head: a header field, checked and cut into its name and its value.
 
-Most lines of a head are the same in every request of a browser, and only a few differ, such as the
-cookie. So lines are kept with what they were cut into.
+Most lines of a head are the same in every request of a browser, and only a few differ, such as
+If-None-Match. So lines are kept with what they were cut into.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ FieldLine: TypeAlias = tuple[tuple[str, str], Kind | None]
 nothing for the framing of its message."""
 
 
-def is_field_value(value: str) -> bool:
-    """Whether this may be the value of a field, with the blanks around it."""
-    return value.isprintable() or not _CONTROL.search(value)
+def has_control(text: str) -> bool:
+    """Whether there is a control character in it that no field may have."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def field_line(line: str) -> FieldLine:
     """Cut a line, without its CRLF. One that is no field has an empty one."""
-    if not is_field_value(line):
+    if has_control(line):
         return ("", ""), Kind.STRAY
     if line[0] in " \t":
         return ("", ""), Kind.FOLDED

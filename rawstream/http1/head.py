@@ -16,7 +16,7 @@ from ..errors import HTTPError
 from ..http.authority import split_authority, target_authority
 from ..http.fields import LIST_ELEMENTS, Headers
 from ..limits import KIB, Limits
-from .field_line import CONNECTION, HOST, Kind, field_line, field_line_again, is_field_value
+from .field_line import CONNECTION, HOST, Kind, field_line, field_line_again, has_control
 
 END_OF_HEAD = b"\r\n\r\n"
 LONGEST_METHOD = 32
@@ -113,7 +113,7 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     host = _only_host(hosts, version)
     if kinds:
         _check_coding(kinds, version)
-    if too_long:  # h11 looks at every element of some lists
+    if too_long:
         raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
     authority = host if target[0] == "/" else target_authority(target) or host
     is_plain = version == "1.1" and not kinds and options <= _PLAIN_OPTIONS
@@ -122,8 +122,8 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
 
 
 def _cut_lines(text: str) -> _Lines:
-    """Cut the lines up to the empty one. In the heads of one browser only the cookie differs, so
-    what the other lines hold is kept."""
+    """Cut the lines up to the empty one. Of a browser's lines often only the cookie is another, so
+    what all the others hold is kept."""
     if len(text) > FAMILIAR_BYTES:
         return _lines(text)
     start = text.find(_COOKIE_LINE) + len(_COOKIE_LINE)
@@ -134,7 +134,7 @@ def _cut_lines(text: str) -> _Lines:
     fields, hosts, options, kinds, too_long = _lines_again(text[:start] + text[end:])
     if fields.count(_NO_COOKIE) > 1:  # others of its kind are really empty
         return _lines_again(text)
-    if not is_field_value(cookie):
+    if has_control(cookie):
         kinds = [*kinds, Kind.STRAY]
     fields = fields.copy()
     fields[fields.index(_NO_COOKIE)] = "cookie", cookie.strip(" \t")
@@ -165,6 +165,7 @@ _lines_again = lru_cache(maxsize=64)(_lines)
 
 
 def _has_long_list(text: str) -> bool:
+    """Whether there are too many elements in the lists of which h11 looks at every one."""
     lines = [field_line(line) for line in text.split("\r\n")[:-2]]
     for kind in (Kind.CONNECTION, Kind.TRANSFER_ENCODING, Kind.EXPECT):
         if sum(value.count(",") for (_, value), of in lines if of is kind) > LIST_ELEMENTS:

@@ -2,7 +2,8 @@
 
 A stream or connection that has been silent for its interval comes due: a short-lived task sends a
 comment or a ping, or ends an idle connection. Until then it costs one entry in a heap, which holds
-a weak reference.
+a weak reference. What is due in a moment, as for every WebSocket that opens, waits in a queue,
+which is cheaper.
 """
 
 from __future__ import annotations

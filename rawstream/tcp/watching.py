@@ -25,7 +25,8 @@ PEEK_SECONDS = 0.1
 
 
 class SocketWatcher(Protocol):
-    """Calls `on_hangup` when the peer of a watched socket hangs up; possibly again, on a reset."""
+    """Calls `on_hangup` when the peer of a watched socket hangs up, and possibly again, on a reset;
+    and where that is asked for, `on_bytes`."""
 
     def watch(self, sock: trio.socket.SocketType, on_hangup: Callable[[], None]) -> None:
         """Start watching. `on_hangup` is called from another task and must not block."""

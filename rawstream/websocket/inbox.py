@@ -11,7 +11,7 @@ class Inbox:
     """A bounded queue in front of the handler."""
 
     def __init__(self, limits: Limits) -> None:
-        self.messages: deque[str | bytes] | None = None  # an empty one takes 600 bytes
+        self.messages: deque[str | bytes] | None = None  # an empty one takes more than 600 bytes
         self._limits = limits
         self._size = 0
 

@@ -142,7 +142,8 @@ class ReceivingHalf:
             self._look_soon()
 
     def drop_messages(self) -> None:
-        """From now on, drop messages. Call it in place of `receive`."""
+        """From now on, drop messages instead of keeping them for `receive`. Pings are answered all
+        the same, and a client that leaves cancels the handler at once."""
         self._drops = True
         self._inbox.clear()
         self._look()
@@ -200,6 +201,7 @@ class ReceivingHalf:
         return acted is ENOUGH
 
     def _act(self, *, for_handler: bool) -> Acted:
+        """`_act_on` up to where other tasks should run."""
         count = 0
         for received in self._reader.take():
             count += 1
