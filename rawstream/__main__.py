@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -191,10 +192,16 @@ def _app(name: str) -> tuple[Handler, str]:
 
 
 def _announce(to_try: str, urls: list[str]) -> None:
-    for url in urls:
-        print(f"rawstream on {url}  (Ctrl-C stops it)", flush=True)
-    if to_try and urls[0].startswith("http"):
-        print(f"\nOpen it in a browser, or try:\n\n{to_try.format(url=urls[0])}\n", flush=True)
+    try:
+        for url in urls:
+            print(f"rawstream on {url}  (Ctrl-C stops it)", flush=True)
+        if to_try and urls[0].startswith("http"):
+            to_try = to_try.format(url=urls[0])
+            print(f"\nOpen it in a browser, or try:\n\n{to_try}\n", flush=True)
+    except OSError:
+        # What nobody can read is still in the buffer: Python would try again as it exits, and fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 if __name__ == "__main__":

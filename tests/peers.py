@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -301,13 +302,21 @@ def served(*command: str, announced: bytes) -> Iterator[subprocess.Popen[bytes]]
     """A server in a process, once its first line has said so; killed at the end. For tests
     without Trio."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=Path(__file__).parent.parent
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},  # as in the terminal of somebody who reads it
     )
     assert process.stdout is not None
+    too_late = threading.Timer(PATIENCE * 2, process.kill)
+    too_late.start()
     try:
         assert announced in process.stdout.readline()
+        too_late.cancel()
         yield process
     finally:
+        too_late.cancel()
         process.kill()
         process.wait()
         process.stdout.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,8 +26,9 @@ from rawstream import (
 )
 from rawstream.tcp.watching import PeekingWatcher
 
-AT_ONCE = 0.25
-"""Seconds; milliseconds when nothing else runs, but this may be a busy machine."""
+AT_ONCE = 2.0
+"""Seconds. It takes milliseconds, or a look of the fallback's, but this may be a busy machine; no
+timer of the server's is as short, so what ends a handler this soon is the client that left."""
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
@@ -37,17 +37,15 @@ def carrier(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def leaves(peer: Peer, watched: Watched) -> float:
-    """Seconds from closing the connection until the handler has ended. Before that it gets to
-    where it waits for something: time, its client, or room in the buffers."""
+async def leaves(peer: Peer, watched: Watched) -> None:
+    """Close the connection: the handler ends at once. Before that it gets to where it waits for
+    something: time, its client, or room in the buffers."""
     with trio.fail_after(3):
         await watched.started.wait()
     await trio.testing.wait_all_tasks_blocked(0.01)
-    began = time.perf_counter()
     await trio.aclose_forcefully(peer.stream)
-    with trio.fail_after(3):
+    with trio.fail_after(AT_ONCE):
         await watched.ended.wait()
-    return time.perf_counter() - began
 
 
 @asynccontextmanager
@@ -90,7 +88,7 @@ async def test_while_the_handler_sleeps(
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(opening + pipelined)
     await peer.has(b"\r\n\r\n")
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 @pytest.mark.parametrize(("opening", "opened"), STREAMS.values(), ids=STREAMS)
@@ -106,7 +104,7 @@ async def test_while_the_handler_sends_to_a_full_buffer(
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(opening)
     await peer.has(b"\r\n\r\n")
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 async def test_while_a_poll_is_held(serving_over_each_carrier: Serving) -> None:
@@ -117,7 +115,7 @@ async def test_while_a_poll_is_held(serving_over_each_carrier: Serving) -> None:
     watched = Watched(handler)
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(GET)
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 @pytest.mark.parametrize("more", [b"", GET], ids=["", "bytes unread"])
@@ -130,7 +128,7 @@ async def test_while_a_plain_handler_sleeps(
     watched = Watched(handler)
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(GET + more)
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 async def test_while_the_handler_waits_for_a_body(serving_over_each_carrier: Serving) -> None:
@@ -143,7 +141,7 @@ async def test_while_the_handler_waits_for_a_body(serving_over_each_carrier: Ser
     watched = Watched(handler)
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
     assert parts == [b"half"]
 
 
@@ -156,7 +154,7 @@ async def test_while_the_handler_waits_for_a_message(serving_over_each_carrier: 
     peer = await (await serving_over_each_carrier(watched)).connect()
     await peer.send(handshake())
     await peer.until(b"\r\n\r\n")
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 # -- What came before -----------------------------------------------------------------------------
@@ -287,7 +285,7 @@ async def test_a_reset_is_leaving_too(serving: Serving) -> None:
     linger = struct.pack("ii", 1, 0)
     assert isinstance(peer.stream, trio.SocketStream)
     peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    assert await leaves(peer, watched) < AT_ONCE
+    await leaves(peer, watched)
 
 
 async def test_a_handler_may_shield_its_tidying_up(serving_over_each_carrier: Serving) -> None:
@@ -328,7 +326,7 @@ async def test_the_fallback_notices_too(
     await peer.has(b"\r\n\r\n")
     await trio.sleep(0.25)
     assert not watched.ended.is_set()
-    assert await leaves(peer, watched) < 1
+    await leaves(peer, watched)
 
 
 async def test_one_client_leaving_is_no_matter_to_the_others(

@@ -163,6 +163,7 @@ def is_loopback(address: tuple[str, int] | str) -> bool:
 def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
     """Return a context for TLS 1.2 and later with this certificate chain (PEM): https and wss."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # not every build of Python sees to it
     context.set_alpn_protocols(["http/1.1"])
     for path in (certfile, keyfile):
         if path is not None:
