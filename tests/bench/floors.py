@@ -74,18 +74,22 @@ def loop(port: int) -> None:
     run(port, until_reset(serve))
 
 
-def codec(port: int) -> None:
-    """Echo WebSocket frames that are parsed and built by hand, without checks."""
+def switching(head: bytes) -> bytes:
+    """Return the answer to the head of a WebSocket's handshake."""
     from wsproto.utilities import generate_accept_token
 
+    key = next((x for x in head.split(b"\r\n") if x.startswith(b"Sec-WebSocket-Key:")), b": ")
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % generate_accept_token(key.partition(b": ")[2])
+    )
+
+
+def codec(port: int) -> None:
+    """Echo WebSocket frames that are parsed and built by hand, without checks."""
+
     async def serve(stream: trio.SocketStream) -> None:
-        head = await stream.receive_some(65536)
-        key = next((x for x in head.split(b"\r\n") if x.startswith(b"Sec-WebSocket-Key:")), b": ")
-        token = generate_accept_token(key.partition(b": ")[2])
-        await stream.send_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: %b\r\n\r\n" % token
-        )
+        await stream.send_all(switching(await stream.receive_some(65536)))
         buffer = b""
         while data := await stream.receive_some(65536):
             buffer = buffer + data if buffer else data
@@ -100,6 +104,24 @@ def codec(port: int) -> None:
                 start += size
             buffer = buffer[start:]
             await stream.send_all(b"".join(answers))
+
+    run(port, until_reset(serve))
+
+
+def wait(port: int) -> None:
+    """Wait, read, and write a frame that was made beforehand, whatever was read."""
+    import trio
+
+    echoed = b"\x82\x64" + bytes(100)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all(switching(await stream.receive_some(65536)))
+        fd = stream.socket.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            if not os.read(fd, 65536):
+                return
+            os.write(fd, echoed)
 
     run(port, until_reset(serve))
 

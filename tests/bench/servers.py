@@ -94,6 +94,7 @@ def ours(port: int, *, access_log: bool) -> None:
 SERVERS: dict[str, Callable[..., None]] = {
     shared.LOOP: floors.loop,
     shared.CODEC: floors.codec,
+    shared.WAIT: floors.wait,
     shared.SEND: floors.send,
     shared.TASK: floors.task,
     shared.RAWSTREAM: ours,

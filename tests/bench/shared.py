@@ -20,9 +20,10 @@ WITHOUT_PLAIN_REQUESTS = (WEBSOCKETS, NCHAN)
 
 LOOP = "h11 in a loop on Trio"
 CODEC = "frames by hand"
+WAIT = "wait, read and write on Trio"
 SEND = "loop of send"
 TASK = "Trio task and socket"
-FLOORS = (LOOP, CODEC, SEND, TASK)
+FLOORS = (LOOP, CODEC, WAIT, SEND, TASK)
 """Servers that do the same work on Trio with nothing around it."""
 
 HELLO = b"hello\n"
