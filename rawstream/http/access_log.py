@@ -42,12 +42,13 @@ def masked(target: str) -> str:
 
 def _masked_parameter(parameter: str) -> str:
     name, equals, _ = parameter.partition("=")
-    is_secret = _is_secret_again if len(name) <= FAMILIAR_CHARACTERS else _is_secret
-    return f"{name}=***" if equals and is_secret(name) else parameter
+    secret = _is_secret_again if len(name) <= FAMILIAR_CHARACTERS else is_secret
+    return f"{name}=***" if equals and secret(name) else parameter
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Return whether the name of a query parameter suggests that its value is a secret."""
     return _SECRET.search(unquote_plus(name)) is not None
 
 
-_is_secret_again = lru_cache(maxsize=256)(_is_secret)
+_is_secret_again = lru_cache(maxsize=256)(is_secret)

@@ -1,0 +1,81 @@
+"""The tiles of a piece as rows: bytes that are explained together, such as a line of a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import terms
+from .spans import Layer, Span, Tile
+
+JOINED = (terms.CHUNK_SIZE, terms.CHUNK_EXTENSION)
+"""The end of the line is shown in the same row."""
+
+RESULTS = (terms.EVENT, terms.MESSAGE)
+"""At their end they get a row without bytes, which tells what an application receives."""
+
+
+@dataclass(slots=True)
+class Row:
+    """Some bytes of one layer, or a result."""
+
+    span: Span
+    piece: Span
+    start: int
+    """The offset of the first byte."""
+    data: bytearray = field(default_factory=bytearray)
+    elements: list[Span] = field(default_factory=list)
+    """The innermost spans, in order."""
+    is_result: bool = False
+
+    @property
+    def layer(self) -> Layer:
+        return self.span.layer
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the span began before this row."""
+        return self.span.start < self.start
+
+
+def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
+    """Return the rows in the order of their bytes, lower layers first. A row ends where the row of
+    the layer below ends."""
+    results = [span for span in completed if span.term in RESULTS]
+    rows: list[Row] = []
+    current: list[Row] = []  # one of each layer, from the lowest up
+    for tile in tiles:
+        spans = [span for span in tile.spans[1:] if span.term not in RESULTS]
+        for number, span in enumerate(spans):
+            shown = _shown(span)
+            if number < len(current) and _goes_on(current[number], shown):
+                row = current[number]
+            else:
+                row = Row(shown, tile.spans[0], tile.start)
+                current[number:] = [row]
+                rows.append(row)
+            row.data += tile.data
+            row.elements.append(span)
+        del current[len(spans) :]
+        around = (*tile.spans, *tile.innermost.enclosing())
+        for result in [span for span in results if span in around and span.stop == tile.stop]:
+            rows.append(Row(result, tile.spans[0], tile.stop, is_result=True))
+            results.remove(result)
+            current.clear()
+    # Messages without bytes.
+    rows += (Row(span, tiles[-1].spans[0], span.stop, is_result=True) for span in results)
+    return rows
+
+
+def _goes_on(row: Row, shown: Span) -> bool:
+    return shown is row.span or (shown.term is terms.CRLF and row.span.term in JOINED)
+
+
+def _shown(span: Span) -> Span:
+    """The outermost span around this one that is no container."""
+    shown = span
+    for around in span.enclosing():
+        if around.term in terms.CONTAINERS:
+            break
+        shown = around
+    return shown
