@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
 
 from ..limits import Limits
 from ..tcp.keepalive import KeepAliveScheduler
@@ -22,3 +25,7 @@ class ServerContext:
     draining: bool = False
     lingering: int = 0
     """Connections that are being closed in stages."""
+    now: Callable[[], float] = field(
+        default_factory=lambda: trio.lowlevel.current_clock().current_time
+    )
+    """`trio.current_time`, which looks for its clock in each call."""

@@ -63,7 +63,7 @@ class Connection:
         self._last = last
         self._scheme = "http" if transport.carrier is transport.stream else "https"
         self._lifetime = Lifetime()
-        self._heads = HeadReader(transport, context.limits)
+        self._heads = HeadReader(transport, context.limits, context.now)
         # The current exchange:
         self._request: Request | None = None
         self._handling = False  # the handler is running
@@ -169,7 +169,7 @@ class Connection:
         self._handling = False
         exchange.is_over = True
         self._exchange = self._next_exchange()
-        self.last_active = trio.current_time()
+        self.last_active = self._context.now()
         if not self.active:
             self.active = True
             self._context.keep_alive.add(self)
@@ -230,7 +230,7 @@ class Connection:
         began, self._heads.began = self._heads.began, None
         if began is None or not self._context.access_log:
             return
-        seconds = trio.current_time() - began
+        seconds = self._context.now() - began
         request, exchange, reason = self._request, self._exchange, self._lifetime.reason
         log_line(
             self._client or "-",  # a unix socket
@@ -274,7 +274,7 @@ class Connection:
 
     def on_due(self) -> None:
         """End the connection if it has been idle for `idle_seconds`."""
-        silent = trio.current_time() - self.last_active
+        silent = self._context.now() - self.last_active
         if self._heads.began is None and silent >= self.interval:
             self._lifetime.cancel(Ended.IDLE)
 
@@ -295,7 +295,7 @@ class Connection:
         together = ended_with_data(sock) if sock is not None else None
         if together is None:
             began = self._heads.began or 0
-            together = trio.current_time() < began + TOGETHER
+            together = self._context.now() < began + TOGETHER
         return together
 
     # -- Requests -------------------------------------------------------------------------------

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
-
-import trio
 
 from ..http.lifetime import Ended
 from ..limits import Limits
@@ -15,9 +14,10 @@ from .head import END_OF_HEAD, check_unfinished_head
 class HeadReader:
     """Reads the heads of one connection, one after the other."""
 
-    __slots__ = ("_is_first", "_limits", "_transport", "began", "received")
+    __slots__ = ("_is_first", "_limits", "_now", "_transport", "began", "received")
 
-    def __init__(self, transport: Transport, limits: Limits) -> None:
+    def __init__(self, transport: Transport, limits: Limits, now: Callable[[], float]) -> None:
+        """`now` is the clock of `began`."""
         self.received = bytearray()
         """Bytes received and not yet used: the next head, or a part of it."""
         self.began: float | None = None
@@ -25,6 +25,7 @@ class HeadReader:
         self._is_first = True
         self._transport = transport
         self._limits = limits
+        self._now = now
 
     async def read(self) -> bytes | Ended:
         """Return a head, with its empty line, or why there is none. Raises `HTTPError`.
@@ -34,7 +35,7 @@ class HeadReader:
         """
         received = self.received
         seconds = self._limits.head_seconds
-        deadline = trio.current_time() + seconds if self._is_first else inf
+        deadline = self._now() + seconds if self._is_first else inf
         self._is_first = False
         checked = 0
         skipped = False
@@ -45,7 +46,7 @@ class HeadReader:
                     del received[:2]
                     skipped = True
                 if received and received != b"\r" and self.began is None:
-                    self.began = trio.current_time()
+                    self.began = self._now()
                 end = received.find(END_OF_HEAD, max(0, checked - len(END_OF_HEAD)))
                 if end >= 0:
                     break
@@ -63,7 +64,7 @@ class HeadReader:
             if not data:
                 return Ended.CLIENT_LEFT
             if not received and 0 < data.find(END_OF_HEAD) == len(data) - len(END_OF_HEAD):
-                self.began = trio.current_time()
+                self.began = self._now()
                 return data  # a head and nothing else, as nearly always
             received += data
         end += len(END_OF_HEAD)
@@ -75,4 +76,4 @@ class HeadReader:
         data = self._transport.receive_nowait()  # cheaper than a deadline
         if data is not None:
             return data
-        return await self._transport.receive_within(max(0, deadline - trio.current_time()))
+        return await self._transport.receive_within(max(0, deadline - self._now()))
