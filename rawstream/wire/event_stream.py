@@ -1,12 +1,16 @@
 r"""Server-Sent Events in the content of a response (WHATWG HTML section 9.2).
 
-: heartbeat\n      a comment
-id: 7\n            an event: lines ...
-data: hello\n
-\n                 ... and the blank line that dispatches it
+    : heartbeat\n      a comment
+    id: 7\n            an event: lines ...
+    data: hello\n
+    \n                 ... and the blank line that dispatches it
+
+An event without data lines is not dispatched.
 """
 
 from __future__ import annotations
+
+import codecs
 
 from . import terms
 from .scanner import CR, LF, Scanner, Steps
@@ -17,8 +21,7 @@ _ENDS = (CR, LF)
 
 def event_stream(scanner: Scanner) -> Steps[None]:
     """Take an event stream."""
-    if (yield from scanner.peek()) == b"\xef":
-        yield from scanner.exactly(3, terms.BYTE_ORDER_MARK)
+    yield from _byte_order_mark(scanner)
     while first := (yield from scanner.peek()):
         if first == b":":
             yield from _comment(scanner)
@@ -27,6 +30,16 @@ def event_stream(scanner: Scanner) -> Steps[None]:
         else:
             with scanner.within(terms.EVENT) as event:
                 yield from _event(scanner, event)
+
+
+def _byte_order_mark(scanner: Scanner) -> Steps[None]:
+    mark = codecs.BOM_UTF8
+    for place in range(len(mark)):
+        if (yield from scanner.peek()) != mark[place : place + 1]:
+            if place:  # a field whose name begins in the same way: there is none
+                yield from scanner.until(b"\r\n", terms.UNKNOWN_FIELD)
+            return
+        yield from scanner.exactly(1, terms.BYTE_ORDER_MARK)
 
 
 def _event(scanner: Scanner, event: Span) -> Steps[None]:

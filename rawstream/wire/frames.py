@@ -1,9 +1,11 @@
 """WebSocket frames, and the messages that they make (RFC 6455 section 5).
 
-byte 1   FIN  RSV1-3  opcode
-byte 2   MASK  length: 0 to 125, or 126: it follows in 2 bytes, or 127: in 8
-4 bytes  the masking key, in a client's frames
-the payload
+    byte 1   FIN  RSV1-3  opcode
+    byte 2   MASK  length: 0 to 125, or 126: it follows in 2 bytes, or 127: in 8
+    4 bytes  the masking key, in a client's frames
+    the payload
+
+A message is the payload of one frame or of several; control frames may come between them.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
 r"""HTTP/1.1: messages, one behind the other, in each direction (RFC 9112).
 
-GET /count HTTP/1.1\r\n              request-line
-Host: example.com\r\n                field-lines
-\r\n                                 the head ends
+    GET /count HTTP/1.1\r\n              request-line
+    Host: example.com\r\n                field-lines
+    \r\n                                 the head ends
 
-HTTP/1.1 200 OK\r\n                  status-line
-Transfer-Encoding: chunked\r\n
-\r\n
-5\r\nhello\r\n                       a chunk
-0\r\n\r\n                            the last chunk
+    HTTP/1.1 200 OK\r\n                  status-line
+    Transfer-Encoding: chunked\r\n
+    \r\n
+    5\r\nhello\r\n                       a chunk
+    0\r\n\r\n                            the last chunk
+
+A response belongs to the oldest request without one.
 """
 
 from __future__ import annotations

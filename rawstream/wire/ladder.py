@@ -1,10 +1,12 @@
 """The wire as text: a ladder in the order of time, the client on the left, the server on the right.
 
-0.201 s  #1  client <--------- 14 bytes --------- server
-  http      chunk-size: 9
-            39 0d 0a                                         9..
-  sse       line: data: Hel (goes on)
-            64 61 74 61 3a 20 48 65 6c                       data: Hel
+    0.201 s  #1  client <--------- 14 bytes --------- server
+      http      chunk-size: 9
+                39 0d 0a                                         9..
+      sse       line: data: Hel (goes on)
+                64 61 74 61 3a 20 48 65 6c                       data: Hel
+
+A row is one line of a head, a chunk, an event; `rows.py` finds them.
 """
 
 from __future__ import annotations
