@@ -12,18 +12,25 @@ from functools import partial
 
 from rawstream import __version__
 
+from .arguments import port
 from .http.request import Handler
 from .limits import Limits
 from .program import run
 from .server import UNIX_MODE
 from .stderr import log_to_stderr
+from .wire import command as wire_command
+from .wire.recorder import WireRecorder
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. The exit status is 0 when drained, 1 if the server could not start, 2
-    for an invalid option."""
+    """Run the command line, which may begin with `wire`. The exit status is 0 when drained, 1 if
+    the server could not start, 2 for an invalid option."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["wire"]:
+        wire_command.main(arguments[1:])
+        return
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.keyfile and not options.certfile:
@@ -34,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         handler, to_try = _app(options.app)
     except _Unusable as error:
         parser.error(str(error))
+    recorder = alongside = None
+    if options.wire:
+        recorder = WireRecorder()
+        alongside = partial(recorder.run, [wire_command.view(options)])
     run(
         handler,
         host=options.host,
@@ -45,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits=limits,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
+        recorder=recorder,
+        alongside=alongside,
         announce=partial(_announce, to_try),
     )
 
@@ -79,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--port",
-        type=_port,
+        type=port,
         default=8000,
         help="port to listen on; 0 for any that is free (default: %(default)s)",
     )
@@ -120,15 +133,14 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="log one line for each request (default: on)",
     )
+    add(
+        "--wire",
+        action="store_true",
+        help="print every byte of every connection, layer by layer (see also: rawstream wire -h)",
+    )
+    wire_command.add_view_options(parser)
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
-
-
-def _port(text: str) -> int:
-    port = int(text) if text.isascii() and text.isdigit() else -1
-    if not 0 <= port < 65536:
-        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return port
 
 
 def _mode(text: str) -> int:

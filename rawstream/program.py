@@ -16,6 +16,7 @@ from .limits import Limits
 from .server import UNIX_MODE, Address, serve
 from .stderr import log_to_stderr, logger
 from .tcp.listeners import inherited_sockets, tls_context, url_of
+from .tcp.recording import Recorder
 
 
 def run(
@@ -30,11 +31,14 @@ def run(
     limits: Limits | None = None,
     allowed_hosts: Collection[str] = (),
     access_log: bool = True,
+    recorder: Recorder | None = None,
+    alongside: Callable[[], Awaitable[None]] | None = None,
     announce: Callable[[list[str]], None] | None = None,
 ) -> None:
     """Serve `handler` as a whole program. It logs to stderr, drains on SIGTERM and SIGINT (a second
     signal ends it at once), and takes over the listening sockets of systemd if there are any.
 
+    `alongside` is an async function that runs as long as the server does, and is then cancelled.
     `announce` is called with the URLs once connections are accepted; by default they are logged.
     The other options are those of `serve`. Returns when drained. If it cannot start, the program
     ends with one line on stderr and exit status 1.
@@ -46,9 +50,9 @@ def run(
         serving = partial(
             serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
             inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
-            access_log=access_log,
+            access_log=access_log, recorder=recorder,
         )  # fmt: skip
-        trio.run(_run, serving, announce or _log_urls, tls is not None)
+        trio.run(_run, serving, announce or _log_urls, tls is not None, alongside)
     except (OSError, ValueError) as error:
         where = unix if unix is not None else f"{host}:{port}"
         sys.exit(f"rawstream: {_one_line(error, where)}")
@@ -68,7 +72,10 @@ def _refuse_inside_a_loop() -> None:
 
 
 async def _run(
-    serving: Callable[..., Awaitable[None]], announce: Callable[[list[str]], None], tls: bool
+    serving: Callable[..., Awaitable[None]],
+    announce: Callable[[list[str]], None],
+    tls: bool,
+    alongside: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """Run `serve` until it ends or a signal ends it. Errors at start leave it outside any exception
     group."""
@@ -85,6 +92,8 @@ async def _run(
             try:
                 addresses = await nursery.start(until_served)
                 announce([url_of(address, tls=tls) for address in addresses])
+                if alongside is not None:
+                    nursery.start_soon(alongside)
             except (OSError, TypeError, ValueError) as error:
                 failure = error
                 nursery.cancel_scope.cancel()

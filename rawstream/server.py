@@ -32,6 +32,7 @@ from .tcp.listeners import (
     open_listeners,
     unlinked_after,
 )
+from .tcp.recording import RecordedTransport, Recorder
 from .tcp.transport import Transport
 from .tcp.watching import socket_watcher
 
@@ -61,6 +62,7 @@ async def serve(
     allowed_hosts: Collection[str] = (),
     access_log: bool = True,
     shortcuts: bool = True,
+    recorder: Recorder | None = None,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -79,6 +81,7 @@ async def serve(
     and are then cut. Cancelling cuts everything at once.
 
     Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
+    A `recorder` is given every byte that is read and written, as it is inside TLS.
 
     Raises `OSError` if the address cannot be bound, `ValueError` for an invalid name in
     `allowed_hosts`, `TypeError` for a handler that cannot be called, and `RuntimeError` outside
@@ -107,7 +110,8 @@ async def serve(
         access_log=access_log,
     )
     live: set[Connection] = set()
-    handle = partial(_handle, handler, context, ConnectionLimits(fitted), tls, live, shortcuts)
+    carry = partial(_carry, fitted, shortcuts, recorder)
+    handle = partial(_handle, handler, context, ConnectionLimits(fitted), tls, live, carry)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
             background.start_soon(context.watcher.run)
@@ -195,7 +199,7 @@ async def _handle(
     counts: ConnectionLimits,
     tls: ssl.SSLContext | None,
     live: set[Connection],
-    shortcuts: bool,
+    carry: Callable[[trio.abc.Stream, str], Transport],
     stream: trio.SocketStream,
 ) -> None:
     """Serve one accepted connection; if there are too many, answer 503 or drop it. No `Exception`
@@ -210,9 +214,8 @@ async def _handle(
         carrier: trio.abc.Stream = stream
         if tls is not None:
             carrier = trio.SSLStream(stream, tls, server_side=True)
-        transport = Transport(carrier, context.limits, shortcuts=shortcuts)
         serving = _turn_away if excess else handler
-        connection = Connection(transport, context, serving, address, last=excess > 0)
+        connection = Connection(carry(carrier, address), context, serving, address, last=excess > 0)
         counts.add(address)
         live.add(connection)
         try:
@@ -222,6 +225,15 @@ async def _handle(
             counts.remove(address)
     except Exception:
         logger.exception("a connection failed")  # Trio closes the socket
+
+
+def _carry(
+    limits: Limits, shortcuts: bool, recorder: Recorder | None, stream: trio.abc.Stream, client: str
+) -> Transport:
+    """The transport of a connection; one that is recorded if there is a recorder."""
+    if recorder is None:
+        return Transport(stream, limits, shortcuts=shortcuts)
+    return RecordedTransport(stream, limits, recorder.open(client))
 
 
 async def _turn_away(request: Request) -> None:

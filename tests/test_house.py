@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rawstream"
 
 LAYERS = [
-    {"limits", "errors", "stderr"},
+    {"arguments", "limits", "errors", "stderr"},
     {"tcp"},
     {"http"},
     {"http1"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"server"},
     {"program"},
     {"demo"},
+    {"wire"},
     {"__init__", "__main__"},
 ]
 """From the bottom up. Each imports from itself and from those below it."""
@@ -37,6 +38,12 @@ SIDE_BY_SIDE = [
     ("http1", "channels"),
     ("streams", "websocket"),
     ("demo", "__init__"),
+    ("demo", "wire"),
+    ("wire", "server"),
+    ("wire", "channels"),
+    ("wire", "streams"),
+    ("wire", "websocket"),
+    ("wire", "http1"),
 ]
 """These do not know each other."""
 
@@ -82,7 +89,7 @@ def test_layers_import_from_below(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", ["tcp", "http", "http1", "streams", "websocket", "channels", "demo"]
+    "layer", ["tcp", "http", "http1", "streams", "websocket", "channels", "demo", "wire"]
 )
 def test_a_layer_begins_with_a_page_that_names_its_files_and_exports_nothing(layer: str) -> None:
     page = PACKAGE / layer / "__init__.py"
@@ -105,7 +112,9 @@ def lines_of_code(path: Path) -> int:
     return sum(1 for n, line in lines if n not in prose and line.strip()[:1] not in ("", "#"))
 
 
-@pytest.mark.parametrize("layer", ["tcp", "http", "http1", "streams", "websocket", "channels"])
+@pytest.mark.parametrize(
+    "layer", ["tcp", "http", "http1", "streams", "websocket", "channels", "wire"]
+)
 def test_a_layer_is_one_sitting_and_a_file_one_concept(layer: str) -> None:
     sizes = {path.name: lines_of_code(path) for path in (PACKAGE / layer).glob("*.py")}
     assert sum(sizes.values()) < 1_400, sizes

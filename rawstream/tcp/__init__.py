@@ -15,6 +15,7 @@ In reading order:
     parts.py        the parts of a piece, as bytes and sliced by reference
     receiving.py    reading the bytes of one connection
     transport.py    writing them: which task may write, and when
+    recording.py    the same, with every byte shown to a recorder
     closing.py      how a connection is closed
     watching.py     detecting that a peer has hung up, or sends, without a task for each connection
 """

@@ -28,6 +28,11 @@ class Dissector:
         self._client = _Direction(Scanner(partial(requests, conversation), self._spans))
         self._server = _Direction(Scanner(partial(responses, conversation), self._spans))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether both directions have ended."""
+        return self._client.has_ended and self._server.has_ended
+
     def feed(self, piece: Piece) -> Dissected:
         """Take a piece. Return what it tells."""
         own, other = self._client, self._server
@@ -39,10 +44,9 @@ class Dissector:
         span.value = counted(len(piece.data), "byte") if piece.data else ""
         span.is_open = False
         tiles = own.feed(piece.data, span) if piece.data else own.end()
-        both_ended = own.has_ended and other.has_ended
-        if both_ended:
+        if self.has_ended:
             tiles += own.give_up()
-        late = other.give_up() if both_ended else other.go_on()
+        late = other.give_up() if self.has_ended else other.go_on()
         completed = self._spans.take_completed()
         return Dissected(span, piece.time, piece.direction, tuple(tiles), tuple(late), completed)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator
 
+from . import terms
 from .rows import Row, rows_of
 from .scanner import counted
 from .spans import Bits, Direction, Dissected, Layer, Span, Term
@@ -63,6 +64,8 @@ class Ladder:
         if dissected.time - last >= PAUSE_SECONDS:
             yield self._colored(_DIM, f"{'':{len(_MARGIN)}}... {dissected.time - last:.1f} s later")
         self._times[connection] = dissected.time
+        if dissected.span.term is terms.END:
+            del self._times[connection]  # the last piece of a connection is one
         if Layer.TCP in self._layers:
             yield self._colored(_COLORS[Layer.TCP], _rung(connection, dissected))
             yield from self._sentence(dissected.span.term)
@@ -73,10 +76,6 @@ class Ladder:
                     piece = row.piece
                     yield f"{_MARGIN}The bytes of an earlier {piece.name}, which waited for this:"
                 yield from self._row(row)
-
-    def forget(self, connection: int) -> None:
-        """Forget a connection that has ended."""
-        self._times.pop(connection, None)
 
     def _row(self, row: Row) -> Iterator[str]:
         yield from self._headline(row)

@@ -121,7 +121,7 @@ class Piece:
     """The bytes of one read or write. No bytes: that direction has ended."""
 
     time: float
-    """Seconds since the connection was accepted."""
+    """Seconds since the recording began."""
     direction: Direction
     data: bytes
 

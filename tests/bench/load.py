@@ -160,13 +160,17 @@ class Sample:
 
 
 def take_turns(
-    group: list[Server], rounds: int, burst_of: Callable[[Server], Callable[[], float]]
+    group: list[Server],
+    rounds: int,
+    burst_of: Callable[[Server], Callable[[], float]],
+    samples: dict[str, Sample] | None = None,
 ) -> dict[str, Sample]:
-    """Load the servers in turn, so that other work on the machine affects all of them equally.
+    """Load the servers in turn, so that other work on the machine affects all of them equally. Add
+    to `samples`, if there are some already.
 
     The first round warms up and does not count.
     """
-    samples = {server.name: Sample() for server in group}
+    samples = samples or {server.name: Sample() for server in group}
     bursts = {server.name: burst_of(server) for server in group}
     for server in group:
         bursts[server.name]()

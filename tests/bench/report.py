@@ -37,7 +37,8 @@ MEANING = """\
   scheduler. The floor writes each message to each reader separately. One core cannot do that 50
   times a second for 5,000 readers.
 - Servers run on one core and the load on the other. The servers of a workload take turns, so that
-  other work on the machine affects all of them equally.
+  other work on the machine affects all of them equally. For requests and echoes each server is
+  started three times.
 - Figures of different runs or machines cannot be compared.
 """
 

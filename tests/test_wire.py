@@ -1,0 +1,506 @@
+"""The wire view: our own connections, anybody's behind the proxy, and recordings; on a terminal."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+import websockets.sync.client
+from handlers import or_ok
+from peers import COMMAND, PATIENCE, Certificate, Curl, Serving, running
+from wire import GET, TEXT, close, frame, get, handshake
+
+import rawstream.server
+from rawstream import Request, open_events, open_stream, open_websocket
+from rawstream.tcp.transport import Transport
+from rawstream.wire.capture import BadCapture, CaptureWriter, read_capture
+from rawstream.wire.dissector import Dissector
+from rawstream.wire.ladder import Ladder
+from rawstream.wire.proxy import Target, serve_proxy
+from rawstream.wire.recorder import WAITING_BYTES, Recorded, WireRecorder
+from rawstream.wire.spans import Direction, Dissected, Layer, Piece
+
+TO_SERVER, TO_CLIENT = Direction
+CAPTURES = Path(__file__).parent / "captures"
+
+
+class Shown:
+    """A view that keeps everything."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, Dissected]] = []
+        self.lost: list[int] = []
+
+    async def show(self, connection: int, dissected: Dissected) -> None:
+        self.pieces.append((connection, dissected))
+
+    async def lose(self, connection: int) -> None:
+        self.lost.append(connection)
+
+    def bytes_of(self, direction: Direction, connection: int = 1) -> bytes:
+        """All bytes of one direction."""
+        tiles = [
+            tile
+            for number, step in self.pieces
+            for tile in (step.tiles if step.direction is direction else step.late)
+            if number == connection
+        ]
+        return b"".join(tile.data for tile in tiles)
+
+    def completed(self, name: str) -> list[str]:
+        return [s.value for _, step in self.pieces for s in step.completed if s.name == name]
+
+
+# -- Our own connections --------------------------------------------------------------------------
+
+
+async def talkative(request: Request) -> None:
+    match request.path:
+        case "/":
+            await request.respond(200, await request.body() or b"hello\n")
+        case "/stream":
+            async with open_stream(request, "text/plain") as stream:
+                for n in range(3):
+                    await stream.send(b"piece %d" % n)
+        case "/events":
+            async with open_events(request) as events:
+                await events.send("one", id="1")
+                await events.send("two\nlines", event="tick")
+        case "/ws":
+            async with open_websocket(request) as ws:
+                async for message in ws:
+                    await ws.send(message)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+
+EXCHANGES = {
+    "GET": (get("/"), b"hello\n"),
+    "POST": (POST, b"hello"),
+    "pipelined": (get("/") + POST + get("/stream"), b"0\r\n\r\n"),
+    "stream": (get("/stream"), b"0\r\n\r\n"),
+    "events": (get("/events"), b"0\r\n\r\n"),
+    "websocket": (handshake(head=b"GET /ws HTTP/1.1") + frame(TEXT, b"hi") + close(1000),
+                  b"\x88\x02\x03\xe8"),
+    "malformed": (b"GET / HTTP/9\r\n\r\n", b"\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("request_bytes", "ending"), EXCHANGES.values(), ids=EXCHANGES)
+async def test_what_is_recorded_is_what_the_client_sent_and_received(
+    serving_over_each_carrier: Serving, nursery: trio.Nursery, request_bytes: bytes, ending: bytes
+) -> None:
+    recorder, shown = WireRecorder(), Shown()
+    server = await serving_over_each_carrier(talkative, recorder=recorder)
+    peer = await server.connect()
+    await peer.send(request_bytes)
+    received = await peer.until(ending)
+    await peer.stream.aclose()
+    nursery.start_soon(recorder.run, [shown])
+    with trio.fail_after(PATIENCE):
+        while len([step for _, step in shown.pieces if step.span.name == "end"]) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert shown.bytes_of(TO_SERVER) == request_bytes
+    assert shown.bytes_of(TO_CLIENT) == received
+
+
+async def test_without_a_recorder_nothing_of_it_is_on_the_path(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Transport] = []
+
+    class Noted(Transport):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(rawstream.server, "Transport", Noted)
+    peer = await (await serving(or_ok(talkative))).connect()
+    await peer.send(GET)
+    await peer.until(b"hello\n")
+    assert [type(transport) for transport in made] == [Noted]
+    source = (Path(rawstream.__file__).parent / "tcp" / "transport.py").read_text()
+    assert not re.search(r"recorder|recording|\btap\b", source)
+
+
+async def test_recording_is_bounded_and_says_so() -> None:
+    recorder, shown = WireRecorder(), Shown()
+    tap, other = recorder.open(), recorder.open()
+    for _ in range(3):
+        tap.received(bytes(WAITING_BYTES // 2))
+    other.received(b"")
+    with trio.move_on_after(5) as running_views:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(recorder.run, [shown])
+            await trio.testing.wait_all_tasks_blocked()
+            tap.received(b"later")
+            other.sent(b"")
+            await trio.testing.wait_all_tasks_blocked()
+            running_views.cancel()
+    assert shown.lost == [1]
+    assert [number for number, _ in shown.pieces] == [1, 1, 2, 2]
+
+
+async def test_the_server_prints_its_wire(curl: Curl) -> None:
+    async with running("--port", "0", "--wire", "--layer", "http,sse") as server:
+        assert (await curl("-N", "-m", "1.5", f"{server.url}/ticks"))[1].startswith(b"id: 1")
+        assert server.process.stdout is not None
+        text = ""
+        with trio.fail_after(PATIENCE):
+            while "-> event" not in text:
+                text += (await server.process.stdout.receive_some()).decode()
+    assert "    http      request-line: GET /ticks\n" in text
+    assert "client" not in text.partition("request-line")[2].partition("status-line")[0]
+    assert max(map(len, text.partition("request-line")[2].splitlines())) <= 80
+
+
+# -- Anybody's ------------------------------------------------------------------------------------
+
+Proxying = Callable[..., Awaitable[tuple[int, Shown]]]
+
+
+@pytest.fixture
+def proxying(nursery: trio.Nursery) -> Proxying:
+    """`port, shown = await proxying(url)`: a proxy to this URL."""
+
+    async def proxying(url: str, **options: Any) -> tuple[int, Shown]:
+        recorder, shown = WireRecorder(), Shown()
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        proxy = partial(serve_proxy, listeners, Target.parse(url), recorder, **options)
+        nursery.start_soon(proxy)
+        nursery.start_soon(recorder.run, [shown])
+        port: int = listeners[0].socket.getsockname()[1]
+        return port, shown
+
+    return proxying
+
+
+@asynccontextmanager
+async def plain_server(
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A TCP server of the test's own. Yields its URL."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_proxy_passes_on_every_byte_as_it_came(proxying: Proxying) -> None:
+    got: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while data := await stream.receive_some():
+            got.append(data)
+            await stream.send_all(bytes(reversed(data)))
+
+    async with plain_server(serve) as url:
+        port, shown = await proxying(url)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        for piece in (b"\x00", bytes(range(256)), b"GET / HTTP/1.1\r\n", b"x" * 200_000):
+            await stream.send_all(piece)
+            answer = b""
+            with trio.fail_after(PATIENCE):
+                while len(answer) < len(piece):
+                    answer += await stream.receive_some()
+            if len(piece) < 60_000:
+                assert answer == bytes(reversed(piece))
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert got[:3] == [b"\x00", bytes(range(256)), b"GET / HTTP/1.1\r\n"]
+    assert shown.bytes_of(TO_SERVER) == b"".join(got)
+
+
+async def test_a_half_close_is_passed_on_as_one(proxying: Proxying) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        body = b""
+        while data := await stream.receive_some():
+            body += data
+        await stream.send_all(b"%d" % len(body))
+
+    async with plain_server(serve) as url:
+        port, _ = await proxying(url)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"four")
+        await stream.send_eof()
+        with trio.fail_after(PATIENCE):
+            assert await stream.receive_some() == b"4"
+            assert await stream.receive_some() == b""
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+async def test_a_reset_is_passed_on_as_one(proxying: Proxying, by_client: bool) -> None:
+    reset = struct.pack("ii", 1, 0)
+    outcome: list[str] = []
+    done = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        if not by_client:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            return
+        try:
+            outcome.append(repr(await stream.receive_some()))
+        except trio.BrokenResourceError:
+            outcome.append("reset")
+        done.set()
+
+    async with plain_server(serve) as url:
+        port, _ = await proxying(url)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"x")
+        with trio.fail_after(PATIENCE):
+            if by_client:
+                await trio.sleep(0.1)
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                await stream.aclose()
+                await done.wait()
+                assert outcome == ["reset"]
+            else:
+                with pytest.raises(trio.BrokenResourceError):
+                    await stream.receive_some()
+
+
+async def test_an_unreachable_server_resets_the_client(
+    proxying: Proxying, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port, _ = await proxying(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+    assert "connecting to 127.0.0.1" in caplog.text
+
+
+async def test_tls_on_both_sides(
+    serving: Serving, proxying: Proxying, certificate: Certificate, curl: Curl
+) -> None:
+    server = await serving(
+        talkative, tls=certificate.server_context, client_context=certificate.client_context
+    )
+    port, shown = await proxying(server.url, tls=certificate.server_context, verify=False)
+    status, output = await curl("--cacert", str(certificate.ca), f"https://127.0.0.1:{port}/events")
+    assert (status, output) == (0, b"id: 1\ndata: one\n\nevent: tick\ndata: two\ndata: lines\n\n")
+    assert shown.completed("event") == ["one", "two\nlines"]
+
+
+async def test_a_server_whose_certificate_is_not_trusted(
+    serving: Serving, proxying: Proxying, certificate: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serving(
+        talkative, tls=certificate.server_context, client_context=certificate.client_context
+    )
+    port, _ = await proxying(server.url)
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+    assert "certificate verify failed" in caplog.text
+
+
+async def test_a_client_that_speaks_no_tls_ends_alone(
+    serving: Serving, proxying: Proxying, certificate: Certificate, curl: Curl
+) -> None:
+    server = await serving(talkative)
+    port, _ = await proxying(server.url, tls=certificate.server_context)
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    await stream.send_all(GET)
+    with trio.fail_after(PATIENCE):
+        try:
+            while await stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass
+    assert (await curl("-k", f"https://127.0.0.1:{port}/"))[1] == b"hello\n"
+
+
+async def test_compressed_websocket_messages_of_another_library(
+    serving: Serving, proxying: Proxying
+) -> None:
+    async def compressing(request: Request) -> None:
+        async with open_websocket(request, compress=True) as ws:
+            async for message in ws:
+                await ws.send(message)
+
+    server = await serving(compressing)
+    port, shown = await proxying(server.url)
+
+    def talk() -> None:
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{port}/") as ws:
+            for text in ("hello " * 100, "again " * 100, ""):
+                ws.send(text)
+                assert ws.recv() == text
+
+    await trio.to_thread.run_sync(talk)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    sent = ["hello " * 100, "again " * 100, ""]
+    assert sorted(shown.completed("message")) == sorted(sent * 2)
+    assert not [s for _, step in shown.pieces for s in step.completed if s.mistake]
+
+
+# -- Recordings -----------------------------------------------------------------------------------
+
+
+def replayed(*arguments: str) -> str:
+    done = subprocess.run(
+        [*COMMAND, "wire", *arguments], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("capture", sorted(CAPTURES.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_the_ladder_of_a_recording(capture: Path) -> None:
+    text = replayed(str(capture))
+    assert text == capture.with_suffix(".txt").read_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.isascii()
+
+
+def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
+    pieces = [
+        Piece(0, TO_SERVER, handshake(b"Cookie: secret")),
+        Piece(0.25, TO_SERVER, frame(TEXT, b"ea")[:3]),  # before the answer
+        Piece(0.5, TO_SERVER, frame(TEXT, b"ea")[3:]),
+        Piece(1, TO_CLIENT, b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n\x81\x01\xff"),
+        Piece(2, TO_CLIENT, b""),
+        Piece(3, TO_SERVER, b""),
+    ]
+    dissector = Dissector()
+    with open(tmp_path / "saved", "w", encoding="utf-8") as file:
+        writer = CaptureWriter(file)
+        for piece in pieces:
+            trio.run(writer.show, 1, dissector.feed(piece))
+    with open(tmp_path / "saved", encoding="utf-8") as file:
+        read = sorted(read_capture(file), key=lambda recorded: recorded.piece.time)  # type: ignore[union-attr]
+    masked = pieces[0].data.replace(b"secret", b"******")
+    assert read == [Recorded(1, Piece(0, TO_SERVER, masked)), *(Recorded(1, p) for p in pieces[1:])]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([], "line 1: a recording begins with"),
+        (["{}"], "line 1: a recording begins with"),
+        (["not JSON"], "line 2: not a piece"),
+        (['{"connection": 1, "time": 0, "to": "nobody", "bytes": ""}'], "line 2: not a piece"),
+        (['{"connection": 1, "time": 0, "to": "client", "bytes": "\\u0100"}'], "line 2: not a"),
+        (["[]"], "line 2: not a piece"),
+    ],
+)
+def test_what_is_no_recording_is_one_line_and_status_1(
+    lines: list[str], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recording"
+    first = ['{"rawstream-wire": 1}'] if lines and lines != ["{}"] else []
+    path.write_text("\n".join([*first, *lines]))
+    done = subprocess.run(
+        [*COMMAND, "wire", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert says in line
+    with pytest.raises(BadCapture), open(path, encoding="utf-8") as file:
+        list(read_capture(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 2, "name a server (--to URL) or a recording (FILE)"),
+        (["a", "--to", "http://b"], 2, "name a server (--to URL) or a recording (FILE)"),
+        (["--to", "localhost:5000"], 2, "is no URL of a server"),
+        (["--to", "http://a/path"], 2, "leave out what follows the port"),
+        (["--to", "http://a", "--layer", "smtp"], 2, "smtp"),
+        (["--to", "http://a", "--keyfile", "x"], 2, "--keyfile needs --certfile"),
+        (["no-such-file"], 1, "no-such-file: No such file or directory"),
+        (["--to", "http://a", "--certfile", "no-such-file"], 1, "no-such-file: No such file"),
+        (["--to", "http://a", "--save", "/no/folder/x"], 1, "/no/folder/x: No such file"),
+        (["--to", "http://a", "--port", "99999"], 2, "a port is a number"),
+    ],
+)
+def test_bad_options(arguments: list[str], status: int, says: str) -> None:
+    done = subprocess.run(
+        [*COMMAND, "wire", *arguments], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert done.returncode == status
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_proxy_that_saves_and_prints(curl: Curl, serving: Serving, tmp_path: Path) -> None:
+    server = await serving(talkative)
+    saved = str(tmp_path / "saved.jsonl")
+    process = await trio.lowlevel.open_process(
+        [*COMMAND, "wire", "--to", server.url, "--port", "0", "--save", saved], stdout=-1, stderr=-1
+    )
+    try:
+        assert process.stdout is not None
+        text = ""
+        with trio.fail_after(PATIENCE * 2):
+            while not (found := re.search(r"wire on (http\S+), to", text)):
+                text += (await process.stdout.receive_some()).decode()
+            assert (await curl(f"{found[1]}/stream"))[1] == b"piece 0piece 1piece 2"
+            while text.count(" end ") < 2:
+                text += (await process.stdout.receive_some()).decode()
+        process.terminate()
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+    printed = text.partition("\n")[2]
+    assert "http      chunk-size: 7\n" in printed
+    assert replayed(saved) == printed
+
+
+# -- The ladder -----------------------------------------------------------------------------------
+
+
+def ladder_of(*pieces: Piece, **options: Any) -> str:
+    ladder, dissector = Ladder(**options), Dissector()
+    lines = [line for piece in pieces for line in ladder.lines(1, dissector.feed(piece))]
+    return "\n".join(lines)
+
+
+def test_layers_pauses_and_sentences() -> None:
+    asked = Piece(0, TO_SERVER, GET)
+    answered = Piece(2.5, TO_CLIENT, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    both = ladder_of(asked, answered)
+    assert "... 2.5 s later" in both
+    only_tcp = ladder_of(asked, answered, layers=(Layer.TCP,))
+    assert re.findall(r"client (\S+) (.*?) (\S+) server", only_tcp) == [
+        ("----------", "35 bytes", "---------->"),
+        ("<----------", "40 bytes", "----------"),
+    ]
+    explained = ladder_of(asked, answered, explain=True)
+    assert "What the client wants done with the resource." not in explained  # it has no row
+    assert explained.count("The first line of a request") == 1
+    assert "\033[" not in both
+    assert "\033[34m" in ladder_of(asked, color=True)
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    text = ladder_of(Piece(0, TO_SERVER, b"GET /\x1b]0;title\x07 HTTP/1.1\r\nX: \x9b31m\r\n\r\n"))
+    assert text.replace("\n", "").isprintable()
+
+
+def test_long_content_is_shortened_unless_asked_for() -> None:
+    pieces = (
+        Piece(0, TO_SERVER, GET),
+        Piece(0, TO_CLIENT, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)),
+    )
+    assert "... 936 more bytes" in ladder_of(*pieces)
+    assert ladder_of(*pieces, all_bytes=True).count("00 00 00") > 60
