@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,20 @@ import pytest
 import trio
 import trio.testing
 import websockets.sync.client
+from documents import fenced
 from handlers import or_ok
 from peers import COMMAND, PATIENCE, Certificate, Curl, Serving, running
 from wire import GET, TEXT, close, frame, get, handshake
 
 import rawstream.server
 from rawstream import Request, open_events, open_stream, open_websocket
+from rawstream.dissector.connection import Dissector
+from rawstream.dissector.spans import Direction, Dissected, Layer, Piece
 from rawstream.tcp.transport import Transport
 from rawstream.wire.capture import BadCapture, CaptureWriter, read_capture
-from rawstream.wire.dissector import Dissector
 from rawstream.wire.ladder import Ladder
 from rawstream.wire.proxy import Target, serve_proxy
 from rawstream.wire.recorder import WAITING_BYTES, Recorded, WireRecorder
-from rawstream.wire.spans import Direction, Dissected, Layer, Piece
 
 TO_SERVER, TO_CLIENT = Direction
 CAPTURES = Path(__file__).parent / "captures"
@@ -153,7 +154,7 @@ async def test_recording_is_bounded_and_says_so() -> None:
 
 async def test_the_server_prints_its_wire(curl: Curl) -> None:
     async with running("--port", "0", "--wire", "--layer", "http,sse") as server:
-        assert (await curl("-N", "-m", "1.5", f"{server.url}/ticks"))[1].startswith(b"id: 1")
+        assert b"id: 1\n" in (await curl("-N", "-m", "1.5", f"{server.url}/ticks"))[1]
         assert server.process.stdout is not None
         text = ""
         with trio.fail_after(PATIENCE):
@@ -270,6 +271,7 @@ async def test_a_reset_is_passed_on_as_one(proxying: Proxying, by_client: bool) 
             else:
                 with pytest.raises(trio.BrokenResourceError):
                     await stream.receive_some()
+                await stream.aclose()
 
 
 async def test_an_unreachable_server_resets_the_client(
@@ -281,6 +283,7 @@ async def test_an_unreachable_server_resets_the_client(
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
+        await stream.aclose()
     assert "connecting to 127.0.0.1" in caplog.text
 
 
@@ -306,6 +309,7 @@ async def test_a_server_whose_certificate_is_not_trusted(
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
         await stream.receive_some()
+    await stream.aclose()
     assert "certificate verify failed" in caplog.text
 
 
@@ -316,12 +320,10 @@ async def test_a_client_that_speaks_no_tls_ends_alone(
     port, _ = await proxying(server.url, tls=certificate.server_context)
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     await stream.send_all(GET)
-    with trio.fail_after(PATIENCE):
-        try:
-            while await stream.receive_some():
-                pass
-        except trio.BrokenResourceError:
+    with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
+        while await stream.receive_some():
             pass
+    await stream.aclose()
     assert (await curl("-k", f"https://127.0.0.1:{port}/"))[1] == b"hello\n"
 
 
@@ -329,7 +331,7 @@ async def test_compressed_websocket_messages_of_another_library(
     serving: Serving, proxying: Proxying
 ) -> None:
     async def compressing(request: Request) -> None:
-        async with open_websocket(request, compress=True) as ws:
+        async with open_websocket(request, compression=True) as ws:
             async for message in ws:
                 await ws.send(message)
 
@@ -366,6 +368,11 @@ def test_the_ladder_of_a_recording(capture: Path) -> None:
     assert text == capture.with_suffix(".txt").read_text()
     assert max(map(len, text.splitlines())) <= 80
     assert text.isascii()
+
+
+def test_the_readme_shows_a_part_of_one() -> None:
+    [shown] = fenced((CAPTURES.parent.parent / "README.md").read_text(), "text")
+    assert shown.strip("\n") in (CAPTURES / "events.txt").read_text()
 
 
 def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
@@ -452,7 +459,7 @@ async def test_a_proxy_that_saves_and_prints(curl: Curl, serving: Serving, tmp_p
             while not (found := re.search(r"wire on (http\S+), to", text)):
                 text += (await process.stdout.receive_some()).decode()
             assert (await curl(f"{found[1]}/stream"))[1] == b"piece 0piece 1piece 2"
-            while text.count(" end ") < 2:
+            while text.count("- end -") < 2:
                 text += (await process.stdout.receive_some()).decode()
         process.terminate()
         with trio.fail_after(PATIENCE):

@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from ..dissector.spans import Direction, Dissected, Piece, Span
 from .recorder import Recorded
-from .spans import Direction, Dissected, Piece, Span
 
 HEADER = '{"rawstream-wire": 1}'
 

@@ -13,14 +13,14 @@ from typing import TextIO
 import trio
 
 from ..arguments import port
+from ..dissector.connection import Dissector
+from ..dissector.spans import Layer
 from ..stderr import log_to_stderr
 from ..tcp.listeners import address_of, tls_context, url_of
 from .capture import BadCapture, CaptureWriter, read_capture
-from .dissector import Dissector
 from .ladder import Ladder
 from .proxy import Target, serve_proxy
 from .recorder import Recorded, View, WireRecorder
-from .spans import Layer
 from .terminal import TerminalView, wants_color
 
 

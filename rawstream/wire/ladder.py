@@ -14,10 +14,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator
 
-from . import terms
+from ..dissector import terms
+from ..dissector.scanner import counted
+from ..dissector.spans import Bits, Direction, Dissected, Layer, Span, Term
 from .rows import Row, rows_of
-from .scanner import counted
-from .spans import Bits, Direction, Dissected, Layer, Span, Term
 
 WIDTH = 80
 BYTES_A_LINE = 16
@@ -80,7 +80,7 @@ class Ladder:
     def _row(self, row: Row) -> Iterator[str]:
         yield from self._headline(row)
         yield from self._sentence(row.span.term)
-        if not row.is_result:
+        if not row.is_result and row.above not in self._layers:
             yield from self._dump(bytes(row.data))
         for span in dict.fromkeys((row.span, *row.elements)):
             yield from self._remarks(span)
@@ -93,6 +93,8 @@ class Ladder:
         if row.is_continued and not row.is_result:
             what += " (continued)"
         value = f": {_shortened(span.value)}" if span.value.strip() else ""
+        if row.above in self._layers:
+            value = f": {counted(len(row.data), 'byte')}, which follow"
         goes_on = " (goes on)" if span.is_open else ""
         first, *others = _wrapped(f"{what}{value}{goes_on}")
         layer = f"{row.layer.value:9}"

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from ..dissector.connection import Dissector
+from ..dissector.spans import Direction, Dissected, Piece
 from ..limits import MIB
-from .dissector import Dissector
-from .spans import Direction, Dissected, Piece
 
 WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import terms
-from .spans import Layer, Span, Tile
+from ..dissector import terms
+from ..dissector.spans import Layer, Span, Tile
 
 JOINED = (terms.CHUNK_SIZE, terms.CHUNK_EXTENSION)
 """The end of the line is shown in the same row."""
@@ -27,6 +27,8 @@ class Row:
     elements: list[Span] = field(default_factory=list)
     """The innermost spans, in order."""
     is_result: bool = False
+    above: Layer | None = None
+    """The layer whose rows show the same bytes again."""
 
     @property
     def layer(self) -> Layer:
@@ -56,6 +58,7 @@ def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
                 rows.append(row)
             row.data += tile.data
             row.elements.append(span)
+            row.above = spans[number + 1].layer if number + 1 < len(spans) else None
         del current[len(spans) :]
         around = (*tile.spans, *tile.innermost.enclosing())
         for result in [span for span in results if span in around and span.stop == tile.stop]:

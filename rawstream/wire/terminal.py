@@ -7,8 +7,8 @@ from typing import TextIO
 
 import trio
 
+from ..dissector.spans import Dissected
 from .ladder import Ladder
-from .spans import Dissected
 
 
 def wants_color(file: TextIO) -> bool:

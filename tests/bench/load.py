@@ -186,20 +186,31 @@ def take_turns(
 def ping_pong(
     sockets: list[socket.socket], messages: Iterator[bytes], ending: bytes, count: int
 ) -> float:
-    """Keep one message in flight on every socket, until `count` replies have arrived."""
-    with selectors.DefaultSelector() as selector:
+    """Keep one message in flight on every socket, until `count` replies have arrived.
+
+    A server that is faster than its load has more of its time left, which it spends on waking for
+    single requests: so this is as fast as Python can be.
+    """
+    read, write = os.read, os.write
+    replied = 0
+    with select.epoll() as epoll:
         for sock in sockets:
-            selector.register(sock, selectors.EVENT_READ)
-            sock.sendall(next(messages))
-        sent, replied = len(sockets), 0
+            epoll.register(sock, select.EPOLLIN)
+            write(sock.fileno(), next(messages))
+        sent = len(sockets)
         while replied < sent:
-            for sock in _ready(selector):
-                reply = _received(sock)
+            ready = epoll.poll(SILENCE_SECONDS)
+            if not ready:
+                raise SystemExit("the server is silent")
+            for fd, _ in ready:
+                reply = read(fd, 65536)
                 if not reply.endswith(ending):
+                    if not reply:
+                        raise SystemExit("the server closed the connection")
                     continue  # head and body arrived in two reads
                 replied += 1
                 if sent < count:
-                    sock.sendall(next(messages))
+                    write(fd, next(messages))
                     sent += 1
     return replied
 
