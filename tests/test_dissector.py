@@ -240,6 +240,7 @@ def test_content_without_a_length_ends_with_the_connection() -> None:
 def test_secrets_are_masked_in_bytes_and_values() -> None:
     secret = b"hunter2hunter2"
     fields = b"Authorization: Bearer %b\r\nCookie: s=%b\r\n" % (secret, secret)
+    fields += b"Referer: http://a/b?token=%b&c=d\r\n" % secret
     answer = b"HTTP/1.1 204 No Content\r\nSet-Cookie: s=%b\r\n\r\n" % secret
     taken = dissect(
         *in_both(cut(get("/?api_key=hunter2hunter2&a=b", fields), range(0, 300, 7)), [answer])

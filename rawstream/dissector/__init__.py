@@ -15,6 +15,7 @@ In reading order:
     scanner.py         how bytes are taken apart, however they are cut
     terms.py           the elements of the protocols, and a sentence about each
     field_terms.py     the same for header fields
+    urls.py            URLs, and the secrets in their queries
     head_fields.py     field lines, and those that decide how a message goes on
     http_messages.py   requests and responses
     content.py         their content: by length, in chunks, until the connection closes

@@ -10,10 +10,14 @@ from . import terms
 from .field_terms import field_term
 from .scanner import CR, LF, Scanner, Steps
 from .spans import Span, Term
+from .urls import url
 
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 SECRET_FIELDS = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"))
+
+URL_FIELDS = frozenset((b"content-location", b"location", b"referer"))
+"""Their queries may contain secrets."""
 
 DECIDING_FIELDS = frozenset(
     (
@@ -70,7 +74,12 @@ def _field_line(scanner: Scanner, line: Span, fields: HeadFields, key: bytes) ->
         yield from scanner.exactly(1, terms.COLON)
         if (yield from scanner.peek()) in (b" ", b"\t"):
             yield from scanner.while_in(b" \t", terms.WHITESPACE)
-        span, value = yield from scanner.until(b"\r\n", terms.FIELD_VALUE, is_secret=is_secret)
+        if name in URL_FIELDS:
+            with scanner.within(terms.FIELD_VALUE) as span:
+                span.value = yield from url(scanner, b"\r\n")
+            value = span.value.encode()
+        else:
+            span, value = yield from scanner.until(b"\r\n", terms.FIELD_VALUE, is_secret=is_secret)
         value = value.rstrip(b" \t")
         if name == b"sec-websocket-accept" and key:
             _explain_accept(span, value, key)

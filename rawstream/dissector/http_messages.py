@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 
-from ..http.access_log import is_secret
 from ..limits import MIB
 from . import terms
 from .content import Ends, content, length_of, scanner_of
@@ -26,6 +25,7 @@ from .frames import frames
 from .head_fields import TOKEN, HeadFields, field_lines
 from .scanner import CR, LF, Nonsense, Scanner, Steps
 from .spans import Direction, Span
+from .urls import url
 
 HELD_BYTES = MIB
 """The most that waits until a request for another protocol is answered."""
@@ -35,7 +35,6 @@ MOST_UNANSWERED = 10_000
 
 _VERSION = re.compile(rb"HTTP/1\.\d")
 _STATUS_CODE = re.compile(rb"[1-5]\d\d")
-_SEPARATORS = (b"?", b"&")
 
 
 def requests(conversation: Conversation, scanner: Scanner) -> Steps[None]:
@@ -85,7 +84,8 @@ def _request(scanner: Scanner, conversation: Conversation, request: Span) -> Ste
         if not TOKEN.fullmatch(method):
             raise Nonsense("the method before it is no token")
         yield from _space(scanner)
-        target = yield from _target(scanner)
+        with scanner.within(terms.TARGET) as span:
+            target = span.value = yield from url(scanner, b" \r\n")
         yield from _space(scanner)
         yield from _version(scanner)
         request.value = line.value = f"{method.decode()} {target}"
@@ -100,29 +100,6 @@ def _request(scanner: Scanner, conversation: Conversation, request: Span) -> Ste
     length = length_of(fields, otherwise=0)
     yield from content(scanner, length, scanner_of(fields, scanner.spans), _trailers)
     return asked
-
-
-def _target(scanner: Scanner) -> Steps[str]:
-    """Take the request-target. Return it with secrets masked."""
-    parts = []
-    with scanner.within(terms.TARGET) as span:
-        _, path = yield from scanner.until(b"? \r\n", terms.PATH)
-        parts.append(path)
-        separator = terms.QUESTION_MARK
-        while (mark := (yield from scanner.peek())) in _SEPARATORS:
-            yield from scanner.exactly(1, separator)
-            separator = terms.AMPERSAND
-            _, name = yield from scanner.until(b"=& \r\n", terms.PARAMETER_NAME)
-            parts += (mark, name)
-            if (yield from scanner.peek()) == b"=":
-                yield from scanner.exactly(1, terms.EQUALS)
-                hidden = is_secret(name.decode("latin-1"))
-                _, value = yield from scanner.until(
-                    b"& \r\n", terms.PARAMETER_VALUE, is_secret=hidden
-                )
-                parts += (b"=", b"***" if hidden else value)
-        span.value = b"".join(parts).decode("utf-8", "replace")
-    return span.value
 
 
 # -- Responses
