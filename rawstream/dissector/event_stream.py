@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 
 from . import terms
-from .scanner import CR, LF, Scanner, Steps
+from .scanner import CR, KEPT_BYTES, LF, Scanner, Steps
 from .spans import Span
 
 _ENDS = (CR, LF)
@@ -44,20 +44,23 @@ def _byte_order_mark(scanner: Scanner) -> Steps[None]:
 
 def _event(scanner: Scanner, event: Span) -> Steps[None]:
     data: list[str] = []
-    kind, others = "", []
+    size = 0
+    kind, others = "", dict[str, str]()
     while (first := (yield from scanner.peek())) not in _ENDS:
         if first == b":":
             yield from _comment(scanner)
             continue
         name, value = yield from _line(scanner)
         if name == b"data":
-            data.append(value)
+            if size < KEPT_BYTES:
+                data.append(value)
+                size += len(value) + 1
         elif name == b"event":
             kind = value
         elif name in terms.EVENT_FIELDS:
-            others.append(f"{name.decode()} {value}")
+            others[name.decode()] = value
     event.value = "\n".join(data)
-    facts = [f"type {kind or 'message'}", *others]
+    facts = [f"type {kind or 'message'}", *(f"{name} {value}" for name, value in others.items())]
     if not data:
         facts.append("without data nothing is dispatched")
     event.detail = ", ".join(facts)

@@ -8,7 +8,7 @@ import re
 
 from . import terms
 from .field_terms import field_term
-from .scanner import CR, LF, Scanner, Steps
+from .scanner import CR, KEPT_BYTES, LF, Scanner, Steps
 from .spans import Span, Term
 from .urls import url
 
@@ -40,7 +40,10 @@ class HeadFields:
         """Add a field; its name is in lower case."""
         if name in DECIDING_FIELDS:
             before = self._values.get(name)
-            self._values[name] = value if before is None else before + b", " + value
+            if before is None:
+                self._values[name] = value
+            elif len(before) < KEPT_BYTES:
+                self._values[name] = before + b", " + value
 
     def __getitem__(self, name: bytes) -> bytes:
         """The value, several of them joined by commas; b"" if there is none."""

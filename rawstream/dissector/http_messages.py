@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 
-from ..limits import MIB
+from ..limits import KIB
 from . import terms
 from .content import Ends, content, length_of, scanner_of
 from .conversation import Asked, Conversation, Deflate, Road
@@ -27,7 +27,7 @@ from .scanner import CR, LF, Nonsense, Scanner, Steps
 from .spans import Direction, Span
 from .urls import url
 
-HELD_BYTES = MIB
+HELD_BYTES = 64 * KIB
 """The most that waits until a request for another protocol is answered."""
 
 MOST_UNANSWERED = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..http.access_log import is_secret
 from . import terms
-from .scanner import Scanner, Steps
+from .scanner import KEPT_BYTES, Scanner, Steps
 
 _MARKS = (b"?", b"&")
 
@@ -13,18 +13,20 @@ def url(scanner: Scanner, ends: bytes) -> Steps[str]:
     """Take a URL, or the part of one that a request-target is, up to one of the bytes `ends`.
     Return it with secrets masked."""
     _, path = yield from scanner.until(b"?" + ends, terms.PATH)
-    parts = [path]
+    shown = bytearray(path)
     separator = terms.QUESTION_MARK
     while (mark := (yield from scanner.peek())) in _MARKS:
         yield from scanner.exactly(1, separator)
         separator = terms.AMPERSAND
         _, name = yield from scanner.until(b"=&" + ends, terms.PARAMETER_NAME)
-        parts += (mark, name)
+        pair = mark + name
         if (yield from scanner.peek()) == b"=":
             yield from scanner.exactly(1, terms.EQUALS)
             hidden = is_secret(name.decode("latin-1"))
             _, value = yield from scanner.until(
                 b"&" + ends, terms.PARAMETER_VALUE, is_secret=hidden
             )
-            parts += (b"=", b"***" if hidden else value)
-    return b"".join(parts).decode("utf-8", "replace")
+            pair += b"=" + (b"***" if hidden else value)
+        if len(shown) < KEPT_BYTES:
+            shown += pair
+    return shown.decode("utf-8", "replace")
