@@ -370,6 +370,33 @@ def test_the_ladder_of_a_recording(capture: Path) -> None:
     assert text.isascii()
 
 
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "wire", str(CAPTURES / "websocket.jsonl")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(20) == 0
+    process.stderr.close()
+
+
+async def test_the_server_goes_on_when_nobody_reads_its_wire(curl: Curl) -> None:
+    async with running("--port", "0", "--wire") as server:
+        assert server.process.stdout is not None
+        assert await curl(f"{server.url}/hello") == (0, b"hello\n")
+        printed = b""
+        with trio.fail_after(PATIENCE):
+            while b" end -" not in printed:  # behind the announcement, which has to be read
+                printed += await server.process.stdout.receive_some()
+        await server.process.stdout.aclose()
+        for _ in range(3):
+            assert await curl(f"{server.url}/hello") == (0, b"hello\n")
+
+
 def test_the_readme_shows_a_part_of_one() -> None:
     [shown] = fenced((CAPTURES.parent.parent / "README.md").read_text(), "text")
     assert shown.strip("\n") in (CAPTURES / "events.txt").read_text()

@@ -94,6 +94,7 @@ class Message:
                 data = self._inflater.unconsumed_tail
         except zlib.error as error:
             self._mistake(f"it cannot be inflated: {error}")
+            return
         if data:
             self._inflater = None  # what follows depends on what was left out
 

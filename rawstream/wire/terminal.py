@@ -43,4 +43,9 @@ class TerminalView:
             self._file.flush()
 
         if text:
-            await trio.to_thread.run_sync(write)
+            try:
+                await trio.to_thread.run_sync(write)
+            except OSError:
+                # Nobody reads any more, as behind `| head`. The traffic goes on; the rest, also
+                # what is still in the buffer, is dropped.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
