@@ -64,7 +64,7 @@ class Request:
         self.method = "GET" if self.head_only else method
         self.target = target
         path, _, self.query_string = target.partition("?")
-        if not target.startswith(("/", "*")):
+        if target[:1] != "/" and target != "*":
             path = "/" + path.partition("://")[2].partition("/")[2]
         self.path = unquote(path) if "%" in path else path
         self.headers = headers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn
 
 from ..errors import HTTPError
 from ..http.authority import split_authority, target_authority
@@ -80,9 +80,21 @@ class RequestHead(NamedTuple):
     """Whether it has no body, and nothing else that only h11 can judge."""
 
 
-_Lines: TypeAlias = tuple[list[tuple[str, str]], list[str], frozenset[str], list[Kind], bool]
-"""What the lines behind a request line hold: their fields, the values of `Host`, the options of
-`Connection`, the kinds of other lines, and whether one of their lists is too long."""
+class _Lines(NamedTuple):
+    """What the lines behind a request line hold."""
+
+    fields: list[tuple[str, str]]
+    empty_cookie: int
+    """The place of the one empty `cookie` among the fields; -1 if there is none, or more."""
+    hosts: list[str]
+    closes: bool
+    """Whether `Connection` says `close`."""
+    kinds: list[Kind]
+    """The kinds of other lines."""
+    too_long: bool
+    """Whether a list is too long."""
+    is_plain: bool
+    """Whether there is one valid Host, and nothing that has to be looked at again."""
 
 
 def check_head(head: bytes, limits: Limits) -> RequestHead:
@@ -92,8 +104,9 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
     Raises `HTTPError`: 400, 414, 431, 501 or 505; the connection's framing cannot be trusted
     after any of them (RFC 9112 sections 2.2, 3.2, 5.2, 6.1, 11.2).
     """
-    request_line, _, rest = head.decode("latin-1").partition("\r\n")
-    found = _REQUEST_LINE.fullmatch(request_line) or _refuse_request_line(request_line)
+    text = head.decode("latin-1")
+    end = text.find("\r\n")
+    found = _REQUEST_LINE.fullmatch(text, 0, end) or _refuse_request_line(text[:end])
     method, target, version = found.groups()
     if len(method) > LONGEST_METHOD:
         raise HTTPError(501, f"method longer than {LONGEST_METHOD} bytes")
@@ -103,42 +116,41 @@ def check_head(head: bytes, limits: Limits) -> RequestHead:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
     if version[0] != "1":
         raise HTTPError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
-    fields, hosts, options, kinds, too_long = _cut_lines(rest)
+    fields, lines = _cut_lines(text, end + 2)
     if len(fields) > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
-    if kinds:
-        _check_lines(kinds, head, limits)
-    if target[0] != "/" or "#" in target or method == "CONNECT":
+    authority = lines.hosts[0] if lines.hosts else ""
+    is_plain = lines.is_plain and version == "1.1"
+    if not is_plain or target[0] != "/" or "#" in target or method == "CONNECT":
+        if lines.kinds:
+            _check_lines(lines.kinds, head, limits)
         _check_target(method, target)
-    host = _only_host(hosts, version)
-    if kinds:
-        _check_coding(kinds, version)
-    if too_long:
-        raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
-    authority = host if target[0] == "/" else target_authority(target) or host
-    is_plain = version == "1.1" and not kinds and options <= _PLAIN_OPTIONS
-    closes = "close" in options
-    return RequestHead(method, target, version, Headers(fields), authority, closes, is_plain)
+        _check_host(lines.hosts, version)
+        _check_coding(lines.kinds, version)
+        if lines.too_long:
+            raise HTTPError(400, f"a list of more than {LIST_ELEMENTS} elements")
+        authority = target_authority(target) or authority
+    headers = Headers(fields)
+    return RequestHead(method, target, version, headers, authority, lines.closes, is_plain)
 
 
-def _cut_lines(text: str) -> _Lines:
-    """Cut the lines up to the empty one. Of a browser's lines often only the cookie is another, so
-    what all the others hold is kept."""
-    if len(text) > FAMILIAR_BYTES:
-        return _lines(text)
+def _cut_lines(text: str, begin: int) -> tuple[list[tuple[str, str]], _Lines]:
+    """Cut the lines from `begin` to the empty one; return their fields, and what else they hold.
+    Of a browser's lines often only the cookie is another, so what all the others hold is kept."""
+    if len(text) - begin > FAMILIAR_BYTES:
+        lines = _lines(text[begin:])
+        return lines.fields, lines
     start = text.find(_COOKIE_LINE) + len(_COOKIE_LINE)
-    if start < len(_COOKIE_LINE):
-        return _lines_again(text)
-    end = text.find("\r\n", start)
-    cookie = text[start:end]
-    fields, hosts, options, kinds, too_long = _lines_again(text[:start] + text[end:])
-    if fields.count(_NO_COOKIE) > 1:  # others of its kind are really empty
-        return _lines_again(text)
-    if has_control(cookie):
-        kinds = [*kinds, Kind.STRAY]
-    fields = fields.copy()
-    fields[fields.index(_NO_COOKIE)] = "cookie", cookie.strip(" \t")
-    return fields, hosts, options, kinds, too_long
+    if start >= len(_COOKIE_LINE):
+        end = text.find("\r\n", start)
+        cookie = text[start:end]
+        lines = _lines_again(text[begin:start] + text[end:])
+        if lines.empty_cookie >= 0 and not has_control(cookie):
+            fields = lines.fields.copy()
+            fields[lines.empty_cookie] = "cookie", cookie.strip(" \t")
+            return fields, lines
+    lines = _lines_again(text[begin:])
+    return lines.fields, lines
 
 
 def _lines(text: str) -> _Lines:
@@ -158,7 +170,10 @@ def _lines(text: str) -> _Lines:
         else:
             kinds.append(kind)
     too_long = text.count(",") > LIST_ELEMENTS and _has_long_list(text)
-    return fields, hosts, options, kinds, too_long
+    empty_cookie = fields.index(_NO_COOKIE) if fields.count(_NO_COOKIE) == 1 else -1
+    one_host = len(hosts) == 1 and split_authority(hosts[0]) is not None
+    is_plain = one_host and not kinds and not too_long and options <= _PLAIN_OPTIONS
+    return _Lines(fields, empty_cookie, hosts, "close" in options, kinds, too_long, is_plain)
 
 
 _lines_again = lru_cache(maxsize=64)(_lines)
@@ -202,17 +217,14 @@ def _check_lines(kinds: list[Kind], head: bytes, limits: Limits) -> None:
         raise HTTPError(400, "folded line in the head")
 
 
-def _only_host(hosts: list[str], version: str) -> str:
+def _check_host(hosts: list[str], version: str) -> None:
     """RFC 9112 section 3.2: exactly one Host in HTTP/1.1, at most one in 1.0, and a valid one."""
-    if not hosts:
-        if version != "1.0":
-            raise HTTPError(400, "no Host")
-        return ""
+    if not hosts and version != "1.0":
+        raise HTTPError(400, "no Host")
     if len(hosts) > 1:
         raise HTTPError(400, "more than one Host")
-    if not split_authority(hosts[0]):
+    if hosts and not split_authority(hosts[0]):
         raise HTTPError(400, "malformed Host")
-    return hosts[0]
 
 
 def _check_coding(kinds: list[Kind], version: str) -> None:
