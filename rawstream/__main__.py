@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from urllib.parse import urlsplit
 
 from rawstream import __version__
 
@@ -18,9 +19,12 @@ from .limits import Limits
 from .program import run
 from .server import UNIX_MODE
 from .stderr import log_to_stderr
+from .tcp.listeners import is_loopback_ip
 from .wire import command as wire_command
-from .wire.recorder import WireRecorder
+from .wire.live import EVENTS_REQUEST, LiveWire, new_token
+from .wire.recorder import View, WireRecorder
 
+DEMO = "demo"
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -41,10 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         handler, to_try = _app(options.app)
     except _Unusable as error:
         parser.error(str(error))
-    recorder = alongside = None
-    if options.wire:
-        recorder = WireRecorder()
-        alongside = partial(recorder.run, [wire_command.view(options)])
+    is_demo = options.app == DEMO
+    views: list[View] = [wire_command.view(options)] if options.wire else []
+    recorder = live = None
+    if options.wire or is_demo:
+        recorder = WireRecorder(on_demand=not options.wire, left_out=EVENTS_REQUEST)
+    if recorder and is_demo:
+        live = LiveWire(recorder, token=new_token())
+        handler = live.beside(handler)
+        views.append(live)
     run(
         handler,
         host=options.host,
@@ -57,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
         recorder=recorder,
-        alongside=alongside,
-        announce=partial(_announce, to_try),
+        alongside=partial(recorder.run, views) if recorder else None,
+        announce=partial(_announce, to_try, live, "*" in options.allow_host),
     )
 
 
@@ -80,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "app",
         nargs="?",
-        default="demo",
+        default=DEMO,
         metavar="demo | package.module:handler",
         help="what to serve (default: demo); modules are looked up in the current folder first, "
         "like those of python -m",
@@ -175,7 +184,7 @@ def _app(name: str) -> tuple[Handler, str]:
     """The handler of this name, and command lines to try it with, in which `{url}` is a
     placeholder. Raises `_Unusable` if there is no such handler. Other exceptions come from the
     module itself."""
-    if name == "demo":
+    if name == DEMO:
         from .demo.app import CURL_LINES, app
 
         return app, CURL_LINES
@@ -184,7 +193,7 @@ def _app(name: str) -> tuple[Handler, str]:
         better = f"{module_name[:-3].replace('/', '.')}:{attribute or 'handler'}"
         raise _Unusable(f"name the module, not its file: {better}")
     if not (module_name and colon and attribute) or module_name.startswith("."):
-        raise _Unusable(f"{name!r} is neither 'demo' nor package.module:handler")
+        raise _Unusable(f"{name!r} is neither {DEMO!r} nor package.module:handler")
     sys.path.insert(0, "")  # `python -m` does this, the `rawstream` command does not
     try:
         module = importlib.import_module(module_name)
@@ -203,17 +212,30 @@ def _app(name: str) -> tuple[Handler, str]:
     return handler, ""
 
 
-def _announce(to_try: str, urls: list[str]) -> None:
+def _announce(to_try: str, live: LiveWire | None, any_host: bool, urls: list[str]) -> None:
+    if live and not any_host and all(map(_is_private, urls)):
+        live.token = ""
     try:
         for url in urls:
             print(f"rawstream on {url}  (Ctrl-C stops it)", flush=True)
-        if to_try and urls[0].startswith("http"):
-            to_try = to_try.format(url=urls[0])
-            print(f"\nOpen it in a browser, or try:\n\n{to_try}\n", flush=True)
+        if urls[0].startswith("http"):
+            if to_try:
+                to_try = to_try.format(url=urls[0])
+                print(f"\nOpen it in a browser, or try:\n\n{to_try}\n", flush=True)
+            if live and live.token:
+                print(
+                    f"With the bytes of all connections: {urls[0]}/?token={live.token}", flush=True
+                )
     except OSError:
         # What nobody can read is still in the buffer: Python would try again as it exits, and fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
+
+
+def _is_private(url: str) -> bool:
+    """Whether only this machine reaches the server."""
+    host = urlsplit(url).hostname
+    return host is None or is_loopback_ip(host)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from peers import program
 from playwright.sync_api import Page, sync_playwright
 
@@ -31,3 +32,19 @@ def chromium(**options: Any) -> Iterator[Page]:
         yield page
         browser.close()
         assert errors == []
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds that keeps people from using the page."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:100]}"
+        for rule in found
+        for node in rule["nodes"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def width_of(page: Page) -> int:
+    width: int = page.evaluate("document.documentElement.scrollWidth")
+    return width

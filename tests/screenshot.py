@@ -1,37 +1,57 @@
-"""Takes the pictures of the demo in the README: `python tests/screenshot.py`."""
+"""Takes the pictures in the README: `python tests/screenshot.py`."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeAlias
 
 from browser import chromium
 from peers import COMMAND, free_port, served
 
 FOLDER = Path(__file__).parent.parent / "examples"
-SIZE = {"width": 1100, "height": 530}
-SECONDS = 6
+CAPTURE = Path(__file__).parent / "captures" / "events.jsonl"
+SECONDS = 8
+
+Scheme: TypeAlias = Literal["light", "dark"]
 
 
-def take(scheme: Literal["light", "dark"], path: Path) -> None:
-    """Read a channel for some seconds, cut two connections, and take a picture of the card."""
+def take_demo(scheme: Scheme, path: Path) -> None:
+    """Read a channel for some seconds, cut two connections, and take a picture of the lanes."""
     port = free_port()
+    size = {"width": 1100, "height": 560}
     with (
         served(*COMMAND, "--port", str(port), announced=b"rawstream on"),
-        chromium(viewport=SIZE, color_scheme=scheme) as page,
+        chromium(viewport=size, color_scheme=scheme) as page,
     ):
         page.goto(f"http://127.0.0.1:{port}/")
-        page.click("#channel form button")
-        for row in (1, 4):
+        for lane in (0, 3):
             page.wait_for_timeout(SECONDS * 1000 / 3)
-            page.click(f"#channel tbody tr:nth-child({row}) button")
+            page.locator(".lane button").nth(lane).click()
         page.wait_for_timeout(SECONDS * 1000 / 3)
-        page.click("#channel form button")
-        page.wait_for_timeout(SECONDS * 1000 / 3)  # until the last entry is acknowledged
+        page.click("#publishing")
+        page.wait_for_timeout(1000)  # until the last entry is acknowledged and at its place
         page.mouse.move(0, 0)
         page.screenshot(path=path)
 
 
+def take_wire(scheme: Scheme, path: Path) -> None:
+    """Point at a byte of an event, and take a picture of the page."""
+    size = {"width": 1200, "height": 720}
+    with TemporaryDirectory() as folder, chromium(viewport=size, color_scheme=scheme) as page:
+        html = Path(folder) / "wire.html"
+        subprocess.run([*COMMAND, "wire", str(CAPTURE), "--html", str(html)], check=True)
+        page.goto(html.as_uri())
+        page.locator("#piece-3").scroll_into_view_if_needed()
+        page.evaluate("document.querySelector('#piece-3').scrollIntoView()")
+        page.evaluate("scrollBy(0, -70)")
+        page.locator("#piece-3 .element[data-layer=sse] .byte").nth(2).hover()
+        page.screenshot(path=path)
+
+
 if __name__ == "__main__":
-    take("light", FOLDER / "demo-light.png")
-    take("dark", FOLDER / "demo-dark.png")
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for scheme in schemes:
+        take_demo(scheme, FOLDER / f"demo-{scheme}.png")
+        take_wire(scheme, FOLDER / f"wire-{scheme}.png")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from contextlib import AbstractContextManager
 
-from browser import chromium
+import pytest
+from browser import chromium, serious, width_of
 from peers import COMMAND, Certificate, free_port, served
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 
 def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -17,50 +17,57 @@ def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[
     return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
 
 
-def lines(page: Page, card: str) -> list[str]:
-    return page.locator(f"#{card} output").inner_text().splitlines()
+def out(page: Page, way: str) -> list[str]:
+    """What an experiment has printed."""
+    return page.locator(f"#{way} .out").first.inner_text().splitlines()
 
 
-def wait_for(page: Page, card: str, text: str, seconds: float = 20) -> None:
+def wait_for(page: Page, place: str, text: str, seconds: float = 20) -> None:
+    expect(page.locator(f"#{place}")).to_contain_text(text, timeout=seconds * 1000)
+
+
+def seen(page: Page) -> list[int]:
+    """How many entries each lane has read."""
+    counts: list[int] = page.evaluate("lanes.map(lane => lane.seen)")
+    return counts
+
+
+def wait_until_all_have_seen(page: Page, counts: list[int]) -> None:
     page.wait_for_function(
-        "([card, text]) => document.querySelector(`#${card}`).innerText.includes(text)",
-        arg=[card, text],
-        timeout=seconds * 1000,
+        "counts => lanes.every((lane, n) => lane.seen > counts[n] && lane.isOpen)", arg=counts
     )
 
 
-def test_every_card_of_the_page() -> None:
+def test_every_way_can_be_tried() -> None:
     port = free_port()
     with demo(port), chromium() as page:
         page.goto(f"http://127.0.0.1:{port}/")
-        page.click("#chunked button")
-        for card in ("ticks", "byhand"):
-            page.fill(f"#{card} input", "3")
-            page.click(f"#{card} button")
-        page.click("#generate button")
-        page.click("#download button")
-        wait_for(page, "chunked", "done, ")
-        assert "".join(lines(page, "chunked")) == (
-            '{"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}{"token":"."}'
-        )
-        wait_for(page, "ticks", "closed by the page")
-        assert [line.split()[1] for line in lines(page, "ticks")[:-1]] == ["1", "2", "3"]
-        assert lines(page, "ticks")[-1] == "[DONE]"
-        wait_for(page, "byhand", "done, ")
-        assert [line.split()[:2] for line in lines(page, "byhand")][:3] == [
-            ["tick", "1"], ["tick", "2"], ["tick", "3"],
-        ]  # fmt: skip
-        wait_for(page, "generate", "done, as text/event-stream")
-        assert lines(page, "generate") == ["You said: Why is the sky blue?."]
-        page.select_option("#generate select", "application/x-ndjson")
-        page.click("#generate button")
-        wait_for(page, "generate", "done, as application/x-ndjson")
-        assert lines(page, "generate") == ["You said: Why is the sky blue?."]
-        wait_for(page, "download", "20000000 bytes in")
-        assert [line.split()[0] for line in lines(page, "download")] == ["206", "206"]
-        page.click("#ws button")
-        wait_for(page, "ws", "< hello")
+        page.fill("#ticks input", "2")
+        for way in ("chunked", "ticks", "ws", "poll"):
+            page.click(f"#{way} button.main")
+        wait_for(page, "chunked", "a read is not a chunk")
+        assert out(page, "chunked") == ["You said: Why is the sky blue?."]
+        wait_for(page, "ticks", "[DONE] is the agreed last event")
+        assert [line.split()[1] for line in out(page, "ticks")[:-1]] == ["1", "2"]
+        assert out(page, "ticks")[-1] == "[DONE]"
+        wait_for(page, "ws", "\u2190 hello")
         wait_for(page, "ws", '{"push": 1}')
+        wait_for(page, "poll", "waiting, with cursor")
+        assert out(page, "poll") == ["news"]
+        page.click("#chunked-curl")
+        expect(page.locator("#chunked-curl-panel")).to_have_text(
+            f"curl -N -d 'Why is the sky blue?' http://127.0.0.1:{port}/generate"
+        )
+
+
+def test_large_files() -> None:
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.click("#files summary")
+        page.click("#download button")
+        wait_for(page, "download", "20000000 bytes in")
+        assert [line.split()[0] for line in out(page, "download")[:2]] == ["206", "206"]
         page.set_input_files(
             "#upload input", {"name": "a", "mimeType": "text/plain", "buffer": b"abc"}
         )
@@ -68,48 +75,114 @@ def test_every_card_of_the_page() -> None:
         wait_for(page, "upload", '"bytes": 3')
 
 
+def test_a_second_start_ends_the_first() -> None:
+    """Their lines do not mix; what is in the fields counts at each start."""
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.fill("#chunked input", "one two three four five six seven")
+        page.click("#chunked button.main")
+        wait_for(page, "chunked", "You said: one")
+        page.click("#chunked button.main")
+        wait_for(page, "chunked", "stopped")
+        page.fill("#chunked input", "again")
+        page.click("#chunked button.main")
+        wait_for(page, "chunked", "a read is not a chunk")
+        assert out(page, "chunked") == ["You said: again."]
+
+
+def test_refusals_are_told() -> None:
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.fill("#chunked input", "   ")
+        page.click("#chunked button.main")
+        wait_for(page, "chunked", "400 Bad Request: POST a prompt")
+        page.evaluate("document.querySelector('#ticks input').value = '-5'")
+        page.evaluate("document.querySelector('#ticks form').noValidate = true")
+        page.click("#ticks button.main")
+        wait_for(page, "ticks", "refused for good")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "writes"),
+    [
+        ("bytes", "a read is not a chunk", 30),
+        ("join", "a read is not a chunk", 4),
+        ("buffer", "a read is not a chunk", 3),
+        ("drop", "network error", 4),
+    ],
+)
+def test_faults_are_seen_on_the_wire(fault: str, told: str, writes: int) -> None:
+    """`writes`: at least this many for a fault that divides, else at most."""
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.select_option("#chunked select", fault)
+        page.fill("#chunked input", "one two three")
+        page.click("#chunked-Wire")
+        page.click("#chunked button.main")
+        wait_for(page, "chunked .status", told)
+        pieces = page.locator("#chunked .piece[data-to=client]")
+        expect(page.locator("#chunked .piece[data-to=server]").first).to_contain_text("/generate")
+        if fault == "bytes":
+            page.wait_for_function(
+                "least => experiments[0].ladder.blocks.flatMap(b => b.pieces).length > least",
+                arg=writes,
+            )
+        else:
+            page.wait_for_timeout(200)  # nothing more comes
+            assert 1 <= pieces.count() <= writes + (fault == "drop")
+
+
 def test_one_channel_read_four_ways_loses_and_repeats_nothing() -> None:
     """Connections are cut; each reader comes back and goes on from its cursor. (A poll that is cut
     the browser repeats by itself, unseen by the page.)"""
     port = free_port()
-
-    def cell(page: Page, row: int, column: int) -> str:
-        return page.locator(
-            f"#channel tbody tr:nth-child({row}) td:nth-child({column})"
-        ).inner_text()
-
     with demo(port), chromium() as page:
         page.goto(f"http://127.0.0.1:{port}/")
-        page.click("#channel form button")
-        for row in (1, 2, 3, 4):
-            page.wait_for_function(
-                "row => Number(document.querySelector('#channel tbody').rows[row].cells[4].innerText) > 3",
-                arg=row - 1,
-            )
-        seen = [int(cell(page, row, 5)) for row in (1, 2, 3, 4)]
+        wait_until_all_have_seen(page, [3] * 4)
         for _ in range(2):
-            for row in (1, 2, 3, 4):
-                page.click(f"#channel tbody tr:nth-child({row}) button")
-        for row in (1, 2, 3, 4):
-            page.wait_for_function(
-                """([row, seen]) => {
-                    const cells = document.querySelector('#channel tbody').rows[row].cells;
-                    const back = row == 2 || cells[1].innerText.includes('cut');
-                    return back && Number(cells[4].innerText) > seen + 12;
-                }""",
-                arg=[row - 1, seen[row - 1]],
-            )
-        page.click("#channel form button")  # pause
-        page.wait_for_function(
+            before = seen(page)
+            for lane in range(4):
+                page.locator(".lane button").nth(lane).click()
+            wait_until_all_have_seen(page, [count + 12 for count in before])
+        assert page.locator(".scissors").count() == 8
+        assert page.locator(".dot.late").count() > 0
+        page.click("#publishing")
+        assert page.locator("#publishing").inner_text() == "Start"
+        page.wait_for_function("new Set(lanes.map(lane => lane.cursor)).size === 1")
+        assert page.locator("#lost, #repeated").all_inner_texts() == ["0", "0"]
+        state = page.locator("#lanes-state")
+        expect(state).to_have_text(re.compile(r"^published (\d+), acknowledged \1$"))
+        cuts = page.evaluate("lanes.map(lane => lane.cuts)")
+        assert cuts[0] == cuts[1] == cuts[3] == 2, "a retry that fails is no cut"
+
+
+def test_a_hidden_tab_leaves_its_connections_to_others() -> None:
+    port = free_port()
+    with demo(port), chromium() as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        wait_until_all_have_seen(page, [2] * 4)
+        page.evaluate(
             """() => {
-                const rows = [...document.querySelector('#channel tbody').rows];
-                return new Set(rows.map(row => row.cells[2].innerText)).size === 1
-                    && rows.every(row => row.cells[1].innerText.startsWith('open'));
+                Object.defineProperty(document, "hidden", { value: true, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
             }"""
         )
-        note = page.locator("#channel footer").inner_text()
-        assert re.fullmatch(r"published (\d+), acknowledged \d+, lost 0, repeated 0", note)
-        assert len({cell(page, row, 4) for row in (1, 2, 3, 4)}) == 1, "all end with the same entry"
+        before = seen(page)
+        for n in range(3):
+            page.evaluate(f"fetch('/channels/news', {{ method: 'POST', body: 'missed {n}' }})")
+        page.wait_for_timeout(300)
+        assert seen(page) == before
+        page.evaluate(
+            """() => {
+                Object.defineProperty(document, "hidden", { value: false });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }"""
+        )
+        wait_until_all_have_seen(page, [count + 2 for count in before])
+        assert page.locator("#lost, #repeated").all_inner_texts() == ["0", "0"]
 
 
 def test_two_tabs_poll_the_same_lines() -> None:
@@ -118,13 +191,13 @@ def test_two_tabs_poll_the_same_lines() -> None:
         page.goto(f"http://127.0.0.1:{port}/")
         other = page.context.new_page()
         other.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_timeout(300)  # both hold a poll
-        for text in ("one", "two", "three"):
-            page.fill("#poll input", text)
-            page.click("#poll button")
-            wait_for(other, "poll", text)
-        wait_for(page, "poll", "three")
-        assert lines(page, "poll") == lines(other, "poll") == ["one", "two", "three"]
+        for tab, text in ((page, "one"), (other, "two"), (page, "three")):
+            tab.bring_to_front()
+            tab.fill("#poll input", text)
+            tab.click("#poll button.main")
+            wait_for(tab, "poll", text)
+        for tab, text in ((page, "one\ntwo\nthree\n"), (other, "two\nthree\n")):
+            expect(tab.locator("#poll .out").first).to_have_text(text)
 
 
 def test_the_server_is_killed_and_started_again() -> None:
@@ -132,19 +205,46 @@ def test_the_server_is_killed_and_started_again() -> None:
     with chromium() as page:
         with demo(port) as process:
             page.goto(f"http://127.0.0.1:{port}/")
-            page.fill("#ticks input", "7")
-            page.click("#ticks button")
-            wait_for(page, "ws", "open")
+            page.fill("#ticks input", "5")
+            page.click("#ticks button.main")
+            page.click("#ws button.main")
+            wait_for(page, "ws", "hello")
             wait_for(page, "ticks", "id 2 ")
+            wait_until_all_have_seen(page, [2] * 4)
             process.kill()
             process.wait()
         wait_for(page, "ticks", "reconnects by itself")
-        wait_for(page, "ws", "closed 1006")
-        time.sleep(0.5)
+        wait_for(page, "ws", "closed with code 1006")
+        wait_for(page, "tracks", "reconnecting")
         with demo(port):
-            wait_for(page, "ticks", "closed by the page")
-            assert [line.split()[1] for line in lines(page, "ticks")[:-1]] == list("1234567")
-            wait_for(page, "ws", "open")
+            wait_for(page, "ticks", "[DONE] is the agreed last event")
+            assert [line.split()[1] for line in out(page, "ticks")[:-1]] == list("12345")
+            wait_until_all_have_seen(page, [count + 2 for count in seen(page)])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_everybody_can_use_it(width: int, scheme: str) -> None:
+    port = free_port()
+    with (
+        demo(port),
+        chromium(viewport={"width": width, "height": 900}, color_scheme=scheme) as page,
+    ):
+        page.goto(f"http://127.0.0.1:{port}/")
+        wait_until_all_have_seen(page, [1] * 4)
+        page.click("#publishing")
+        page.click("#ticks-Wire")
+        page.click("#ticks button.main")
+        expect(page.locator("#ticks .piece").nth(1)).to_be_attached()
+        assert serious(page) == []
+        assert width_of(page) <= width
+        small = page.evaluate(
+            """() => [...document.querySelectorAll("main button, main input, main select, summary")]
+                .filter(one => one.checkVisibility() && !one.matches(".more"))
+                .filter(one => one.getBoundingClientRect().height < 44)
+                .map(one => one.outerHTML.slice(0, 80))"""
+        )
+        assert small == []
 
 
 def test_https_and_wss(certificate: Certificate) -> None:
@@ -152,10 +252,11 @@ def test_https_and_wss(certificate: Certificate) -> None:
     tls = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
     with demo(port, *tls), chromium(ignore_https_errors=True) as page:
         page.goto(f"https://127.0.0.1:{port}/")
+        page.click("#ws button.main")
         wait_for(page, "ws", '{"push": 1}')
         page.fill("#ticks input", "1")
-        page.click("#ticks button")
-        wait_for(page, "ticks", "closed by the page")
+        page.click("#ticks button.main")
+        wait_for(page, "ticks", "[DONE] is the agreed last event")
 
 
 def test_a_foreign_page_opens_no_websocket() -> None:

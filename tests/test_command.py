@@ -232,7 +232,7 @@ async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
         _, answer = await curl("-i", f"{url}/ws")
         assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
         _, page = await curl(url)
-        assert b"<title>rawstream</title>" in page
+        assert b"<title>rawstream: four ways to push</title>" in page
         assert not re.findall(rb'(?:src|href)="http', page)  # self-contained
 
 

@@ -145,7 +145,7 @@ def test_the_websocket_that_reconnects() -> None:
     command = [*COMMAND, "--port", str(port)]
     with chromium() as page:
         with served(*command, announced=b"rawstream on"):
-            page.goto(f"http://127.0.0.1:{port}/")
+            page.goto(f"http://127.0.0.1:{port}/hello")
             page.evaluate("() => { window.shown = []; window.show = text => shown.push(text); }")
             page.add_script_tag(content=script)
             page.wait_for_function("cursor !== ''")

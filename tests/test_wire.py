@@ -29,7 +29,7 @@ from rawstream.tcp.transport import Transport
 from rawstream.wire.capture import BadCapture, CaptureWriter, read_capture
 from rawstream.wire.ladder import Ladder
 from rawstream.wire.proxy import Target, serve_proxy
-from rawstream.wire.recorder import WAITING_BYTES, Recorded, WireRecorder
+from rawstream.wire.recorder import WAITING_BYTES, WireRecorder
 
 TO_SERVER, TO_CLIENT = Direction
 CAPTURES = Path(__file__).parent / "captures"
@@ -45,7 +45,7 @@ class Shown:
     async def show(self, connection: int, dissected: Dissected) -> None:
         self.pieces.append((connection, dissected))
 
-    async def lose(self, connection: int) -> None:
+    async def lose(self, connection: int, why: str) -> None:
         self.lost.append(connection)
 
     def bytes_of(self, direction: Direction, connection: int = 1) -> bytes:
@@ -417,9 +417,9 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
         for piece in pieces:
             trio.run(writer.show, 1, dissector.feed(piece))
     with open(tmp_path / "saved", encoding="utf-8") as file:
-        read = sorted(read_capture(file), key=lambda recorded: recorded.piece.time)  # type: ignore[union-attr]
+        read = sorted(read_capture(file), key=lambda read: read[1].time)
     masked = pieces[0].data.replace(b"secret", b"******")
-    assert read == [Recorded(1, Piece(0, TO_SERVER, masked)), *(Recorded(1, p) for p in pieces[1:])]
+    assert read == [(1, Piece(0, TO_SERVER, masked)), *((1, piece) for piece in pieces[1:])]
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ async def test_a_proxy_that_saves_and_prints(curl: Curl, serving: Serving, tmp_p
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
-    printed = text.partition("\n")[2]
+    printed = text.split("\n", 2)[2]
     assert "http      chunk-size: 7\n" in printed
     assert replayed(saved) == printed
 

@@ -6,5 +6,6 @@ In reading order:
     push.py       chunks, events, long-polling and a WebSocket
     channels.py   channels, and a way to cut the connection of a reader
     files.py      a resumable download, and an upload of any size
-    page.html     the page
+    faults.py     streams that go wrong on purpose
+    page.html     the page, with page.css and page.js
 """

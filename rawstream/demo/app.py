@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from ..http.request import Request
-from . import channels, files, push
+from . import channels, faults, files, push
 
-PAGE = Path(__file__).with_name("page.html").read_bytes()
+FOLDER = Path(__file__).parent
 
 CURL_LINES = """\
   curl -i {url}/hello
@@ -23,11 +24,25 @@ CURL_LINES = """\
   curl -T - {url}/upload < /some/file          # counts and hashes any size"""
 
 
+@cache
+def page() -> bytes:
+    """The page, with its style, its script and the figures of `examples/compare.py` in it."""
+    html = (FOLDER / "page.html").read_text("utf-8")
+    for mark, name in (
+        ("{page.css}", "page.css"),
+        ("{page.js}", "page.js"),
+        ("{compared}", "compared.json"),
+    ):
+        html = html.replace(mark, (FOLDER / name).read_text("utf-8"), 1)
+    return html.encode()
+
+
 async def app(request: Request) -> None:
     """Route a request of the demo."""
+    faults.provoke(request)
     match request.method, request.path:
         case "GET", "/":
-            await request.respond(200, PAGE, content_type="text/html; charset=utf-8")
+            await request.respond(200, page(), content_type="text/html; charset=utf-8")
         case "GET", "/hello":
             await request.respond(200, "hello\n")
         case "POST", "/echo":

@@ -70,3 +70,8 @@ _TERMS = _terms()
 def field_term(name: bytes) -> Term:
     """Return what is to be said of a field line with this name, in lower case."""
     return _TERMS.get(name, FIELD_LINE)
+
+
+def every_term() -> tuple[Term, ...]:
+    """Return the terms of the fields that are known by name."""
+    return tuple(_TERMS.values())

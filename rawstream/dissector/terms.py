@@ -235,3 +235,9 @@ CONTAINERS = frozenset(
     (REQUEST, RESPONSE, CHUNKED, CHUNK, LAST_CHUNK, TRAILERS, EVENT, FRAME, PING, PONG, CLOSE)
 )
 """They consist of lines or other elements that are shown one by one."""
+
+
+def every_term() -> tuple[Term, ...]:
+    """Return the terms of this file."""
+    values = (*globals().values(), *EVENT_FIELDS.values())
+    return tuple(value for value in values if isinstance(value, Term))

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from ..dissector.spans import Direction, Dissected, Piece, Span
-from .recorder import Recorded
 
 HEADER = '{"rawstream-wire": 1}'
 
@@ -53,7 +52,7 @@ class CaptureWriter:
                 del self._masked[span]
                 self._write(_line(number, piece))
 
-    async def lose(self, connection: int) -> None:
+    async def lose(self, connection: int, why: str) -> None:
         """The file has no mark for it: the connection just does not go on."""
 
     def _write(self, line: str) -> None:
@@ -72,8 +71,9 @@ def _line(connection: int, piece: Piece) -> str:
     )
 
 
-def read_capture(lines: Iterable[str]) -> Iterator[Recorded]:
-    """Yield the pieces of a recording in the order of the file. Raises `BadCapture`, which says
+def read_capture(lines: Iterable[str]) -> Iterator[tuple[int, Piece]]:
+    """Yield the pieces of a recording, and the number of the connection of each, in the order of
+    the file. Raises `BadCapture`, which says
     where."""
     numbered = enumerate(lines, 1)
     if next(numbered, (1, ""))[1].strip() != HEADER:
@@ -83,6 +83,6 @@ def read_capture(lines: Iterable[str]) -> Iterator[Recorded]:
             fields = json.loads(line)
             direction = _DIRECTIONS[fields["to"]]
             data = fields["bytes"].encode("latin-1")
-            yield Recorded(int(fields["connection"]), Piece(float(fields["time"]), direction, data))
+            yield int(fields["connection"]), Piece(float(fields["time"]), direction, data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadCapture(f"line {number}: not a piece of a recording ({error!r})") from None

@@ -5,46 +5,53 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import starmap
 from typing import TextIO
 
 import trio
 
 from ..arguments import port
 from ..dissector.connection import Dissector
-from ..dissector.spans import Layer
+from ..dissector.spans import Dissected, Layer
+from ..server import serve
 from ..stderr import log_to_stderr
 from ..tcp.listeners import address_of, tls_context, url_of
 from .capture import BadCapture, CaptureWriter, read_capture
 from .ladder import Ladder
+from .live import LiveWire
+from .page import kept_page
 from .proxy import Target, serve_proxy
-from .recorder import Recorded, View, WireRecorder
+from .recorder import View, WireRecorder
+from .records import piece_record
 from .terminal import TerminalView, wants_color
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command. The exit status is 0, 1 if the proxy cannot start or the file cannot be
-    read, 2 for an invalid option."""
+    """Run the command. The exit status is 0, 1 if the proxy cannot start or a file cannot be read
+    or written, 2 for an invalid option."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if (options.file is None) == (options.to is None):
         parser.error("name a server (--to URL) or a recording (FILE)")
     if options.keyfile and not options.certfile:
         parser.error("--keyfile needs --certfile")
+    if options.html and options.file is None:
+        parser.error("--html needs a recording (FILE): record one with --save")
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
-        with ExitStack() as files:
-            if options.file is not None:
-                recording = files.enter_context(open(options.file, encoding="utf-8"))
-                trio.run(_replay, recording, view(options))
-            else:
-                views: list[View] = [view(options)]
-                if options.save:
-                    file = files.enter_context(open(options.save, "w", encoding="utf-8"))
-                    views.append(CaptureWriter(file))
-                trio.run(_proxy, options, views)
+        if options.file is None:
+            _run_proxy(options)
+        elif options.html:
+            with open(options.file, encoding="utf-8") as recording:
+                records = starmap(piece_record, _dissected(recording))
+                with open(options.html, "w", encoding="utf-8") as page:
+                    page.writelines(kept_page(records))
+        else:
+            with open(options.file, encoding="utf-8") as recording:
+                trio.run(_print, recording, view(options))
     except BadCapture as error:
         sys.exit(f"rawstream: {options.file}: {error}")
     except OSError as error:
@@ -99,7 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--certfile", metavar="PEM", help="accept TLS (https, wss) with this certificate chain")
     add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
     add("--insecure", action="store_true", help="accept any certificate of the server")
+    add(
+        "--page-port",
+        type=port,
+        help="port of 127.0.0.1 for a page that shows the same in a browser (default: the next "
+        "one)",
+    )
     add("--save", metavar="FILE", help="also save what passes, to be printed again later")
+    add("--html", metavar="PAGE", help="write FILE as a page for browsers that needs nothing else")
     add_view_options(parser)
     return parser
 
@@ -118,32 +132,57 @@ def _target(text: str) -> Target:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-async def _replay(recording: TextIO, shown: View) -> None:
-    """Print a recording."""
+def _dissected(recording: TextIO) -> Iterator[tuple[int, Dissected]]:
+    """What the pieces of a recording tell, in the order of time."""
     dissectors: dict[int, Dissector] = {}
-    for connection, piece in sorted(read_capture(recording), key=_time):
-        if piece is not None:
-            dissector = dissectors.setdefault(connection, Dissector())
-            await shown.show(connection, dissector.feed(piece))
+    for connection, piece in sorted(read_capture(recording), key=lambda read: read[1].time):
+        yield connection, dissectors.setdefault(connection, Dissector()).feed(piece)
 
 
-def _time(recorded: Recorded) -> float:
-    return recorded.piece.time if recorded.piece else 0.0
+async def _print(recording: TextIO, shown: View) -> None:
+    for connection, dissected in _dissected(recording):
+        await shown.show(connection, dissected)
 
 
-async def _proxy(options: argparse.Namespace, views: list[View]) -> None:
-    """Serve the proxy until a signal ends it."""
+def _run_proxy(options: argparse.Namespace) -> None:
+    recorder = WireRecorder()
+    live = LiveWire(recorder)
+    views: list[View] = [view(options), live]
+    with ExitStack() as files:
+        if options.save:
+            file = files.enter_context(open(options.save, "w", encoding="utf-8"))
+            views.append(CaptureWriter(file))
+        trio.run(_proxy, options, recorder, views, live)
+
+
+async def _proxy(
+    options: argparse.Namespace, recorder: WireRecorder, views: list[View], live: LiveWire
+) -> None:
+    """Serve the proxy and the page until a signal ends them."""
     tls = tls_context(options.certfile, options.keyfile) if options.certfile else None
     listeners = await trio.open_tcp_listeners(options.port, host=options.host)
-    url = url_of(address_of(listeners[0]), tls=tls is not None)
-    print(f"rawstream wire on {url}, to {options.to.url}  (Ctrl-C stops it)", flush=True)
-    recorder = WireRecorder()
+    page_port = options.page_port
+    if page_port is None:
+        page_port = options.port + 1 if options.port else 0
+    page = partial(serve, live.serve, port=page_port, access_log=False)
     proxy = partial(
         serve_proxy, listeners, options.to, recorder, tls=tls, verify=not options.insecure
     )
+    failure: OSError | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(proxy)
-        nursery.start_soon(recorder.run, views)
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
+        try:
+            [address] = await nursery.start(page)
+        except OSError as error:
+            failure = error  # leaves outside of any exception group
+            nursery.cancel_scope.cancel()
+        else:
+            url = url_of(address_of(listeners[0]), tls=tls is not None)
+            print(f"rawstream wire on {url}, to {options.to.url}  (Ctrl-C stops it)")
+            print(f"See it in a browser: {url_of(address, tls=False)}/wire", flush=True)
+            nursery.start_soon(proxy)
+            nursery.start_soon(recorder.run, views)
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+    if failure:
+        raise failure

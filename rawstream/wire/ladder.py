@@ -82,7 +82,7 @@ class Ladder:
         yield from self._sentence(row.span.term)
         if not row.is_result and row.above not in self._layers:
             yield from self._dump(bytes(row.data))
-        for span in dict.fromkeys((row.span, *row.elements)):
+        for span in dict.fromkeys((row.span, *(element.span for element in row.elements))):
             yield from self._remarks(span)
 
     def _headline(self, row: Row) -> Iterator[str]:

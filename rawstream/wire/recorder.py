@@ -3,7 +3,9 @@ looks in time, the recording of a connection ends, and that is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -17,11 +19,15 @@ WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""
 
 
+_BEGINS_A_REQUEST = re.compile(rb"[A-Z]{1,20} [/*h]")
+
+
 class Recorded(NamedTuple):
-    """A piece of a connection. None: too much was waiting, and no later piece follows."""
+    """A piece of a connection. None: the recording ends here, before the connection does."""
 
     connection: int
     piece: Piece | None
+    why: str = ""
 
 
 class View(Protocol):
@@ -30,43 +36,74 @@ class View(Protocol):
     async def show(self, connection: int, dissected: Dissected) -> None:
         """Show a piece. The connections are numbered from 1."""
 
-    async def lose(self, connection: int) -> None:
+    async def lose(self, connection: int, why: str) -> None:
         """Say that the later pieces of a connection are not shown."""
 
 
 class WireRecorder:
     """Collects the pieces of all connections in the order of time."""
 
-    def __init__(self) -> None:
-        self._began: float | None = None  # when the first connection was accepted
+    def __init__(self, *, on_demand: bool = False, left_out: bytes | None = None) -> None:
+        """`on_demand`: nothing is recorded while nobody looks; then of each connection what begins
+        with its next request. A connection is not recorded any further when it carries a request
+        that begins with `left_out`: the one that the recording itself is sent over."""
+        self.is_on = not on_demand
+        self._on_demand = on_demand
+        self._looking = 0
+        self._left_out = left_out
+        self._began: float | None = None  # when the first connection was recorded
         self._count = 0
         self._waiting = 0  # bytes
         self._sender, self._receiver = trio.open_memory_channel[Recorded](inf)
 
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Record, if it is done on demand, as long as this is open."""
+        self._looking += 1
+        self.is_on = True
+        try:
+            yield
+        finally:
+            self._looking -= 1
+            self.is_on = self._looking > 0 or not self._on_demand
+
     def open(self, client: str = "") -> WireTap:
-        """Begin to record a connection."""
+        """A connection was accepted."""
+        return WireTap(self)
+
+    def leaves_out(self, data: bytes) -> bool:
+        """Whether these bytes, read from a client, begin what is not to be recorded."""
+        return self._left_out is not None and data.startswith(self._left_out)
+
+    def begin(self) -> int:
+        """Return the number of a connection whose recording begins."""
         if self._began is None:
             self._began = trio.current_time()
         self._count += 1
-        return WireTap(self, self._count)
+        return self._count
 
     def add(self, connection: int, direction: Direction, data: bytes) -> bool:
         """Add a piece, which passes now. Return False if there was no room for it."""
-        fits = self._waiting + len(data) <= WAITING_BYTES
-        self._waiting += len(data) if fits else 0
+        if self._waiting + len(data) > WAITING_BYTES:
+            self.end(connection, "too much at once")
+            return False
+        self._waiting += len(data)
         time = round(trio.current_time() - (self._began or 0), 6)
-        piece = Piece(time, direction, data)
-        self._sender.send_nowait(Recorded(connection, piece if fits else None))
-        return fits
+        self._sender.send_nowait(Recorded(connection, Piece(time, direction, data)))
+        return True
+
+    def end(self, connection: int, why: str) -> None:
+        """Add that the rest of a connection is not recorded."""
+        self._sender.send_nowait(Recorded(connection, None, why))
 
     async def run(self, views: Sequence[View]) -> None:
         """Take the pieces apart, and show them in all views, until cancelled."""
         dissectors: dict[int, Dissector] = {}
-        async for connection, piece in self._receiver:
+        async for connection, piece, why in self._receiver:
             if piece is None:
                 dissectors.pop(connection, None)
                 for view in views:
-                    await view.lose(connection)
+                    await view.lose(connection, why)
                 continue
             self._waiting -= len(piece.data)
             dissector = dissectors.setdefault(connection, Dissector())
@@ -80,9 +117,10 @@ class WireRecorder:
 class WireTap:
     """Records one connection."""
 
-    def __init__(self, recorder: WireRecorder, connection: int) -> None:
+    def __init__(self, recorder: WireRecorder) -> None:
         self._recorder = recorder
-        self._connection = connection
+        self._connection = recorder.begin() if recorder.is_on else 0
+        """Its number; 0 until the recording has begun."""
         self._open = set(Direction)
         """The directions that have not ended; none if the recording has."""
 
@@ -92,7 +130,17 @@ class WireTap:
             return
         if not data:
             self._open.discard(direction)
-        if not self._recorder.add(self._connection, direction, data):
+        recorder = self._recorder
+        if direction is Direction.TO_SERVER and recorder.leaves_out(data):
+            self._open.clear()
+            if self._connection:
+                recorder.end(self._connection, "from here on it carries this recording itself")
+            return
+        if not self._connection:
+            if not (recorder.is_on and _begins_a_request(direction, data)):
+                return
+            self._connection = recorder.begin()
+        if not recorder.add(self._connection, direction, data):
             self._open.clear()
 
     def received(self, data: bytes) -> None:
@@ -105,3 +153,7 @@ class WireTap:
     def closed(self) -> None:
         for direction in Direction:
             self.record(direction, b"")
+
+
+def _begins_a_request(direction: Direction, data: bytes) -> bool:
+    return direction is Direction.TO_SERVER and _BEGINS_A_REQUEST.match(data) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..dissector import terms
 from ..dissector.spans import Layer, Span, Tile
@@ -15,6 +16,13 @@ RESULTS = (terms.EVENT, terms.MESSAGE)
 """At their end they get a row without bytes, which tells what an application receives."""
 
 
+class Element(NamedTuple):
+    """A part of a row: the innermost span of some of its bytes."""
+
+    span: Span
+    size: int
+
+
 @dataclass(slots=True)
 class Row:
     """Some bytes of one layer, or a result."""
@@ -24,8 +32,8 @@ class Row:
     start: int
     """The offset of the first byte."""
     data: bytearray = field(default_factory=bytearray)
-    elements: list[Span] = field(default_factory=list)
-    """The innermost spans, in order."""
+    elements: list[Element] = field(default_factory=list)
+    """In order."""
     is_result: bool = False
     above: Layer | None = None
     """The layer whose rows show the same bytes again."""
@@ -57,7 +65,7 @@ def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
                 current[number:] = [row]
                 rows.append(row)
             row.data += tile.data
-            row.elements.append(span)
+            row.elements.append(Element(span, len(tile.data)))
             row.above = spans[number + 1].layer if number + 1 < len(spans) else None
         del current[len(spans) :]
         around = (*tile.spans, *tile.innermost.enclosing())

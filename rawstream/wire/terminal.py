@@ -32,10 +32,10 @@ class TerminalView:
         if self._connection in (None, connection):
             await self._write("".join(f"{x}\n" for x in self._ladder.lines(connection, dissected)))
 
-    async def lose(self, connection: int) -> None:
+    async def lose(self, connection: int, why: str) -> None:
         """Write that the connection is not shown any further."""
         if self._connection in (None, connection):
-            await self._write(f"#{connection}  too much at once: it is not shown any further\n")
+            await self._write(f"#{connection}  is not shown any further: {why}\n")
 
     async def _write(self, text: str) -> None:
         def write() -> None:

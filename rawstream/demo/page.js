@@ -1,0 +1,529 @@
+"use strict";
+const at = id => document.getElementById(id);
+const later = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+const newKey = () => Math.random().toString(36).slice(2, 12);
+for (const place of document.querySelectorAll(".origin")) place.textContent = location.origin;
+
+// Parse an event stream: text in, cut anywhere; one event out at each blank line.
+// A CR at the end of a read may be half of a CRLF, so it is kept for the next read.
+function eventParser(dispatch) {
+  let pending = "", event = "", data = [], id = "";
+  return text => {
+    pending += text;
+    const complete = pending.endsWith("\r") ? pending.slice(0, -1) : pending;
+    const lines = complete.split(/\r\n|\n|\r/);
+    pending = lines.pop() + pending.slice(complete.length);
+    for (const line of lines) {
+      if (line === "") {
+        if (data.length) dispatch({ type: event || "message", data: data.join("\n"), id });
+        event = ""; data = [];
+        continue;
+      }
+      const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/.exec(line);
+      if (name === "data") data.push(value);
+      else if (name === "event") event = value;
+      else if (name === "id") id = value;
+    }
+  };
+}
+
+// Text in, cut anywhere; a parsed line of JSON out at each line end.
+function lineParser(take) {
+  let rest = "";
+  return text => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const line of lines) take(JSON.parse(line));
+  };
+}
+
+// fetch only fails if there is no answer at all: an error status is an answer, too.
+async function fetched(url, options) {
+  const response = await fetch(url, { cache: "no-store", ...options });
+  if (response.ok) return response;
+  throw new Error((await response.text()).trim() || `status ${response.status}`);
+}
+
+// Read a response as text, piece by piece. A piece is a network read, not a message.
+async function eachRead(response, take) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let reads = 0; ; reads += 1) {
+    const { value, done } = await reader.read();
+    if (done) return reads;
+    take(value);
+  }
+}
+
+// -- One channel, four readers ---------------------------------------------------------------------
+
+const CHANNEL = "/channels/news", SHOWN = 48;
+let newest = 0;
+
+class Lane {
+  constructor(name, how, read) {
+    Object.assign(this, { name, read, key: newKey(), cursor: "", seen: 0, lost: 0, repeated: 0, cuts: 0, isOpen: false });
+    this.state = document.createElement("span");
+    this.state.textContent = how;
+    this.how = how;
+    this.track = Object.assign(document.createElement("div"), { className: "track" });
+    this.track.setAttribute("role", "img");
+    const title = Object.assign(document.createElement("div"), { className: "name" });
+    title.append(Object.assign(document.createElement("b"), { textContent: name }), this.state);
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Cut" });
+    button.setAttribute("aria-label", `Cut the connection of ${name}`);
+    button.onclick = () => this.cut();
+    this.row = Object.assign(document.createElement("div"), { className: "lane" });
+    this.row.append(title, this.track, button);
+    at("tracks").append(this.row);
+  }
+  // The server cuts without warning, as a network might. (A poll that is cut the browser repeats by
+  // itself, unseen by the page.)
+  cut() {
+    this.mark("scissors", newest);
+    fetch(`/cut?reader=${this.key}`, { method: "POST" });
+  }
+  mark(kind, n) {
+    const mark = Object.assign(document.createElement("i"), { className: kind });
+    mark.style.setProperty("--n", n);
+    this.track.append(mark);
+    while (this.track.firstChild && Number(this.track.firstChild.style.getPropertyValue("--n")) < newest - SHOWN * 2) this.track.firstChild.remove();
+  }
+  // An id is opaque to clients. This page looks into it only to check the server.
+  took(id, data) {
+    const [epoch, position] = [id.split("-")[0], Number(id.split("-")[1])];
+    const [oldEpoch, old] = [this.cursor.split("-")[0], Number(this.cursor.split("-")[1])];
+    this.cursor = id;
+    if (data === undefined) return;
+    if (epoch === oldEpoch) {
+      if (position <= old) this.repeated += 1;
+      else this.lost += position - old - 1;
+    } else if (oldEpoch) {  // another server: its numbers begin anew
+      newest = 0;
+      for (const lane of lanes) lane.track.replaceChildren();
+    }
+    this.seen += 1;
+    this.mark(position < newest ? "dot late" : "dot", position);
+    if (position > newest) {
+      newest = position;
+      at("tracks").style.setProperty("--newest", newest);
+    }
+    count();
+  }
+  opened() {
+    this.isOpen = true;
+    this.tell("");
+  }
+  interrupted(note = "reconnecting") {
+    if (this.isOpen) this.cuts += 1;
+    this.isOpen = false;
+    this.tell(note);
+  }
+  left() {
+    this.isOpen = false;
+    this.tell("waits until this tab is chosen");
+  }
+  tell(note) {
+    this.row.classList.toggle("away", !this.isOpen);
+    this.state.textContent = note || (this.cuts ? `${this.how}, cut ${this.cuts}×` : this.how);
+  }
+  url(more = "") {
+    return `${CHANNEL}?reader=${this.key}${more}` + (this.cursor && `&after=${this.cursor}`);
+  }
+}
+
+function count() {
+  const sum = key => lanes.reduce((total, lane) => total + lane[key], 0);
+  for (const key of ["lost", "repeated"]) at(key).textContent = sum(key);
+  document.querySelector(".score").classList.toggle("bad", sum("lost") + sum("repeated") > 0);
+  for (const lane of lanes) lane.track.setAttribute("aria-label", `${lane.name} has read ${lane.seen} entries`);
+}
+
+// Each way reads until `signal` stops it, with its cursor, and reconnects when its connection ends.
+function byEvents(lane, signal) {
+  const source = new EventSource(lane.url());
+  source.onopen = () => lane.opened();
+  source.onmessage = event => lane.took(event.lastEventId, event.data);
+  source.addEventListener("gap", event => lane.took(event.lastEventId));
+  source.onerror = async () => {
+    if (signal.aborted) return;
+    lane.interrupted();
+    // It reconnects by itself, except after an answer that is no event stream: then never again.
+    if (source.readyState !== EventSource.CLOSED) return;
+    lane.interrupted("refused; asks again");
+    await later(2000);
+    if (!signal.aborted) byEvents(lane, signal);
+  };
+  signal.addEventListener("abort", () => source.close());
+}
+
+async function byLines(lane, signal) {
+  while (!signal.aborted) {
+    try {
+      const response = await fetched(lane.url(), { headers: { Accept: "application/x-ndjson" }, signal });
+      lane.opened();
+      await eachRead(response, lineParser(entry => lane.took(entry.id, entry.data)));
+    } catch { /* cut, refused, or the server is away */ }
+    if (signal.aborted) return;
+    lane.interrupted();
+    await later(1000 + Math.random() * 500);  // not all clients at once
+  }
+}
+
+async function byPoll(lane, signal) {
+  while (!signal.aborted) {
+    try {
+      const response = await fetched(lane.url("&wait=20"), { signal });
+      const answer = response.status === 200 ? await response.json() : { entries: [] };
+      lane.opened();
+      if (answer.gap) lane.took(answer.gap.to);
+      for (const entry of answer.entries) lane.took(entry.id, entry.data);
+      lane.took(response.headers.get("etag").replaceAll('"', ""));
+    } catch {
+      if (signal.aborted) return;
+      lane.interrupted();
+      await later(500);
+    }
+  }
+}
+
+function byWebSocket(lane, signal) {
+  const socket = new WebSocket(location.origin.replace(/^http/, "ws") + lane.url());
+  socket.onopen = () => lane.opened();
+  socket.onmessage = event => {
+    const message = JSON.parse(event.data);
+    if (message.id) lane.took(message.id, message.data);
+  };
+  socket.onclose = async () => {
+    if (signal.aborted) return;
+    lane.interrupted();
+    await later(1000 + Math.random() * 500);
+    if (!signal.aborted) byWebSocket(lane, signal);
+  };
+  signal.addEventListener("abort", () => socket.close());
+}
+
+const lanes = [
+  new Lane("Events", "EventSource", byEvents),
+  new Lane("Lines", "fetch, in chunks", byLines),
+  new Lane("Long-poll", "fetch, again and again", byPoll),
+  new Lane("WebSocket", "frames", byWebSocket),
+];
+let isPublishing = true, published = 0, acknowledged = 0, publisher = null;
+
+function connectPublisher() {
+  publisher = new WebSocket(location.origin.replace(/^http/, "ws") + CHANNEL);
+  publisher.onmessage = event => { if (JSON.parse(event.data).published) acknowledged += 1; };
+  const own = publisher;
+  publisher.onclose = async () => { await later(1000); if (publisher === own) connectPublisher(); };
+}
+
+at("publishing").onclick = () => {
+  isPublishing = !isPublishing;
+  at("publishing").textContent = isPublishing ? "Pause" : "Start";
+};
+setInterval(() => {
+  if (isPublishing && reading && publisher?.readyState === WebSocket.OPEN) {
+    published += 1;
+    publisher.send(JSON.stringify({ publish: `entry ${published}`, channel: "news" }));
+  }
+  at("lanes-state").textContent = `published ${published}, acknowledged ${acknowledged}`;
+}, 200);
+
+// Over HTTP/1.1 a browser has six connections to a host, for all its tabs. So only one tab reads: the
+// one that was opened or chosen last. When another is chosen, its readers go on from their cursors.
+let reading = null;
+const tabs = new BroadcastChannel("lanes");
+function read() {
+  if (reading || document.hidden) return;
+  tabs.postMessage("another tab reads now");
+  reading = new AbortController();
+  for (const lane of lanes) lane.read(lane, reading.signal);
+}
+function leave() {
+  reading?.abort();
+  reading = null;
+  for (const lane of lanes) lane.left();
+}
+tabs.onmessage = leave;
+document.addEventListener("visibilitychange", () => document.hidden ? leave() : read());
+window.addEventListener("focus", read);
+connectPublisher();
+read();
+
+// -- Which one do I need? --------------------------------------------------------------------------
+
+const WAYS = [
+  {
+    id: "chunked", question: "One answer that grows?", take: "A chunked response",
+    why: "The client asks, and the answer comes as it is made: a report, an export, the tokens of a model. Each piece is a chunk of one HTTP response, which any client can read.",
+    fields: [["prompt", "Prompt", "Why is the sky blue?"]], faults: true, measured: "chunked",
+    curl: ({ prompt }) => `curl -N -d '${quoted(prompt)}' ${location.origin}/generate`,
+    async run({ prompt, query }, { line, note, signal }) {
+      let text = "";
+      const response = await fetched(`/generate?${query}`, { method: "POST", body: prompt, signal });
+      const reads = await eachRead(response, lineParser(({ token, done }) => {
+        text += token ?? "";
+        line(text, { replace: true });
+        if (done) note("the server says: done");
+      }));
+      note(`ended after ${reads} reads; a read is not a chunk`);
+    },
+  },
+  {
+    id: "ticks", question: "The server tells, and nothing may be missed?", take: "Server-Sent Events",
+    why: "Notifications, progress, live figures. The browser reconnects by itself and says what it has seen last. Stop the server and start it again: the ticks go on.",
+    fields: [["count", "Ticks", "10", "number"]], faults: true, measured: "sse",
+    curl: ({ count }) => `curl -N '${location.origin}/ticks?count=${count}'`,
+    run({ count, query }, { line, note, signal }) {
+      return new Promise((resolve, reject) => {
+        const source = new EventSource(`/ticks?count=${count}&${query}`);
+        const end = (how, value) => { source.close(); how(value); };
+        signal.addEventListener("abort", () => end(resolve));
+        source.addEventListener("open", () => note("open"));
+        source.addEventListener("tick", event => line(`id ${event.lastEventId}  ${event.data}`));
+        source.addEventListener("message", event => {
+          line(event.data);
+          if (event.data === "[DONE]") { note("ended: [DONE] is the agreed last event"); end(resolve); }
+        });
+        source.addEventListener("error", () => {
+          // After an answer that is no event stream, such as 400, it never reconnects.
+          if (source.readyState === EventSource.CLOSED) end(reject, new Error("refused for good: the answer was no event stream"));
+          else note("interrupted; EventSource reconnects by itself");
+        });
+      });
+    },
+  },
+  {
+    id: "ws", question: "Both sides talk at any time?", take: "A WebSocket",
+    why: "Chat, games, shared editing. Messages go both ways over one connection: the server echoes yours, and counts seconds. To reconnect and to go on where one was is up to the application.",
+    fields: [["text", "Message", "hello"]], measured: "websocket", button: "Send", staysOpen: true,
+    curl: () => `python -m websockets ${location.origin.replace(/^http/, "ws")}/ws`,
+    async run({ text, query }, { line, note, signal, keep }) {
+      let socket = keep.socket;
+      if (!socket || socket.readyState > WebSocket.OPEN) {
+        socket = keep.socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws?seconds=2&${query}`);
+        note("connecting");
+        await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = () => reject(new Error("cannot connect")); });
+        note("open");
+        socket.onmessage = event => line(`← ${event.data}`);
+        socket.onclose = event => note(`closed with code ${event.code}${event.reason && `: ${event.reason}`}; send again to reconnect`);
+      }
+      line(`→ ${text}`);
+      socket.send(text);
+    },
+  },
+  {
+    id: "poll", question: "Nothing else gets through?", take: "Long-polling",
+    why: "Proxies that buffer, clients that know only whole answers. The server holds a request until there is news, and the client asks again at once. Open two tabs: both get every line, however late they ask.",
+    fields: [["text", "Line", "news"]], measured: "long-poll", button: "Post", staysOpen: true,
+    curl: ({ text }) => `curl -i '${location.origin}/poll?wait=20'\ncurl -d '${quoted(text)}' ${location.origin}/poll`,
+    async run({ text, query }, { line, note, keep }) {
+      if (!keep.isPolling) {
+        keep.isPolling = true;
+        const first = await fetched(`/poll?wait=0&${query}`);  // only for its cursor
+        keep.cursor = first.headers.get("etag").replaceAll('"', "");
+        pollOn(query, keep, line, note);
+      }
+      await fetched("/poll", { method: "POST", body: text });
+    },
+  },
+];
+
+async function pollOn(query, keep, line, note) {
+  while (keep.isPolling) {
+    try {
+      // Without no-store, two tabs that ask for the same URL would wait for each other: the cache of
+      // the browser sends only one of the requests, to answer both with it.
+      const response = await fetched(`/poll?wait=20&after=${keep.cursor}&${query}`);
+      if (response.status === 200) {
+        const answer = await response.json();
+        if (answer.gap) line("(some lines may be missing here)");
+        for (const entry of answer.entries) line(entry);
+      }
+      keep.cursor = response.headers.get("etag").replaceAll('"', "");
+      note(`waiting, with cursor ${keep.cursor}`);
+    } catch (error) {
+      note(`${error.message}; asks again`);
+      await later(1000);
+    }
+  }
+}
+
+const FAULTS = [["", "none"], ["bytes", "send byte by byte"], ["join", "join three writes"], ["buffer", "buffer like a proxy"],
+                ["stall", "stall for 5 s"], ["drop", "drop after three"]];
+const quoted = text => text.replaceAll("'", `'\\''`);
+const make = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+const compared = JSON.parse(at("compared").textContent);
+
+class Experiment {
+  constructor(way) {
+    this.way = way;
+    this.key = newKey();
+    this.keep = {};  // of ways that stay open
+    this.connections = new Set();  // that carry an exchange of its own
+    this.pieces = new WeakSet();
+    theWire?.listeners.add(piece => this.recognize(piece));
+    const fields = way.fields.map(([name, title, value, type = "text"]) =>
+      make("label", { className: type === "text" ? "wide" : "" }, title, make("input", { name, value, type, min: 1, required: true })));
+    if (way.faults) {
+      fields.push(make("label", {}, "Fault", make("select", { name: "fault" }, ...FAULTS.map(([value, text]) => make("option", { value }, text)))));
+    }
+    this.button = make("button", { className: "main" }, way.button ?? "Start");
+    this.form = make("form", {}, ...fields, this.button);
+    this.out = make("pre", { className: "out" });
+    this.note = make("p", { className: "status" });
+    this.note.setAttribute("role", "status");
+    this.panels = { Parsed: make("div", { className: "panel" }, this.out), Wire: make("div", { className: "panel wire" }),
+                    curl: make("div", { className: "panel" }, this.command = make("pre", { className: "out" })) };
+    const section = make("article", { className: "way", id: way.id },
+      make("h3", {}, `${way.question} ${way.take}.`), make("p", {}, way.why), this.figures(), this.form, this.tabs(),
+      ...Object.values(this.panels), this.note);
+    at("ways").append(section);
+    this.form.oninput = () => this.tellCommand();
+    this.form.onsubmit = event => { event.preventDefault(); this.start(); };
+    this.tellCommand();
+    this.choose("Parsed");
+  }
+  figures() {
+    const { way } = this, found = compared?.ways?.find(({ name }) => name === way.measured);
+    return make("p", { className: "figures" }, found ? figuresOf(found) : "");
+  }
+  tabs() {
+    const list = make("div", { className: "tabs" });
+    list.setAttribute("role", "tablist");
+    this.buttons = Object.keys(this.panels).map(name => {
+      const tab = make("button", { type: "button", id: `${this.way.id}-${name}` }, name), panel = this.panels[name];
+      tab.setAttribute("role", "tab");
+      panel.id = `${this.way.id}-${name}-panel`;
+      tab.setAttribute("aria-controls", panel.id);
+      panel.setAttribute("role", "tabpanel");
+      panel.setAttribute("aria-labelledby", tab.id);
+      panel.tabIndex = 0;
+      tab.onclick = () => this.choose(name);
+      tab.onkeydown = event => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        const names = Object.keys(this.panels);
+        this.choose(names[(names.indexOf(name) + step + names.length) % names.length]);
+        this.buttons.find(other => other.tabIndex === 0).focus();
+      };
+      return tab;
+    });
+    list.append(...this.buttons);
+    return list;
+  }
+  choose(name) {
+    for (const tab of this.buttons) {
+      const isChosen = tab.textContent === name;
+      tab.setAttribute("aria-selected", isChosen);
+      tab.tabIndex = isChosen ? 0 : -1;
+      this.panels[tab.textContent].hidden = !isChosen;
+    }
+    if (name === "Wire") this.openWire();
+  }
+  // Of everything on the wire, the exchanges whose requests carry the key of this experiment.
+  recognize(piece) {
+    for (const row of piece.rows) {
+      if (theWire.term(piece, row.span).name === "request-line") {
+        this.connections[theWire.span(piece, row.span).value.includes(this.key) ? "add" : "delete"](piece.connection);
+      }
+    }
+    if (this.connections.has(piece.connection)) this.pieces.add(piece);
+  }
+  openWire() {
+    if (this.ladder) return;
+    const root = make("div"), explained = make("div", { className: "hint" }, "Point at a byte: what it is, in every layer.");
+    this.panels.Wire.append(root, explained);
+    if (!theWire) return void (explained.textContent = "The wire is not recorded here.");
+    this.ladder = new Ladder(root, theWire, { scroller: this.panels.Wire, onbyte: (...spot) => explain(explained, theWire, ...spot) });
+    this.ladder.filter = piece => this.pieces.has(piece);
+    this.ladder.follows = true;
+    this.ladder.show();
+  }
+  tellCommand() { this.command.textContent = this.way.curl(Object.fromEntries(new FormData(this.form))); }
+  line(text, { replace = false } = {}) {
+    if (replace) this.out.textContent = text;
+    else this.out.append(`${text}\n`);
+    while (this.out.childNodes.length > 500) this.out.firstChild.remove();
+    this.panels.Parsed.scrollTop = this.panels.Parsed.scrollHeight;
+  }
+  // Another start ends the one before: their lines would mix.
+  async start() {
+    const { way } = this, values = Object.fromEntries(new FormData(this.form));
+    this.running?.abort();
+    const running = this.running = new AbortController();
+    if (!way.staysOpen) this.out.textContent = "";
+    const counts = () => way.staysOpen || running === this.running;
+    const note = text => { if (counts()) this.note.textContent = text; };
+    const query = new URLSearchParams({ reader: this.key, ...(values.fault && { fault: values.fault }) });
+    const isStop = !way.staysOpen && this.button.textContent === "Stop";
+    if (isStop) return this.ended("stopped");
+    if (!way.staysOpen) this.button.textContent = "Stop";
+    try {
+      await way.run({ ...values, query }, { line: (...line) => { if (counts()) this.line(...line); }, note, signal: running.signal, keep: this.keep });
+      if (running === this.running) this.ended();
+    } catch (error) {
+      if (running === this.running) this.ended(error.message);
+    }
+  }
+  ended(text) {
+    if (text) this.note.textContent = text;
+    if (!this.way.staysOpen) this.button.textContent = "Start";
+  }
+}
+
+function figuresOf(way) {
+  const number = value => value < 10 ? value.toFixed(1) : Math.round(value);
+  return `A message of ${compared.size} bytes: ${number(way.bytes_down)} bytes down the wire, ${number(way.cpu_down)} µs of the server’s CPU; ` +
+    `${way.round_trips} round trip${way.round_trips === 1 ? "" : "s"} and ${number(way.bytes_setup)} bytes to set up.`;
+}
+if (compared) at("measured").textContent = `The figures were measured by python examples/compare.py.`;
+
+// The records of the wire, over a WebSocket: of other connections a browser has only six.
+let theWire = null;
+async function openTheWire() {
+  if (typeof Wire === "undefined") return;
+  const response = await fetch("/wire/terms");
+  if (!response.ok) return;
+  theWire = new Wire(await response.json());
+  receiveRecords(record => theWire.add(record));
+}
+const experiments = [];
+openTheWire().finally(() => experiments.push(...WAYS.map(way => new Experiment(way))));
+
+// -- Large files -----------------------------------------------------------------------------------
+
+const SIZE = 20_000_000;
+async function part(range, line) {
+  const response = await fetched(`/download?size=${SIZE}`, { headers: { Range: range } });
+  const reader = response.body.getReader();
+  let count = 0;
+  for (let read; !(read = await reader.read()).done; ) count += read.value.length;
+  line(`${response.status}  ${response.headers.get("content-range")}  got ${count}`);
+  return count;
+}
+function onSubmit(id, act) {
+  const form = at(id), out = form.querySelector(".out"), button = form.querySelector("button");
+  form.onsubmit = async event => {
+    event.preventDefault();
+    out.textContent = "";
+    button.disabled = true;  // one at a time
+    const line = text => out.append(`${text}\n`);
+    try { await act(new FormData(form), line); } catch (error) { line(error.message); }
+    button.disabled = false;
+  };
+}
+onSubmit("download", async (form, line) => {
+  const start = performance.now();
+  const first = await part(`bytes=0-${SIZE / 2 - 1}`, line);
+  const total = first + await part(`bytes=${first}-`, line);
+  line(`${total} bytes in ${Math.round(performance.now() - start)} ms`);
+});
+onSubmit("upload", async (form, line) => {
+  const response = await fetched("/upload", { method: "PUT", body: form.get("file") });
+  line((await response.text()).trim());
+});

@@ -1,0 +1,242 @@
+"""The wire in headless Chromium: live behind the proxy and in the demo, and as a page to keep."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from browser import chromium, serious, width_of
+from peers import COMMAND, free_port, program, served
+from playwright.sync_api import expect
+
+CAPTURES = Path(__file__).parent / "captures"
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1440, "height": 900}
+
+
+def kept(capture: Path, folder: Path) -> str:
+    """The URL of a page to keep, made of a recording."""
+    html = folder / "wire.html"
+    command = [*COMMAND, "wire", str(capture), "--html", str(html)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return html.as_uri()
+
+
+@contextmanager
+def demo_and_proxy() -> Iterator[tuple[str, str]]:
+    """The URLs of a proxy before the demo, and of its page."""
+    port = free_port()
+    with served(*COMMAND, "--port", str(port), announced=b"rawstream on"):
+        proxy, page = port + 1, port + 2
+        command = [*COMMAND, "wire", "--to", f"http://127.0.0.1:{port}"]
+        command += ["--port", str(proxy), "--page-port", str(page)]
+        with served(*command, announced=b"rawstream wire on"):
+            yield f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{page}/wire"
+
+
+def curl(url: str, *options: str) -> bytes:
+    done = subprocess.run(
+        [program("curl"), "-sN", *options, url], capture_output=True, check=True, timeout=30
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("capture", sorted(CAPTURES.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_a_page_to_keep_shows_every_byte(capture: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in capture.read_text().splitlines()[1:]]
+    with chromium(viewport=DESK) as page:
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(kept(capture, tmp_path))
+        expect(page.locator("#state")).to_have_text(f"{len(lines)} reads and writes")
+        shown = page.evaluate(
+            """async () => {
+                ladder.observer.disconnect();
+                ladder.blocks.forEach(block => ladder.build(block));
+                document.querySelectorAll(".more").forEach(button => button.click());
+                return [...document.querySelectorAll(".piece")].map(piece => ({
+                    to: piece.dataset.to,
+                    bytes: [...piece.querySelectorAll(".byte")].map(byte => byte.firstChild.data),
+                }));
+            }"""
+        )
+        assert [piece["to"] for piece in shown] == [line["to"] for line in lines]
+        for piece, line in zip(shown, lines, strict=True):
+            sent = line["bytes"].encode("latin-1")
+            assert bytes.fromhex("".join(piece["bytes"])) == sent
+        assert requests == [page.url], "it needs nothing from elsewhere"
+
+
+def test_a_byte_is_explained_in_every_layer(tmp_path: Path) -> None:
+    with chromium(viewport=DESK) as page:
+        page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
+        first = page.locator(".element[data-layer=websocket] .byte").first
+        first.hover()
+        explained = page.locator("aside")
+        expect(explained).to_contain_text("FIN")
+        expect(explained).to_contain_text("RFC 6455 section 5.2")
+        expect(explained).to_contain_text("tcp: read")
+        assert page.locator(".element.lit .byte").count() == 1
+        page.goto(kept(CAPTURES / "events.jsonl", tmp_path))
+        size = page.locator(".box[data-layer=http]", has_text="chunk-size").first
+        size.locator(".byte").first.focus()
+        expect(explained).to_contain_text("http: chunk-size")
+        page.keyboard.press("ArrowRight")
+        expect(explained).to_contain_text("0x0d = 13 = 0000 1101")
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.className") == "rung"
+
+
+def test_bytes_of_one_event_are_lit_in_all_its_chunks(tmp_path: Path) -> None:
+    """One event in three chunks: what is not known from one write is shown in all of them."""
+    head = (
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    texts = [head, "6\r\ndata: \r\n", "3\r\none\r\n", "2\r\n\n\n\r\n"]
+    pieces = [("server", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), *(("client", t) for t in texts)]
+    lines = ['{"rawstream-wire": 1}']
+    lines += [
+        json.dumps({"connection": 1, "time": n / 10, "to": to, "bytes": text})
+        for n, (to, text) in enumerate(pieces)
+    ]
+    capture = tmp_path / "one.jsonl"
+    capture.write_text("\n".join(lines))
+    with chromium(viewport=DESK) as page:
+        page.goto(kept(capture, tmp_path))
+        page.locator(".element[data-layer=sse]", has_text="6f").locator(".byte").first.hover()
+        near = page.locator(".element.lit, .element.near").all_inner_texts()
+        assert any("64" in text for text in near), "the field name, in another chunk"
+
+
+def test_filters_and_depths(tmp_path: Path) -> None:
+    with chromium(viewport=DESK) as page:
+        page.goto(kept(CAPTURES / "events.jsonl", tmp_path))
+        expect(page.locator(".box[data-layer=http]").first).to_be_visible()
+        for layer in ("tcp", "http", "ndjson", "websocket", "message"):
+            page.uncheck(f"#layers input[value={layer}]")
+        assert page.locator(".box[data-layer=http]").count() == 0
+        assert page.locator(".box[data-layer=sse]").count() > 0
+        page.check("#layers input[value=tcp]")
+        page.select_option("#depth", "pieces")
+        assert page.locator(".box").count() == 0
+        page.locator(".rung").nth(1).click()
+        assert page.locator(".byte").count() > 0
+        page.select_option("#depth", "layers")
+        assert page.locator(".byte").count() == 0
+        assert page.locator(".box").count() > 0
+        page.select_option("#connection", "1")
+        assert page.locator(".piece").count() > 0
+
+
+def test_live_behind_the_proxy(tmp_path: Path) -> None:
+    with demo_and_proxy() as (proxy, url), chromium(viewport=DESK) as page:
+        page.goto(url)
+        expect(page.locator("#state")).to_have_text("0 reads and writes")
+        assert curl(f"{proxy}/ticks?count=2&seconds=0.1").endswith(b"data: [DONE]\n\n")
+        expect(page.locator(".chip", has_text="[DONE]")).to_be_visible()
+        expect(page.locator("#connection option")).to_contain_text(["All", "GET /ticks?count=2"])
+        page.click("#pause")
+        before = page.locator(".piece").count()
+        curl(f"{proxy}/hello")
+        expect(page.locator("#state")).to_contain_text("not shown yet")
+        assert page.locator(".piece").count() == before
+        page.click("#step")
+        assert page.locator(".piece").count() == before + 1
+        page.click("#pause")
+        expect(page.locator(".chip", has_text="GET /hello")).to_be_visible()
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / "saved.html")
+        saved = page.context.new_page()
+        saved.goto((tmp_path / "saved.html").as_uri())
+        expect(saved.locator(".chip", has_text="GET /hello")).to_be_visible()
+        expect(saved.locator("#save")).to_be_hidden()
+
+
+def test_the_page_goes_on_when_the_proxy_was_away() -> None:
+    port = free_port()
+    proxy, page_port = port + 1, port + 2
+    command = [*COMMAND, "wire", "--to", f"http://127.0.0.1:{port}"]
+    command += ["--port", str(proxy), "--page-port", str(page_port)]
+    with (
+        served(*COMMAND, "--port", str(port), announced=b"rawstream on"),
+        chromium(viewport=DESK) as page,
+    ):
+        with served(*command, announced=b"rawstream wire on"):
+            page.goto(f"http://127.0.0.1:{page_port}/wire")
+            curl(f"http://127.0.0.1:{proxy}/hello")
+            expect(page.locator(".piece")).to_have_count(4)
+        expect(page.locator("#state")).to_contain_text("trying again")
+        with served(*command, announced=b"rawstream wire on"):
+            expect(page.locator("#state")).not_to_contain_text("trying again", timeout=10_000)
+            curl(f"http://127.0.0.1:{proxy}/hello")
+            expect(page.locator(".piece")).to_have_count(8)
+
+
+def test_a_long_recording_stays_smooth(tmp_path: Path) -> None:
+    """10,000 frames. Only what is near the window is in the document."""
+    payload = bytes(4)
+    handshake = (
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    frame = (b"\x81\x84" + payload + b"text").decode("latin-1")
+    pieces = [("server", handshake), ("client", answer), *[("server", frame)] * 10_000]
+    lines = ['{"rawstream-wire": 1}']
+    lines += [
+        json.dumps({"connection": 1, "time": n / 1000, "to": to, "bytes": text})
+        for n, (to, text) in enumerate(pieces)
+    ]
+    capture = tmp_path / "long.jsonl"
+    capture.write_text("\n".join(lines))
+    with chromium(viewport=DESK) as page:
+        page.goto(kept(capture, tmp_path))
+        expect(page.locator("#state")).to_have_text("10002 reads and writes", timeout=30_000)
+        frames = page.evaluate(
+            """async () => {
+                const frames = [];
+                let last = performance.now();
+                for (let step = 0; step < 120; step += 1) {
+                    scrollTo(0, document.documentElement.scrollHeight * (step / 120));
+                    await new Promise(requestAnimationFrame);
+                    const now = performance.now();
+                    frames.push(now - last);
+                    last = now;
+                }
+                return frames;
+            }"""
+        )
+        assert page.locator(".piece").count() < 1000
+        assert sorted(frames)[len(frames) // 2] < 50
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        expect(page.locator("#piece-10001")).to_be_attached()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_everybody_can_use_it(size: dict[str, int], scheme: str, tmp_path: Path) -> None:
+    with chromium(viewport=size, color_scheme=scheme) as page:
+        page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
+        page.locator(".byte").nth(5).focus()
+        assert serious(page) == []
+        assert width_of(page) <= size["width"]
+
+
+def test_a_second_proxy_on_a_port_says_so_in_one_line() -> None:
+    port = free_port()
+    page_port = port + 1
+    command = [*COMMAND, "wire", "--to", "http://127.0.0.1:9", "--page-port", str(page_port)]
+    with served(*command, "--port", str(port), announced=b"rawstream wire on"):
+        done = subprocess.run(
+            [*command, "--port", str(port + 2)],
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(r"rawstream: .*in use.*\n", done.stderr)
