@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.keyfile and not options.certfile:
         parser.error("--keyfile needs --certfile")
+    if wire_command.asks_for_a_view(options) and not options.wire:
+        parser.error("--layer, --connection, --explain and --all-bytes need --wire")
     log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         limits = _limits(options.limit)

@@ -22,6 +22,7 @@ from peers import (
     connect_over_memory,
     program,
 )
+from proxies import Proxying, proxy_to
 from wire import NOW
 
 from rawstream import Handler, serve
@@ -50,6 +51,12 @@ def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
 def connect(nursery: trio.Nursery) -> Connect:
     """`peer = connect(handler)`: one connection to a handler, over memory."""
     return partial(connect_over_memory, nursery)
+
+
+@pytest.fixture
+def proxying(nursery: trio.Nursery) -> Proxying:
+    """`port, shown = await proxying(url)`: a proxy of the wire view to this URL."""
+    return partial(proxy_to, nursery)
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
         (["--limit", "speed=1"], "no such limit"),
         (["--limit", "idle_seconds=soon"], "not a number"),
         (["--limit", "idle_seconds=-1"], "more than 0"),
+        (["--layer", "http"], "need --wire"),
+        (["--explain"], "need --wire"),
         (["--keyfile", "k.pem"], "--keyfile needs --certfile"),
         (["--log-level", "loud"], "invalid choice"),
         (["nonsense"], "package.module:handler"),
@@ -76,6 +78,22 @@ def test_a_bad_option_is_status_2(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("rawstream: error: ")
     assert says in last
+
+
+async def test_the_wire_of_a_demo_that_others_reach_asks_for_a_token(curl: Curl) -> None:
+    async with running("--port", "0", "--allow-host", "*") as server:
+        assert server.process.stdout is not None
+        printed = b""
+        with trio.fail_after(PATIENCE):
+            while not (found := re.search(rb"/\?token=(\S+)\n", printed)):
+                printed += await server.process.stdout.receive_some()
+        for path in ("/wire", "/wire?token=guess", "/wire/events"):
+            status = await curl("-o", os.devnull, "-w", "%{http_code}", f"{server.url}{path}")
+            assert status == (0, b"403")
+        url = f"{server.url}/wire?token={found[1].decode()}"
+        assert b"<title>The wire" in (await curl(url))[1]
+    async with running("--port", "0") as server:
+        assert b"<title>The wire" in (await curl(f"{server.url}/wire"))[1]
 
 
 async def test_what_cannot_start_is_one_line_and_status_1(tmp_path: Path) -> None:

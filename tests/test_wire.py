@@ -19,47 +19,21 @@ import websockets.sync.client
 from documents import fenced
 from handlers import or_ok
 from peers import COMMAND, PATIENCE, Certificate, Curl, Serving, running
+from proxies import Proxying, Shown
 from wire import GET, TEXT, close, frame, get, handshake
 
 import rawstream.server
 from rawstream import Request, open_events, open_stream, open_websocket
 from rawstream.dissector.connection import Dissector
 from rawstream.dissector.spans import Direction, Dissected, Layer, Piece
+from rawstream.limits import KIB
 from rawstream.tcp.transport import Transport
 from rawstream.wire.capture import BadCapture, CaptureWriter, read_capture
 from rawstream.wire.ladder import Ladder
-from rawstream.wire.proxy import Target, serve_proxy
 from rawstream.wire.recorder import WAITING_BYTES, WireRecorder
 
 TO_SERVER, TO_CLIENT = Direction
 CAPTURES = Path(__file__).parent / "captures"
-
-
-class Shown:
-    """A view that keeps everything."""
-
-    def __init__(self) -> None:
-        self.pieces: list[tuple[int, Dissected]] = []
-        self.lost: list[int] = []
-
-    async def show(self, connection: int, dissected: Dissected) -> None:
-        self.pieces.append((connection, dissected))
-
-    async def lose(self, connection: int, why: str) -> None:
-        self.lost.append(connection)
-
-    def bytes_of(self, direction: Direction, connection: int = 1) -> bytes:
-        """All bytes of one direction."""
-        tiles = [
-            tile
-            for number, step in self.pieces
-            for tile in (step.tiles if step.direction is direction else step.late)
-            if number == connection
-        ]
-        return b"".join(tile.data for tile in tiles)
-
-    def completed(self, name: str) -> list[str]:
-        return [s.value for _, step in self.pieces for s in step.completed if s.name == name]
 
 
 # -- Our own connections --------------------------------------------------------------------------
@@ -138,7 +112,7 @@ async def test_recording_is_bounded_and_says_so() -> None:
     recorder, shown = WireRecorder(), Shown()
     tap, other = recorder.open(), recorder.open()
     for _ in range(3):
-        tap.received(bytes(WAITING_BYTES // 2))
+        tap.received(bytes(WAITING_BYTES // 2 - KIB))
     other.received(b"")
     with trio.move_on_after(5) as running_views:
         async with trio.open_nursery() as nursery:
@@ -150,6 +124,51 @@ async def test_recording_is_bounded_and_says_so() -> None:
             running_views.cancel()
     assert shown.lost == [1]
     assert [number for number, _ in shown.pieces] == [1, 1, 2, 2]
+
+
+class Stuck(Shown):
+    """A view that shows one piece, and then waits for ever."""
+
+    async def show(self, connection: int, dissected: Dissected) -> None:
+        await super().show(connection, dissected)
+        await trio.sleep_forever()
+
+
+async def test_a_view_that_is_stuck_delays_no_other(nursery: trio.Nursery) -> None:
+    recorder, shown, stuck = WireRecorder(), Shown(), Stuck()
+    nursery.start_soon(recorder.run, [stuck, shown])
+    tap = recorder.open()
+    for _ in range(40):
+        tap.received(bytes(WAITING_BYTES // 16))
+        await trio.testing.wait_all_tasks_blocked()
+    assert (len(stuck.pieces), len(shown.pieces)) == (1, 40)
+    assert shown.lost == []
+
+
+async def test_the_recorder_of_a_demo_rests_while_nobody_looks() -> None:
+    """Then it begins with the next request of each connection; not with the one whose answer is
+    the recording."""
+    recorder, shown = WireRecorder(on_demand=True, left_out=b"GET /own"), Shown()
+    tap, own = recorder.open(), recorder.open()
+    tap.received(get("/unseen"))
+    with recorder.looked_at():
+        tap.sent(b"HTTP/1.1 204 No Content\r\n\r\n")  # of a request that nobody saw
+        own.received(get("/before"))
+        own.received(get("/own"))
+        own.sent(b"the recording")
+        tap.received(get("/seen"))
+        tap.sent(b"HTTP/1.1 204 No Content\r\n\r\n")
+    tap.closed()
+    recorder.open().received(get("/unseen"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recorder.run, [shown])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert shown.bytes_of(TO_SERVER, 1) == get("/before")
+    assert shown.bytes_of(TO_SERVER, 2) == get("/seen")
+    assert shown.bytes_of(TO_CLIENT, 2) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert {number for number, _ in shown.pieces} == {1, 2}
+    assert shown.lost == [1]
 
 
 async def test_the_server_prints_its_wire(curl: Curl) -> None:
@@ -166,24 +185,6 @@ async def test_the_server_prints_its_wire(curl: Curl) -> None:
 
 
 # -- Anybody's ------------------------------------------------------------------------------------
-
-Proxying = Callable[..., Awaitable[tuple[int, Shown]]]
-
-
-@pytest.fixture
-def proxying(nursery: trio.Nursery) -> Proxying:
-    """`port, shown = await proxying(url)`: a proxy to this URL."""
-
-    async def proxying(url: str, **options: Any) -> tuple[int, Shown]:
-        recorder, shown = WireRecorder(), Shown()
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        proxy = partial(serve_proxy, listeners, Target.parse(url), recorder, **options)
-        nursery.start_soon(proxy)
-        nursery.start_soon(recorder.run, [shown])
-        port: int = listeners[0].socket.getsockname()[1]
-        return port, shown
-
-    return proxying
 
 
 @asynccontextmanager

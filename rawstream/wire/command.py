@@ -79,6 +79,12 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     add("--all-bytes", action="store_true", help="print long content whole")
 
 
+def asks_for_a_view(options: argparse.Namespace) -> bool:
+    """Whether one of these options is given."""
+    is_narrowed = options.layer != tuple(Layer) or options.connection is not None
+    return is_narrowed or options.explain or options.all_bytes
+
+
 def view(options: argparse.Namespace) -> TerminalView:
     """Return the view on stdout that these options ask for."""
     ladder = Ladder(

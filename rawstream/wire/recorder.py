@@ -13,10 +13,12 @@ import trio
 
 from ..dissector.connection import Dissector
 from ..dissector.spans import Direction, Dissected, Piece
-from ..limits import MIB
+from ..limits import KIB, MIB
 
 WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""
+PIECE_BYTES = KIB
+"""What a piece counts beside its bytes: its spans."""
 
 
 _BEGINS_A_REQUEST = re.compile(rb"[A-Z]{1,20} [/*h]")
@@ -99,19 +101,60 @@ class WireRecorder:
     async def run(self, views: Sequence[View]) -> None:
         """Take the pieces apart, and show them in all views, until cancelled."""
         dissectors: dict[int, Dissector] = {}
-        async for connection, piece, why in self._receiver:
-            if piece is None:
-                dissectors.pop(connection, None)
-                for view in views:
-                    await view.lose(connection, why)
-                continue
-            self._waiting -= len(piece.data)
-            dissector = dissectors.setdefault(connection, Dissector())
-            dissected = dissector.feed(piece)
-            if dissector.has_ended:
-                del dissectors[connection]
-            for view in views:
-                await view.show(connection, dissected)
+        async with trio.open_nursery() as nursery:
+            outlets = [_Outlet(view) for view in views]
+            for outlet in outlets:
+                nursery.start_soon(outlet.run)
+            async for connection, piece, why in self._receiver:
+                if piece is None:
+                    dissectors.pop(connection, None)
+                    for outlet in outlets:
+                        outlet.lose(connection, why)
+                    continue
+                self._waiting -= len(piece.data)
+                dissector = dissectors.setdefault(connection, Dissector())
+                dissected = dissector.feed(piece)
+                if dissector.has_ended:
+                    del dissectors[connection]
+                for outlet in outlets:
+                    outlet.show(connection, dissected)
+
+
+class _Outlet:
+    """What waits for one view. A view that is slow, such as a terminal behind a pager, delays no
+    other."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._sender, self._receiver = trio.open_memory_channel[tuple[int, Dissected | str, int]](
+            inf
+        )  # a string: why the rest of the connection is not shown
+        self._waiting = 0  # bytes
+        self._lost = set[int]()
+
+    def show(self, connection: int, dissected: Dissected) -> None:
+        size = dissected.span.stop - dissected.span.start + PIECE_BYTES
+        if connection in self._lost:
+            return
+        if self._waiting + size > WAITING_BYTES:
+            self.lose(connection, "too much at once")
+            return
+        self._waiting += size
+        self._sender.send_nowait((connection, dissected, size))
+
+    def lose(self, connection: int, why: str) -> None:
+        if connection in self._lost:
+            return
+        self._lost.add(connection)
+        self._sender.send_nowait((connection, why, 0))
+
+    async def run(self) -> None:
+        async for connection, shown, size in self._receiver:
+            self._waiting -= size
+            if isinstance(shown, str):
+                await self._view.lose(connection, shown)
+            else:
+                await self._view.show(connection, shown)
 
 
 class WireTap:
