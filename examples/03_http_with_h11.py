@@ -22,8 +22,8 @@ section 6.1; h11 leaves that to its user, and this server does not do it.)
     GET /admin HTTP/1.1
     Connection: close
 
-An upload (`-T`, here of standard input) whose size curl does not know goes in chunks; nonsense gets
-an error status, which `-w` prints:
+`curl -T -` uploads its input. The size is not known, so it goes in chunks. (`-X` sets the method.)
+Nonsense gets an error status, which `-w` prints; `-H` adds a field to the request:
 
     $ echo 'some text' | curl -s -X POST -T - http://127.0.0.1:8000/echo
     some text
@@ -32,22 +32,29 @@ an error status, which `-w` prints:
     400
 
 /broken announces 5 bytes and then tries to send 6. A client would read the sixth as the start of
-the next response. h11 refuses to send it, so the client sees a truncated body:
+the next response. h11 refuses to send it, so the client sees a truncated body (`-S` shows errors
+although `-s` is given):
 
     $ curl -sS http://127.0.0.1:8000/broken
     curl: (18) transfer closed with 5 bytes remaining to read
 
 The server's terminal:
 
-    POST /echo
-    POST /echo
+    'POST /echo'
+    'POST /echo'
     their mistake: bad Content-Length
-    GET /broken
+    'GET /broken'
     our mistake: Too much data for declared Content-Length
 
 What it leaves to us: deadlines, sizes, and how strict to be. It accepts folded lines, any Host,
 and both framings at once, which a server on the open internet should refuse:
 rawstream/http1/head.py shows how.
+
+You can now let a state machine parse a protocol, and keep the reads, writes and deadlines yourself.
+
+Two things to try: send two Content-Lengths that differ, which chapter 2 would accept. Then start
+`python -m rawstream wire --to http://127.0.0.1:8000 --layer http` in a third terminal, ask
+http://127.0.0.1:8001/broken, and see how a response looks that ends too early.
 """
 
 import signal
@@ -69,19 +76,20 @@ async def serve(stream: trio.SocketStream) -> None:
             while True:
                 with trio.fail_after(10):
                     request = await next_event(connection, stream)
-                    if type(request) is not h11.Request:
+                    if not isinstance(request, h11.Request):
                         return  # the client has closed
-                    body = b""
-                    while type(event := await next_event(connection, stream)) is h11.Data:
-                        body += event.data
-                        if len(body) > 1048576:
-                            await respond(connection, stream, 413, b"1 MiB at most\n")
-                            return
+                    body = await read_body(connection, stream)
+                if body is None:
+                    await respond(connection, stream, 413, b"1 MiB at most\n")
+                    return
                 route = f"{request.method.decode()} {request.target.decode()}"
-                print(ascii(route)[1:-1])  # no control characters
+                print(f"{route!a}")  # `!a` escapes control characters
                 status, text = answer(route, body)
-                length = len(text) - (route == "GET /broken")
-                text = b"" if request.method == b"HEAD" else text
+                length = len(text)
+                if route == "GET /broken":
+                    length -= 1  # on purpose
+                if request.method == b"HEAD":
+                    text = b""  # the length is that of the response to a GET
                 await respond(connection, stream, status, text, length)
                 if connection.our_state is not h11.DONE:
                     return
@@ -104,12 +112,27 @@ def answer(route: str, body: bytes) -> tuple[int, bytes]:
 
 
 async def next_event(connection: h11.Connection, stream: trio.SocketStream) -> h11.Event:
-    while not isinstance(event := connection.next_event(), h11.Event):  # it is NEED_DATA
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Event):
+            return event
+        # It is NEED_DATA.
         if connection.they_are_waiting_for_100_continue:  # before they send a large body
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             await stream.send_all(connection.send(go_on))
         connection.receive_data(await stream.receive_some(4096))
-    return event
+
+
+async def read_body(connection: h11.Connection, stream: trio.SocketStream) -> bytes | None:
+    """Return the body of a request; None if it is too long."""
+    body = b""
+    event = await next_event(connection, stream)
+    while isinstance(event, h11.Data):
+        body += event.data
+        if len(body) > 1048576:
+            return None
+        event = await next_event(connection, stream)
+    return body  # the event is EndOfMessage
 
 
 async def respond(
@@ -119,7 +142,9 @@ async def respond(
     body: bytes,
     length: int | None = None,
 ) -> None:
-    length = len(body) if length is None else length
+    """Send a response; `length` is its Content-Length, if that is not the length of the body."""
+    if length is None:
+        length = len(body)
     headers = [("Date", formatdate(usegmt=True)), ("Content-Length", str(length))]
     head = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
     await stream.send_all(connection.send(head))

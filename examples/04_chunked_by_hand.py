@@ -2,8 +2,8 @@ r"""Chapter 4: chunks, for a body whose length is not yet known.
 
 A language model does not know how long its answer will be, so it cannot send Content-Length.
 Instead, `Transfer-Encoding: chunked` (RFC 9112 section 7.1) puts a length before each piece, in
-hexadecimal, on a line of its own. A chunk of size 0 is the end. (`-i` shows the head as well,
-`--raw` leaves the chunks as they are, and `-N` prints at once.)
+hexadecimal, on a line of its own. A chunk of size 0 is the end. (`curl -i` shows the head as well,
+`--raw` leaves the chunks as they are, and `-N` prints data as it arrives.)
 
     $ python examples/04_chunked_by_hand.py
     listening on http://127.0.0.1:8000
@@ -28,16 +28,38 @@ decodes the chunks, and you see the tokens arrive one by one:
 
     $ curl -sN http://127.0.0.1:8000/tokens; echo
     {"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}
-    $ curl -sN --raw http://127.0.0.1:8000/ping | cat -e
-    4^M$
-    ping^M$
-    6^M$
-    :pong!^M$
-    0^M$
-    ^M$
+
+/ping sends two chunks in one write. In a third terminal, start the proxy of chapter 2:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --save /tmp/wire
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+and print the body byte by byte. `sed` cuts off what comes before the first size, the two heads. A
+line end (CRLF, 0d 0a) follows each size and each piece of data, and is not counted:
+
+    $ curl -s http://127.0.0.1:8001/ping; echo
+    ping:pong!
+    $ python -m rawstream wire /tmp/wire --layer http | sed -n '/chunk-size/,$p'
+        http      chunk-size: 4
+                  34 0d 0a                                         4..
+        http      chunk-data: ping
+                  70 69 6e 67                                      ping
+        http      CRLF
+                  0d 0a                                            ..
+        http      chunk-size: 6
+                  36 0d 0a                                         6..
+        http      chunk-data: :pong!
+                  3a 70 6f 6e 67 21                                :pong!
+        http      CRLF
+                  0d 0a                                            ..
+        http      chunk-size: 0
+                  30 0d 0a                                         0..
+        http      end of the content
+                  0d 0a                                            ..
 
 The client sees where the body ends, so the connection can carry another request. It also sees when
-the end is missing: /torn stops in the middle, and curl says so (`-S` shows errors).
+the end is missing: /torn stops in the middle, and curl says so.
 
     $ curl -sN http://127.0.0.1:8000/ping http://127.0.0.1:8000/ping; echo
     ping:pong!ping:pong!
@@ -50,6 +72,12 @@ Here the braces of the JSON separate the tokens; chapter 5 has a better way. HTT
 `Transfer-Encoding`: there, a body without Content-Length ends with the connection. HTTP/2 has
 frames instead. Left out here: `Date`, which a server with a clock must send, `Content-Type`, and
 requests with a body, which this server would misread.
+
+You can now send a body piece by piece, and tell a complete one from one that was cut off.
+
+Two things to try: let `chunk` write the size in decimal (`%d`), and say why /ping still works and
+/tokens does not. Then ask http://127.0.0.1:8001/tokens, and read in the third terminal at what time
+each chunk passed.
 """
 
 import json
@@ -85,7 +113,10 @@ async def tokens(stream: trio.SocketStream) -> None:
 async def serve(stream: trio.SocketStream) -> None:
     received = bytearray()
     with suppress(trio.BrokenResourceError):
-        while target := await read_target(stream, received):
+        while True:
+            target = await read_target(stream, received)
+            if target is None:
+                return
             if target == "/tokens":
                 await tokens(stream)
             elif target == "/ping":
@@ -100,21 +131,23 @@ async def serve(stream: trio.SocketStream) -> None:
 # -- As in chapter 2, for GET only ----------------------------------------------------------------
 
 
-async def read_target(stream: trio.SocketStream, received: bytearray) -> str:
-    """Return the target of the next request, or "" unless it is a GET of HTTP/1.1 that arrives
+async def read_target(stream: trio.SocketStream, received: bytearray) -> str | None:
+    """Return the target of the next request, or None unless it is a GET of HTTP/1.1 that arrives
     within 10 seconds."""
-    with trio.move_on_after(10):  # as `fail_after`, but without an exception
-        while (end := received.find(b"\r\n\r\n")) < 0 and len(received) < 16384:
-            if not (data := await stream.receive_some(4096)):
-                return ""
+    # `move_on_after` is like `fail_after`, but raises nothing: the program goes on after the block.
+    with trio.move_on_after(10):
+        while b"\r\n\r\n" not in received:
+            data = await stream.receive_some(4096)
+            if not data or len(received) > 16384:
+                return None
             received += data
-        if end < 0:
-            return ""
-        words = received[:end].partition(b"\r\n")[0].decode("latin-1").split(" ")
+        end = received.index(b"\r\n\r\n")
+        request_line = received[:end].decode("latin-1").split("\r\n")[0]
         del received[: end + 4]
+        words = request_line.split(" ")
         if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
             return words[1]
-    return ""
+    return None
 
 
 async def main() -> None:

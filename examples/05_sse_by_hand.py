@@ -16,6 +16,41 @@ the simplest one, a body that ends with the connection.
     data: two lines of data,
     data: one event
 
+The bytes of the second and the third event, through the proxy of chapter 2 in a third terminal.
+After the lines of each event stands what a browser makes of them: two `data` lines are one text,
+joined by a newline (`\n`). The end marker is one byte, 0a, on a line of its own:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --save /tmp/wire
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ curl -sN http://127.0.0.1:8001/example | tail -n 3
+    data: two lines of data,
+    data: one event
+
+    $ python -m rawstream wire /tmp/wire --layer sse | sed -n '/id: 2/,$p'
+        sse       line: id: 2
+                  69 64 3a 20 32 0a                                id: 2.
+        sse       line: event: update
+                  65 76 65 6e 74 3a 20 75 70 64 61 74 65 0a        event: update.
+        sse       line: data: {"for": "addEventListener('update', ...)"}
+                  64 61 74 61 3a 20 7b 22 66 6f 72 22 3a 20 22 61  data: {"for": "a
+                  64 64 45 76 65 6e 74 4c 69 73 74 65 6e 65 72 28  ddEventListener(
+                  27 75 70 64 61 74 65 27 2c 20 2e 2e 2e 29 22 7d  'update', ...)"}
+                  0a                                               .
+        sse       blank line
+                  0a                                               .
+        sse       -> event: {"for": "addEventListener('update', ...)"}
+                  type update, id 2
+        sse       line: data: two lines of data,
+                  64 61 74 61 3a 20 74 77 6f 20 6c 69 6e 65 73 20  data: two lines
+                  6f 66 20 64 61 74 61 2c 0a                       of data,.
+        sse       line: data: one event
+                  64 61 74 61 3a 20 6f 6e 65 20 65 76 65 6e 74 0a  data: one event.
+        sse       blank line
+                  0a                                               .
+        sse       -> event: two lines of data,\none event
+                  type message
+
 /ticks sends ten ticks, one a second, each with an id. A client that was cut off sends the last id
 it saw, and the stream continues after it, even if the server was restarted in between:
 
@@ -38,7 +73,7 @@ stream ends, unless the page closes its EventSource.
 
 The server ends a stream at once when its client leaves. While there is no event, it sends a
 comment, a line that starts with a colon. This shows the client and all proxies that the connection
-is alive:
+is alive. Here the first curl leaves after 1.5 seconds (`-m`):
 
     $ curl -sN -m 1.5 http://127.0.0.1:8000/ticks | grep data
     data: 09:00:00
@@ -55,6 +90,12 @@ In the server's terminal, when curl left:
     the client has left
 
 Chapter 10 reads events in a browser.
+
+You can now push events to any number of browsers, which reconnect and miss nothing.
+
+Two things to try: ask for /ticks, stop the server after the third tick, start it again, and go on
+with the right `Last-Event-ID`. Then send text with a line end in `id`, and see an event that the
+program never sent.
 """
 
 import re
@@ -75,14 +116,20 @@ HEAD = (
 def event(data: str, **fields: str | int) -> bytes:
     """Encode an event; each line of its data becomes a `data` field. Do not put text from users
     into the other fields: a line end in it would forge fields and events."""
-    lines = [f"{name}: {value}" for name, value in fields.items()]
-    lines += [f"data: {line}" for line in re.split("\r\n|\r|\n", data)]
-    return ("\n".join(lines) + "\n\n").encode()
+    text = ""
+    for name, value in fields.items():
+        text += f"{name}: {value}\n"
+    for line in re.split("\r\n|\r|\n", data):  # the three line ends of an event stream
+        text += f"data: {line}\n"
+    return (text + "\n").encode()  # the empty line
 
 
 async def ticks(stream: trio.SocketStream, last_event_id: str) -> None:
     await stream.send_all(b"retry: 1000\n\n")
-    last = int(last_event_id) if last_event_id in map(str, range(11)) else 0
+    try:
+        last = max(0, int(last_event_id))
+    except ValueError:
+        last = 0  # no id, or none of ours
     for n in range(last + 1, 11):
         await stream.send_all(event(time.strftime("%H:%M:%S"), id=n, event="tick"))
         await trio.sleep(1)
@@ -120,15 +167,22 @@ async def answer(stream: trio.SocketStream, target: str, last_event_id: str) -> 
 
 async def serve(stream: trio.SocketStream) -> None:
     head = b""
-    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
-        while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
-            head = (head + data)[:16384]
+    with trio.move_on_after(10), suppress(trio.BrokenResourceError):
+        while b"\r\n\r\n" not in head and len(head) < 16384:
+            data = await stream.receive_some(4096)
+            if not data:
+                return
+            head += data
     request_line, *lines = head.decode("latin-1").split("\r\n")
-    fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    fields = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
     if b"\r\n\r\n" not in head or not request_line.startswith("GET /"):
         return
     # Two tasks: one sends the answer, one watches for the client to leave. The one that ends first
-    # cancels the other.
+    # cancels the other: `nursery.cancel_scope.cancel()` raises `trio.Cancelled` at the `await`
+    # where each task of the nursery waits. The block ends when all its tasks have ended.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_when_client_leaves, stream, nursery.cancel_scope)
         with suppress(trio.BrokenResourceError):

@@ -8,7 +8,7 @@ shorter than the proxy's time-out. (To repeat the commands, restart the server: 
     listening on http://127.0.0.1:8000
 
 A poll that finds something is answered at once. One that does not is held: below, the first curl
-waits in the background (`&`) until the second one publishes something.
+waits (beside the second, `&`) until the second one publishes something.
 
     $ curl -s -d 'one' http://127.0.0.1:8000/publish
     $ curl -s 'http://127.0.0.1:8000/poll?after=0'
@@ -17,16 +17,35 @@ waits in the background (`&`) until the second one publishes something.
       curl -s -d 'two' http://127.0.0.1:8000/publish; wait
     {"entries": ["two"], "next": 2}
 
-`after` is a cursor: it tells what this client already has. Without it, an entry that is published
-between two polls is lost. This poll asks for just the next entry, one moment too late (-w prints
-the status: 204, No Content):
+`after` is a cursor: it tells what this client already has. Here is the same client without one and
+with one. Time goes down:
+
+        client            server                    client            server
+           | GET /next       |                         | GET /poll?after=0
+           |---------------->| waits                   |---------------->| waits
+           |                 |<-- publish "a"          |                 |<-- publish "a"
+           |<---------- "a" -|                         |<-- "a", next 1 -| keeps "a"
+           |                 |                         |                 |
+           |                 |<-- publish "b"          |                 |<-- publish "b"
+           |                 | nobody waits: lost      |                 | keeps "a", "b"
+           | GET /next       |                         | GET /poll?after=1
+           |---------------->| waits                   |---------------->| has one after 1
+           |                 |                         |<-- "b", next 2 -|
+           |                 |<-- publish "c"          |                 |
+           |<---------- "c" -|                         |                 |
+
+Between an answer and the next poll, no request of this client is open, so the server has nowhere to
+send "b". On the left it forgets "b", and nobody notices. On the right it keeps its entries, and the
+cursor tells it that "b" is missing. The time between two polls is short, but it comes each time.
+
+The left side: /next waits for the next entry, here one moment too late (204 is No Content):
 
     $ curl -s -d 'three' http://127.0.0.1:8000/publish
     $ curl -s -w '%{http_code}\n' 'http://127.0.0.1:8000/next?wait=0.5'
     204
 
-With a cursor, nothing is lost, however long the client was away. If the wait ends without news, the
-answer is 204, and the client asks again with the same cursor:
+The right side: nothing is lost, however long the client was away. If the wait ends without news,
+the answer is 204, and the client asks again with the same cursor:
 
     $ curl -s 'http://127.0.0.1:8000/poll?after=2'
     {"entries": ["three"], "next": 3}
@@ -46,6 +65,12 @@ cursor may be ahead of it. In both cases the answer holds all entries and says t
 After a restart, an old cursor may be small enough to look valid. So real cursors carry an epoch, a
 random number that is new after each start: chapter 9. Left out: this server does not notice when
 the client of a poll leaves; chapter 5 does.
+
+You can now push where only plain requests get through, and lose no message.
+
+Two things to try: publish four entries, one a second, beside a loop that asks for /next and pauses
+two seconds after each answer; then beside one that polls with a cursor. Then restart the server,
+publish two entries, and poll with `after=1`: the answer looks valid. What did this client miss?
 """
 
 import json
@@ -54,7 +79,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import h11
 import trio
@@ -64,6 +89,7 @@ HEADERS = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 entries = deque[str](maxlen=4)
 end = 0  # how many there have been; the cursor of a client that has them all
+# Something to wait for: `await news.wait()` returns once another task has called `news.set()`.
 news = trio.Event()
 
 
@@ -72,7 +98,7 @@ def publish(text: str) -> None:
     entries.append(text)
     end += 1
     news.set()  # wakes every poll that waits
-    news = trio.Event()
+    news = trio.Event()  # an event is set once; this one is for the next entry
 
 
 async def poll(after: int) -> dict[str, object]:
@@ -88,20 +114,24 @@ async def poll(after: int) -> dict[str, object]:
 async def answer(method: str, target: str, body: bytes) -> tuple[int, bytes]:
     try:
         url = urlsplit(target)  # ValueError for the likes of "//["
-        query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        wait, after = float(query.get("wait", 25)), int(query.get("after", end))
+        query = dict(parse_qsl(url.query))
+        wait = float(query.get("wait", 25))
+        after = int(query.get("after", end))
     except ValueError:
         return 400, b""
-    match method, url.path:
-        case "POST", "/publish":
-            publish(body.decode("utf-8", "replace"))
-        case "GET", "/poll" | "/next" as path:
-            with trio.move_on_after(min(max(0, wait), 60)):  # NaN becomes 0
-                found = await poll(after if path == "/poll" else end)
-                return 200, json.dumps(found).encode() + b"\n"
-        case _:
-            return 404, b""
-    return 204, b""
+    if not 0 <= wait <= 60:
+        return 400, b""
+    if method == "POST" and url.path == "/publish":
+        publish(body.decode("utf-8", "replace"))
+        return 204, b""
+    if method == "GET" and url.path in ("/poll", "/next"):
+        if url.path == "/next":
+            after = end  # as if the client had all there is
+        with trio.move_on_after(wait):
+            found = await poll(after)
+            return 200, json.dumps(found).encode() + b"\n"
+        return 204, b""  # nothing new within that time
+    return 404, b""
 
 
 async def serve(stream: trio.SocketStream) -> None:
@@ -114,9 +144,9 @@ async def serve(stream: trio.SocketStream) -> None:
                 event = connection.next_event()
                 if event is h11.NEED_DATA:
                     connection.receive_data(await stream.receive_some(4096))
-                elif type(event) is h11.Request:
+                elif isinstance(event, h11.Request):
                     request = event
-                elif type(event) is h11.Data:
+                elif isinstance(event, h11.Data):
                     body += event.data
         if request is None or connection.their_state in (h11.SEND_BODY, h11.CLOSED):
             return

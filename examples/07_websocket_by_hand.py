@@ -6,7 +6,8 @@ connection carries frames: not "raw TCP", but messages with a length before each
     $ python examples/07_websocket_by_hand.py
     listening on http://127.0.0.1:8000
 
-The hash of the key and a GUID from the RFC in the answer proves that the server speaks WebSocket.
+The request has a random key. The answer holds a hash of the key and of a text that stands in the
+RFC, which proves that the server speaks WebSocket. (`> FILE` writes to a file, `< FILE` reads it.)
 
     $ printf '%b' 'GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n' \
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
@@ -17,16 +18,54 @@ The hash of the key and a GUID from the RFC in the answer proves that the server
     Connection: Upgrade
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
 
-"Hello" as a client sends it. 81: the last frame (8) of a text (1). 85: masked (80), 5 bytes long.
-Four bytes of mask follow, and the text XORed with them, so that no page can choose the bytes on the
-wire and make a proxy read them as HTTP. The answer has no mask (`tail` cuts off the head):
+A frame is two bytes, then the masking key if there is one, then the payload. The first byte holds:
 
-    $ (cat /tmp/handshake; printf '\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58') \
-      | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
+- FIN, the first bit: 1 in the last frame of a message (most have just one). Three zeros follow.
+- The opcode, four bits, the kind of frame: 1 text, 2 binary, 0 a further frame of the same message,
+  8 Close, 9 ping, a (10) pong.
+
+The second byte holds MASK, 1 if the payload is masked, and the length of the payload in seven bits.
+A client masks every frame, a server none. For "Hello" as a text, the client sends 81 (1 000 0001),
+85 (1 0000101), a key of four random bytes, here 37 fa 21 3d, and then each byte of the text XOR a
+byte of the key, which are used in turn. XOR gives 1 where two bits differ:
+
+        "H"       48   0100 1000
+        key       37   0011 0111
+        XOR       7f   0111 1111
+
+The fifth byte meets 37 again: 6f ("o") XOR 37 is 58. The server unmasks in the same way: 7f XOR 37
+is 48. The mask hides nothing. It keeps a page from choosing bytes that a proxy may take for HTTP.
+
+Send this frame (in `printf`, `\x81` is a byte in hexadecimal) through the proxy of chapter 2, in a
+third terminal. `tail` cuts off the head of the answer, `od -An -t x1` shows the bytes of the rest:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --save /tmp/wire
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ (cat /tmp/handshake; sleep 0.3; printf '\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58') \
+      | nc -w 1 127.0.0.1 8001 | tail -n 1 | od -An -t x1
      81 05 48 65 6c 6c 6f
 
-A ping (89) and its pong (8a); a Close (88) with code 1000 (03 e8) and the same in return; and a
-frame without a mask, which the server answers with a Close of code 1002 (03 ea), protocol error:
+The answer has neither MASK nor key. This is our frame (the first 13 lines about frames):
+
+    $ python -m rawstream wire /tmp/wire --layer websocket | sed -n 1,13p
+        websocket FIN, RSV, opcode: text
+                  81                                               .
+                  1....... FIN: the last frame of its message
+                  ....0001 opcode: 1: text
+        websocket MASK, payload length: masked, length 5
+                  85                                               .
+                  1....... MASK: masked
+                  .0000101 payload length: 5
+        websocket masking-key: 37 fa 21 3d
+                  37 fa 21 3d                                      7.!=
+        websocket payload data: Hello
+                  7f 9f 4d 51 58                                   ..MQX
+                  the first byte is 7f, and 7f XOR 37 is 48
+
+A ping (89) and its pong (8a); a Close (88) with code 1000 (03 e8), a normal end, and the same in
+return; and a frame without a mask, which the server answers with a Close of code 1002 (03 ea),
+protocol error. The key 00 00 00 00 changes nothing:
 
     $ (cat /tmp/handshake; printf '\x89\x81\x00\x00\x00\x00!\x88\x82\x00\x00\x00\x00\x03\xe8') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
@@ -35,15 +74,16 @@ frame without a mask, which the server answers with a Close of code 1002 (03 ea)
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      88 02 03 ea
 
-For more than 125 bytes, 126 (masked: fe) stands for the length, which follows in two bytes:
-
-    $ (cat /tmp/handshake; printf '\x82\xfe\x01\x2c\x00\x00\x00\x00'; head -c 300 /dev/zero) \
-      | nc -w 1 127.0.0.1 8000 | tail -n 1 | head -c 4 | od -An -t x1
-     82 7e 01 2c
+Above 125 bytes, the length is 126 (with MASK: fe), and two more bytes hold it; 127: eight more.
 
 Left out: a message in several frames (closed with 1003; see chapter 8), and pings from the server,
 without which a vanished client is never noticed. Browsers let a page of any site open a WebSocket
 here, with this site's cookies, so the server must check `Origin`.
+
+You can now read a frame bit by bit, and say why a WebSocket is not "raw TCP".
+
+Two things to try: mask "Hi" by hand with the key 01 02 03 04 and send it. Then send 300 zeros
+(`printf '\x82\xfe\x01\x2c\x00\x00\x00\x00'; head -c 300 /dev/zero`), and read the answer's length.
 """
 
 import base64
@@ -55,21 +95,25 @@ from contextlib import suppress
 import trio
 
 PORT = int(sys.argv[1]) if sys.argv[1:] else 8000
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-MOST = 65536
+OPCODES = CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+MOST = 65535  # bytes of a payload
 ACCEPTED = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
 class Closing(Exception):
     """The connection must end, with this close code; 0 for none."""
 
+    def __init__(self, code: int) -> None:
+        self.code = code
+
 
 class WebSocket:
     def __init__(self, stream: trio.SocketStream, received: bytes) -> None:
-        self.stream, self.received = stream, received
+        self.stream = stream
+        self.received = received  # bytes not yet used
 
     async def send(self, opcode: int, payload: bytes) -> None:
-        """A frame of a server: FIN and opcode, the length in 1 or 3 bytes (or 9), no mask."""
+        """Send a frame: FIN and opcode, the length in 1 or 3 bytes, no mask."""
         size = len(payload)
         length = bytes([size]) if size < 126 else bytes([126]) + size.to_bytes(2, "big")
         with suppress(trio.BrokenResourceError):  # `receive` notices it
@@ -77,31 +121,40 @@ class WebSocket:
 
     async def exactly(self, count: int) -> bytes:
         while len(self.received) < count:  # what one read gives need not be one frame
+            data = b""
             with suppress(trio.BrokenResourceError):
-                if data := await self.stream.receive_some(MOST):
-                    self.received += data
-                    continue
-            raise Closing(0)  # the client has left without a Close
+                data = await self.stream.receive_some(65536)
+            if not data:
+                raise Closing(0)  # the client has left without a Close
+            self.received += data
         taken, self.received = self.received[:count], self.received[count:]
         return taken
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next frame of the client: its opcode and payload."""
+        """Return the opcode and the payload of the next frame of the client."""
         first, second = await self.exactly(2)
-        opcode, size = first & 0x0F, second & 0x7F
-        if first & 0x70 or not second & 0x80 or opcode not in (0, TEXT, BINARY, CLOSE, PING, PONG):
-            raise Closing(1002)  # reserved bits, no mask, reserved opcode
-        if opcode >= CLOSE and (size > 125 or not first & 0x80):
-            raise Closing(1002)  # control frames are short, and whole
-        if not first & 0x80 or not opcode:
+        fin = bool(first & 0b1000_0000)
+        reserved = first & 0b0111_0000
+        opcode = first & 0b0000_1111
+        masked = bool(second & 0b1000_0000)
+        size = second & 0b0111_1111
+        if reserved or opcode not in OPCODES or not masked:
+            raise Closing(1002)
+        if opcode in (CLOSE, PING, PONG) and (size > 125 or not fin):
+            raise Closing(1002)  # these frames are short, and whole
+        if opcode == CONTINUATION or not fin:
             raise Closing(1003)  # one of several frames of a message
-        if size > 125:
-            size = int.from_bytes(await self.exactly(2 if size == 126 else 8), "big")
-        if size >= MOST:
+        if size == 126:
+            size = int.from_bytes(await self.exactly(2), "big")
+        elif size == 127:
+            size = int.from_bytes(await self.exactly(8), "big")
+        if size > MOST:
             raise Closing(1009)  # before any of it is read
-        mask = await self.exactly(4)
-        payload = await self.exactly(size)
-        return opcode, bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+        key = await self.exactly(4)
+        payload = bytearray(await self.exactly(size))
+        for n in range(size):
+            payload[n] = payload[n] ^ key[n % 4]  # XOR; the key's bytes in turn
+        return opcode, bytes(payload)
 
 
 async def echo(ws: WebSocket) -> int:
@@ -110,37 +163,56 @@ async def echo(ws: WebSocket) -> int:
         while True:
             opcode, payload = await ws.receive()
             if opcode == TEXT:
-                payload.decode()
-            if opcode == CLOSE:
-                code = int.from_bytes(payload[:2] or b"\x03\xe8", "big")
-                unsendable = (1004, 1005, 1006, 1015)  # RFC 6455 section 7.4
-                return code if 1000 <= code < 5000 and code not in unsendable else 1002
-            if opcode != PONG:
-                await ws.send(PONG if opcode == PING else opcode, payload)
+                payload.decode()  # UnicodeDecodeError unless it is UTF-8
+            if opcode in (TEXT, BINARY):
+                await ws.send(opcode, payload)
+            elif opcode == PING:
+                await ws.send(PONG, payload)
+            elif opcode == CLOSE:
+                return close_code(payload)
     except UnicodeDecodeError:
         return 1007
     except Closing as closing:
-        return int(closing.args[0])
+        return closing.code
+
+
+def close_code(payload: bytes) -> int:
+    """Return the code that answers a Close: the same one, or 1002 if it must not be sent."""
+    if not payload:
+        return 1000
+    code = int.from_bytes(payload[:2], "big")
+    if 1000 <= code < 5000 and code not in (1004, 1005, 1006, 1015):  # RFC 6455 section 7.4
+        return code
+    return 1002
 
 
 async def serve(stream: trio.SocketStream) -> None:
-    head = b""
-    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
-        while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
-            head = (head + data)[:16384]
-    head, end, behind = head.partition(b"\r\n\r\n")  # frames may have come right behind the head
-    lines = head.decode("latin-1").split("\r\n")
-    fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    asked = [fields.get(name, "").lower() for name in ("upgrade", "sec-websocket-version")]
-    foreign = fields.get("origin", "//" + fields.get("host", "")).partition("//")[2]
-    if not end or asked != ["websocket", "13"] or foreign != fields.get("host"):
+    received = b""
+    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 5
+        while b"\r\n\r\n" not in received and len(received) < 16384:
+            data = await stream.receive_some(4096)
+            if not data:
+                return
+            received += data
+    head, end, behind = received.partition(b"\r\n\r\n")  # frames may have come behind the head
+    fields = {}
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+    host = fields.get("host", "")
+    origin = fields.get("origin", f"http://{host}")  # only browsers send it
+    if not end or not host or origin not in (f"http://{host}", f"https://{host}"):
+        return
+    asked = fields.get("upgrade", "").lower(), fields.get("sec-websocket-version")
+    if asked != ("websocket", "13"):
         return
     key = fields.get("sec-websocket-key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     digest = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
-    ws = WebSocket(stream, behind)
     with suppress(trio.BrokenResourceError):
         await stream.send_all(f"{ACCEPTED}Sec-WebSocket-Accept: {digest}\r\n\r\n".encode())
-    if code := await echo(ws):
+    ws = WebSocket(stream, behind)
+    code = await echo(ws)
+    if code:
         await ws.send(CLOSE, code.to_bytes(2, "big"))
 
 

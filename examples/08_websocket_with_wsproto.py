@@ -11,7 +11,7 @@ message, and to limit its size.
         'Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n' \
         'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' > /tmp/handshake
 
-"Hel" (01: text, not the last frame), a ping in between, "lo" (80: continuation, the last frame).
+A message in two frames: "Hel" (01: no FIN, text), a ping in between, "lo" (80: FIN, continuation).
 The pong comes at once, the message when it is complete:
 
     $ (cat /tmp/handshake; printf '\x01\x83\x00\x00\x00\x00Hel'; \
@@ -30,7 +30,8 @@ frame), a message over our limit of 64 KiB with 1009 (03 f1):
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -t x1
      88 02 03 f1
 
-Each side may send at any time. /push echoes, and also sends messages of its own:
+Each side may send at any time. /push echoes, and also sends messages of its own. (`sed` replaces
+echo by push; `od -c` shows letters as letters, and other bytes in octal: 201 is 81, 002 is 02.)
 
     $ (sed s/echo/push/ /tmp/handshake; printf '\x81\x82\x00\x00\x00\x00hi') \
       | nc -w 1 127.0.0.1 8000 | tail -n 1 | od -An -c
@@ -38,6 +39,12 @@ Each side may send at any time. /push echoes, and also sends messages of its own
        c   k       2
 
 Still left out: pings from the server.
+
+You can now join the frames of a message, and send from several tasks on one WebSocket.
+
+Two things to try: remove the lock, let ten tasks push at once, and read Trio's error. Then start
+`python -m rawstream wire --to http://127.0.0.1:8000 --layer websocket,message` in a third terminal,
+send the two frames to port 8001, and see to which message each belongs.
 """
 
 import signal
@@ -56,7 +63,9 @@ class WebSocket:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.protocol = WSConnection(ConnectionType.SERVER)
-        self.turn = trio.Lock()  # two tasks send, and Trio allows one `send_all` at a time
+        # Two tasks send, and Trio allows one `send_all` at a time. Of several tasks that come to
+        # `async with self.turn`, one enters the block, and the others wait until it has left.
+        self.turn = trio.Lock()
 
     async def send(self, event: events.Event) -> None:
         """Send an event, or nothing if the connection is closing or broken."""
@@ -67,7 +76,9 @@ class WebSocket:
     async def receive(self) -> bytes | None:
         """Return the next bytes; None, which wsproto expects, at the end of the stream."""
         with suppress(trio.BrokenResourceError):
-            return await self.stream.receive_some(65536) or None
+            data = await self.stream.receive_some(65536)
+            if data:
+                return bytes(data)
         return None
 
 
@@ -102,10 +113,13 @@ async def push(ws: WebSocket) -> None:
 
 
 async def serve(stream: trio.SocketStream) -> None:
-    head = b""
-    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 2
-        while b"\r\n\r\n" not in head and (data := await stream.receive_some(4096)):
-            head = (head + data)[:16384]
+    head = b""  # and perhaps what follows it
+    with trio.move_on_after(10), suppress(trio.BrokenResourceError):  # as in chapter 5
+        while b"\r\n\r\n" not in head and len(head) < 16384:
+            data = await stream.receive_some(4096)
+            if not data:
+                return
+            head += data
     # Frames may follow the head directly. They must wait until the upgrade is accepted: wsproto
     # would silently drop them.
     head, end, behind = head.partition(b"\r\n\r\n")
@@ -113,15 +127,18 @@ async def serve(stream: trio.SocketStream) -> None:
     try:
         ws.protocol.receive_data(head + end)
     except (RemoteProtocolError, UnicodeError) as error:  # UnicodeError is not documented
-        hint = getattr(error, "event_hint", None)  # a response that says what is wrong
+        refusal: events.Event = events.RejectConnection(status_code=400)
+        if isinstance(error, RemoteProtocolError) and error.event_hint is not None:
+            refusal = error.event_hint  # a response that says what is wrong
         with suppress(AttributeError):  # wsproto's, if it found no request to reject
-            await ws.send(hint or events.RejectConnection(status_code=400))
+            await ws.send(refusal)
         return
     request = next(ws.protocol.events(), None)
     if not isinstance(request, events.Request):
         return
-    origin = dict(request.extra_headers).get(b"origin", b"//" + request.host.encode())
-    if origin.partition(b"//")[2] != request.host.encode():  # see chapter 7
+    own = [f"http://{request.host}".encode(), f"https://{request.host}".encode()]
+    origin = dict(request.extra_headers).get(b"origin")
+    if origin is not None and origin not in own:  # see chapter 7
         await ws.send(events.RejectConnection(status_code=403))
         return
     await ws.send(events.AcceptConnection())

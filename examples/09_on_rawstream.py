@@ -56,6 +56,25 @@ the time taken, and how it ended.
     2026-11-21 09:00:00,000 rawstream.access 127.0.0.1 "GET /poll?after=0" 200 poll 187B 0.001s done
     2026-11-21 09:00:00,000 rawstream.access 127.0.0.1 "GET /echo" 426 plain 241B 0.000s done
     2026-11-21 09:00:00,000 rawstream.access 127.0.0.1 "- -" 400 plain 204B 0.000s done
+
+To see the bytes of any of these, put the proxy of chapter 2 before the server, in a third terminal,
+and ask port 8001. `--layer` chooses what it prints, here lines and events, and the chunks around:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer http,sse
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ curl -sN -H 'Last-Event-ID: 10' http://127.0.0.1:8001/ticks
+    retry: 1000
+
+    data: [DONE]
+
+For a handler in a module of your own, `python -m rawstream --wire module:handler` serves it and
+prints the same, without a proxy.
+
+You can now write in a handler of a few lines what the chapters before wrote in a hundred each.
+
+Two things to try: restart the server and poll with the old cursor, as at the end of chapter 6: now
+the answer says "gap": true. Then add a target that sends the numbers 1 to 3 as a stream.
 """
 
 import json
@@ -74,6 +93,14 @@ entries: list[str] = []
 news = trio.Event()
 
 
+def number_in(text: str | None) -> int:
+    """Return the number that this text is; 0 if it is none."""
+    try:
+        return max(0, int(text or ""))
+    except ValueError:
+        return 0
+
+
 async def app(request: Request) -> None:
     global news
     match request.method, request.path:
@@ -83,18 +110,17 @@ async def app(request: Request) -> None:
                     await stream.send(token)
                     await trio.sleep(0.2)
         case "GET", "/ticks":
-            last = request.last_event_id or ""
-            start = int(last) if last in map(str, range(11)) else 0
+            last = number_in(request.last_event_id)
             async with open_events(request, retry=1000) as events:
-                for n in range(start + 1, 11):
+                for n in range(last + 1, 11):
                     await events.send(time.strftime("%H:%M:%S"), event="tick", id=str(n))
                     await trio.sleep(0.2)
                 await events.send("[DONE]")
         case "GET", "/poll":
             async with open_poll(request, cursor=f"{EPOCH}-{len(entries)}") as poll:
                 epoch, _, position = poll.cursor.partition("-")
-                known = epoch == EPOCH and position in map(str, range(len(entries) + 1))
-                start = int(position) if known else 0
+                known = epoch == EPOCH and number_in(position) <= len(entries)
+                start = number_in(position) if known else 0
                 while start == len(entries):
                     await news.wait()
                 answer = {"entries": entries[start:], "gap": not known}

@@ -28,6 +28,18 @@ They connect to the server of chapter 9; start it first.
 The client for events closes its connection after six ticks, to show that it reconnects. Because
 of the ids it misses no tick and sees none twice. Its wait doubles after each failure, and is random
 within limits, so that a thousand clients of a restarted server do not all reconnect at once.
+
+To see their bytes, start the proxy in a third terminal, and type
+`python examples/10_clients_by_hand.py 8001`. The second request for events has a Last-Event-ID:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now write a client for each kind of stream, and one that survives a lost connection.
+
+Two things to try: stop the server while the client reads ticks, and see how its wait doubles. Then
+let the server send an event with two lines of data, and find the code that joins them.
 """
 
 import random
@@ -57,14 +69,15 @@ class Response:
     async def piece(self) -> bytes:
         """Return what the next read brings, half a line or ten; b"" at the end. Raises
         `h11.RemoteProtocolError` for a truncated body."""
-        while (event := self.http.next_event()) is not h11.PAUSED:
+        while True:
+            event = self.http.next_event()
             if event is h11.NEED_DATA:
                 self.http.receive_data(await self.connection.receive_some(4096))
-            elif type(event) is h11.Data:
+            elif isinstance(event, h11.Data):
                 return bytes(event.data)
-            elif type(event) is h11.EndOfMessage:
-                break
-        return b""
+            elif isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
+                return b""
+            # Else it is the head of the response.
 
 
 async def read_stream() -> None:
@@ -99,18 +112,28 @@ class EventSource:
     async def read_events(self, connection: trio.SocketStream) -> str:
         """Read to the end, or for six ticks, to show a reconnect; return the last data."""
         print("events: connected, Last-Event-ID is", self.last_event_id or "not set")
-        response, ticks = Response(connection), 0
-        last = [("Last-Event-ID", self.last_event_id)] if self.last_event_id else []
-        await response.ask("/ticks", *last)
-        received, fields = b"", dict[str, str]()
-        while ticks < 6 and (piece := await response.piece()):
+        response = Response(connection)
+        if self.last_event_id:
+            await response.ask("/ticks", ("Last-Event-ID", self.last_event_id))
+        else:
+            await response.ask("/ticks")
+        ticks = 0
+        received = b""
+        fields: dict[str, str] = {}  # of the event that is being read
+        while ticks < 6:
+            piece = await response.piece()
+            if not piece:
+                break
             *lines, received = (received + piece).split(b"\n")  # the last line is not complete yet
             for line in lines:  # other servers may end lines with CR LF, or CR alone
                 if line:
                     name, _, value = line.decode().partition(":")
-                    before = fields["data"] + "\n" if name == "data" and "data" in fields else ""
-                    fields[name] = before + value.removeprefix(" ")  # a comment has no name
+                    value = value.removeprefix(" ")
+                    if name == "data" and "data" in fields:
+                        value = fields["data"] + "\n" + value
+                    fields[name] = value  # a comment has no name
                     continue
+                # The line is empty: the event is complete.
                 self.last_event_id = fields.get("id", self.last_event_id)
                 if fields.get("retry", "").isdecimal():
                     self.retry = int(fields["retry"]) / 1000
@@ -129,7 +152,8 @@ async def talk() -> None:
         websocket = WSConnection(ConnectionType.CLIENT)
         await connection.send_all(websocket.send(Request(host="localhost", target="/echo")))
         while True:
-            websocket.receive_data(await connection.receive_some(4096) or None)
+            data = await connection.receive_some(4096)
+            websocket.receive_data(data or None)  # wsproto wants None for the end of the stream
             for event in websocket.events():
                 if isinstance(event, AcceptConnection):
                     print("websocket: sent hello")

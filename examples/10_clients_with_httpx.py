@@ -17,6 +17,18 @@ lines like `str.splitlines`, also at U+2028.) Start the server of chapter 9 firs
 Do not ask for the whole body (`httpx.get(url).text`): it returns only when the stream has ended,
 which an endless stream never does. Set `timeout`: by default httpx gives up after 5 seconds without
 a byte, less than the time between two heartbeats of most servers.
+
+To see which bytes each piece has, start the proxy in a third terminal, and type
+`python examples/10_clients_with_httpx.py 8001`:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer tcp,sse
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now read a stream in an ordinary program, whatever the network does to its reads.
+
+Two things to try: take `read=30` away and let the server pause for six seconds. Then print each
+piece of `iter_bytes` beside the events that `feed` returns for it.
 """
 
 import sys

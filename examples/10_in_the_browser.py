@@ -31,6 +31,18 @@ machine, where a read is often one event, and fails in production.
 
 Press "ticks", stop the server half-way and start it again: the left side continues where it was.
 The right side has ended, because its code does not reconnect.
+
+To see the same pieces on the wire, start the proxy in a third terminal, open http://127.0.0.1:8001/
+and press "pieces". A line that is cut says "goes on":
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer tcp,sse
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now choose between EventSource and fetch, and parse a stream that is cut anywhere.
+
+Two things to try: let the right side parse each read by itself, and see what is lost. Then let it
+reconnect after a second, with the last event ID as a field of its request.
 """
 
 import sys
@@ -104,10 +116,12 @@ async def pieces(request: Request) -> None:
 
 
 async def ticks(request: Request) -> None:
-    last = request.last_event_id or ""
-    start = int(last) if last in map(str, range(11)) else 0
+    try:
+        last = max(0, int(request.last_event_id or ""))
+    except ValueError:
+        last = 0  # no id, or none of ours
     async with open_events(request, retry=500) as events:
-        for n in range(start + 1, 11):
+        for n in range(last + 1, 11):
             await events.send(f"tick {n}", id=str(n))
             await trio.sleep(0.5)
         await events.send("[DONE]")

@@ -49,6 +49,21 @@ handler and with it the model, which costs money by the second. Here curl leaves
 The server's terminal:
 
     stopped after 2 tokens
+
+To see the tokens on the wire, start the proxy in a third terminal, and ask port 8001. Here it
+prints the lines of JSON; for the events, add `sse`:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer tcp,ndjson
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ curl -sN -d 'Why is the sky blue?' http://127.0.0.1:8001/generate | tail -n 2
+    {"token": " blue."}
+    {"done": true}
+
+You can now stream the answer of a model, report its failure, and stop it when nobody reads.
+
+Two things to try: send the JSON with a newline inside a token, and see that the lines still hold.
+Then send the error with status 500, and find out why this is too late.
 """
 
 import json

@@ -32,7 +32,17 @@ client that missed more should be told of the gap, as in chapter 6.)
     id: 2
     data: disk full
 
-Open http://127.0.0.1:8000/ in a browser: the page shows all three.
+Open http://127.0.0.1:8000/ in a browser: the page shows all three. To see its three streams on the
+wire, start the proxy in a third terminal, and open http://127.0.0.1:8001/:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer http,sse
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now decide what a client that was away receives: the state, the latest, or all of it.
+
+Two things to try: watch one job from two terminals, the second one late. Then stop a reader of
+/notifications, send two notifications, and let it come back with its last id.
 """
 
 import random
@@ -81,7 +91,7 @@ class Changing:
         self.changed = trio.Event()
 
 
-jobs: list[Changing] = []
+jobs: dict[str, Changing] = {}  # by number
 price = Changing(100)
 count = Changing(0)  # of notifications, ever
 kept = deque[tuple[int, str, str]](maxlen=100)
@@ -111,14 +121,17 @@ async def send_latest(request: Request, source: Changing, last: int | None = Non
 
 
 async def send_each(request: Request) -> None:
-    last = request.last_event_id or ""
-    position = int(last) if last in map(str, range(count.value + 1)) else count.value
+    try:
+        position = min(int(request.last_event_id or ""), count.value)
+    except ValueError:
+        position = count.value  # no id, or none of ours: only what comes from now on
     async with open_events(request) as events:
         while True:
             changed = count.changed
-            for number, kind, text in [entry for entry in kept if entry[0] > position]:
-                await events.send(text, event=kind, id=str(number))
-                position = number
+            for number, kind, text in list(kept):  # a copy: `kept` may change while a send waits
+                if number > position:
+                    await events.send(text, event=kind, id=str(number))
+                    position = number
             if position == count.value:
                 await changed.wait()
 
@@ -128,11 +141,12 @@ async def app(nursery: trio.Nursery, request: Request) -> None:
         case "GET", [""]:
             await request.respond(200, PAGE, content_type="text/html; charset=utf-8")
         case "POST", ["jobs"] if len(jobs) < 1000:
-            jobs.append(Changing(0))
-            nursery.start_soon(work, jobs[-1])  # its owner is the program, not this request
-            await request.respond(202, headers=[("Location", f"/jobs/{len(jobs)}")])
-        case "GET", ["jobs", number] if number in map(str, range(1, len(jobs) + 1)):
-            await send_latest(request, jobs[int(number) - 1], last=100)
+            number, job = str(len(jobs) + 1), Changing(0)
+            jobs[number] = job
+            nursery.start_soon(work, job)  # its owner is the program, not this request
+            await request.respond(202, headers=[("Location", f"/jobs/{number}")])
+        case "GET", ["jobs", number] if number in jobs:
+            await send_latest(request, jobs[number], last=100)
         case "GET", ["ticker"]:
             await send_latest(request, price)
         case "POST", ["notify", "mail" | "alert" as kind]:
@@ -149,6 +163,8 @@ async def app(nursery: trio.Nursery, request: Request) -> None:
 async def main() -> str | None:
     async with trio.open_nursery() as nursery:
         try:
+            # `start` is `start_soon`, and waits until the task says that it is ready: a server is
+            # when it listens. Both pass on positional arguments only; `partial` adds the others.
             await nursery.start(partial(serve, partial(app, nursery), port=PORT))
         except OSError as error:
             other = f"python {sys.argv[0]} {PORT + 1}"

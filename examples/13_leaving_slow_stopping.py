@@ -30,7 +30,7 @@ Stopping. Three clients are connected when the server is told to stop. (`rawstre
 SIGTERM and Ctrl-C. `serve`, used here, leaves signals to you; see chapter 14.) An event stream has
 no end of its own: the server ends it at once, properly. A finite body may finish. A body that is
 not finished after `drain_seconds` (default 10, here 1) is cut, and its client can tell (exit status
-18, partial file):
+18, partial file). `$?` is the exit status of the command before, and `-o` writes to a file:
 
     $ (curl -sN -o /tmp/a http://127.0.0.1:8000/leave; echo "/leave: exit status $?") & \
       (curl -sN -o /tmp/b http://127.0.0.1:8000/half-a-second; echo "half: exit status $?") & \
@@ -50,6 +50,25 @@ so that they do not all come at once:
 
     $ grep -c '^retry: ' /tmp/a
     1
+
+To see who ends a connection, start the server again, the proxy in a third terminal, and ask port
+8001. An arrow with "end" shows each direction that ends:
+
+    $ python examples/13_leaving_slow_stopping.py
+    listening on http://127.0.0.1:8000
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer tcp
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ curl -sN -m 0.7 -o /tmp/a http://127.0.0.1:8001/leave
+
+The server's terminal:
+
+    /leave: sent 2, cancelled
+
+You can now rely on `finally` when a client leaves, and stop a server without torn answers.
+
+Two things to try: let `leave` catch `trio.Cancelled`, do something else, and not raise it again;
+read what Trio says. Then raise `drain_seconds` to 90, and see how long a stop takes now.
 """
 
 import signal

@@ -31,6 +31,25 @@ The program's terminal:
 
     stopping
     stopped
+
+To see the bytes inside TLS, start the program again, and in a third terminal the proxy, which has a
+certificate of its own, here the same one. (`--insecure` accepts any certificate of the server.) Ask
+https://localhost:8001/:
+
+    $ python examples/14_embedded.py /tmp
+    listening on ['/tmp/admin.socket']
+    listening on [('127.0.0.1', 8000)]
+    $ python -m rawstream wire --to https://localhost:8000 --insecure \
+      --certfile /tmp/server.pem --keyfile /tmp/server.key
+    rawstream wire on https://127.0.0.1:8001, to https://localhost:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+    $ curl -s --cacert /tmp/client.pem https://localhost:8001/
+    the work was done 0 times
+
+You can now put a server into a program that does other work, and decide who reaches what.
+
+Two things to try: serve `admin` on a third address, a port of ::1. Then let a task raise an error
+while a client watches, and see how the nursery ends the others.
 """
 
 import signal
@@ -112,6 +131,7 @@ class Program:
                 self.stop.set()
 
 
-if problem := trio.run(Program().run):
+problem = trio.run(Program().run)
+if problem:
     sys.exit(problem)
 print("stopped")

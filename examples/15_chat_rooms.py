@@ -47,6 +47,18 @@ with the cursor to continue from:
 
 This program trusts the name in the URL. A real service takes it from a session or a token, and its
 `who` raises 401 or 403 to refuse. It is called for each room, also when a WebSocket joins one.
+
+To see the messages of the page on the wire, start the proxy in a third terminal, and open
+http://127.0.0.1:8001/ in the two tabs:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer message
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now build a chat in which no message is lost unnoticed, and read it in three ways.
+
+Two things to try: read a room as events, stop curl, publish twice, and read on after the last id.
+Then add a second room to the page.
 """
 
 import json
@@ -69,7 +81,8 @@ ul:empty::before { content: "No messages yet." } #here:empty::before { content: 
 <form><label>Message <input required autofocus></label> <button disabled>Send</button></form>
 <ul aria-label="Messages" aria-live="polite"></ul>
 <script>
-const name = sessionStorage.name ||= prompt("Who are you?") || "somebody";
+if (!sessionStorage.name) sessionStorage.name = prompt("Who are you?") || "somebody";
+const name = sessionStorage.name;
 const [input, button] = document.forms[0], list = document.querySelector("ul");
 const entries = {}, sent = new Map();  // lines by id; those not yet acknowledged by ref
 let socket, cursor, people = {}, ref = 0;
@@ -86,11 +99,18 @@ function connect() {
     else if (message.gap) line("(some messages may be missing here)");
     else if (message.members) show(message.members);
     else if (message.channel === "tea@presence") show({ ...people, [data.name]: data.here });
-    else if (data) list.append(entries[message.id] ??= line(`${data.from}: ${data.text}`));
-    if ((message.channel ?? message.joined) === "tea") cursor = message.id ?? cursor;
+    else if (data) {
+      if (!entries[message.id]) entries[message.id] = line(`${data.from}: ${data.text}`);
+      list.append(entries[message.id]);  // one's own message moves to its place in the log
+    }
+    const room = message.channel || message.joined;
+    if (room === "tea" && message.id) cursor = message.id;
   };
   socket.onclose = () => {  // a message not acknowledged may be in the log, which will show it
-    for (const item of sent.values()) { item.remove(); input.value ||= item.text; }
+    for (const item of sent.values()) {
+      item.remove();
+      if (!input.value) input.value = item.text;
+    }
     sent.clear();
     show({});
     button.disabled = true;

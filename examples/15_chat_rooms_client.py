@@ -12,6 +12,17 @@ one. Start 15_chat_rooms.py first.
 
 If the connection breaks before a message is acknowledged, the message may have arrived or not. A
 client that repeats it should put a unique id into the text, so that readers can drop duplicates.
+
+To see its messages on the wire, start the proxy in a third terminal, and connect to port 8001:
+
+    $ python -m rawstream wire --to http://127.0.0.1:8000 --layer websocket,message
+    rawstream wire on http://127.0.0.1:8001, to http://127.0.0.1:8000  (Ctrl-C stops it)
+    See it in a browser: http://127.0.0.1:8002/wire
+
+You can now write a program that takes part in a room, and knows which of its messages arrived.
+
+Two things to try: send two texts at once, and match each acknowledgement by its "ref". Then send to
+a new room, and read it afterwards with curl and `?last=10`.
 """
 
 import json

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -16,9 +17,13 @@ from peers import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PORT = "8000"
-"""The port that the documents speak of."""
+WIRE_PORT = "8001"
+"""The ports that the documents speak of: of a server, and of `rawstream wire` in front of it."""
 
 LISTENING = re.compile("(listening|serving|rawstream) on ")
+
+WATCHING = re.compile(r"rawstream wire on .*\nSee it in a browser: .*\n")
+"""What `rawstream wire --to` says at its start, in a third terminal."""
 
 EPOCH = re.compile(r"\b[0-9a-f]{8}(?=-\d)")
 """The part of a cursor that differs from run to run. Commands use the one printed before."""
@@ -54,12 +59,13 @@ def exchanges(block: str) -> list[Exchange]:
 
 
 def settled(output: str) -> str:
-    """Output without what differs from run to run: dates, times, epochs, client ports."""
+    """Output without what differs from run to run: dates, times, epochs, the version of curl."""
     output = output.replace("\r\n", "\n")
-    output = re.sub(r"^(Date: ).*?(?=\^M\$$|$)", r"\1*", output, flags=re.M)
+    output = re.sub(r"^((?:< )?Date: ).*?(?=\^M\$$|$)", r"\1*", output, flags=re.M)
     output = re.sub(r"\b\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d\d\d\b", "*", output)
     output = re.sub(r"\b\d\d:\d\d:\d\d\b", "*", output)
     output = re.sub(r"\b\d+\.\d\d\ds\b", "*s", output)
+    output = re.sub(r"\bcurl/[\d.]+", "curl/*", output)
     output = EPOCH.sub("*", output)
     return output.rstrip("\n")
 
@@ -76,8 +82,19 @@ def environment(programs: Path | None = None) -> dict[str, str]:
     }
 
 
+def free_after(port: int) -> tuple[str, str]:
+    """The next two free ports."""
+    found: list[str] = []
+    while len(found) < 2:
+        port += 1
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            found.append(str(port))
+    return found[0], found[1]
+
+
 class Terminals:
-    """A server's terminal and the reader's, on a port of their own."""
+    """A server's terminal, the reader's, and one for `rawstream wire`, on ports of their own."""
 
     def __init__(
         self, nursery: trio.Nursery, port: int, folder: Path, programs: Path | None
@@ -87,6 +104,8 @@ class Terminals:
         self._folder = folder
         self._environment = environment(programs)
         self._process: trio.Process | None = None
+        self._wire_port, self._page_port = free_after(port)
+        self._wire: trio.Process | None = None
         self._printed = trio.Event()
         self._expected = ""
         self._epochs: dict[str, str] = {}  # of the documents, and what they are in this run
@@ -102,13 +121,20 @@ class Terminals:
                 await self._server_prints(printed)
             elif not command:
                 await self._server_prints(printed)
+            elif WATCHING.search(printed):
+                await self._watch(command, printed)
             else:
                 _, output = await self.run(command)
                 assert settled(output) == settled(printed), f"{command}\nprinted:\n{output}"
                 self._epochs |= zip(EPOCH.findall(printed), EPOCH.findall(output), strict=True)
 
     async def end(self) -> None:
-        """End the server; besides access lines it has printed what was shown and nothing else."""
+        """End the server, and `rawstream wire` before it; besides access lines the server has
+        printed what was shown and nothing else."""
+        if self._wire is not None:
+            self._wire.kill()
+            await self._wire.wait()
+        self._wire = None
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
@@ -150,6 +176,31 @@ class Terminals:
             )
         return done.returncode, self._there(done.stdout)
 
+    async def _watch(self, command: str, printed: str) -> None:
+        """Start `rawstream wire` before the server, and compare what it says at its start. What
+        passes it is compared where a command prints its recording."""
+        ports = ["--port", self._wire_port, "--page-port", self._page_port]
+        self._wire = await trio.lowlevel.open_process(
+            [*self._here(command).replace("\\\n", " ").split(), *ports],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=self._environment,
+        )
+        assert self._wire.stdout is not None
+        said = ""
+        with trio.fail_after(PATIENCE):
+            while not WATCHING.search(said):
+                data = await self._wire.stdout.receive_some()
+                assert data, said
+                said += self._there(data)
+        assert said.rstrip() == printed.rstrip()
+        self._nursery.start_soon(self._drop, self._wire.stdout)
+
+    async def _drop(self, output: trio.abc.ReceiveStream) -> None:
+        async for _ in output:
+            pass
+
     async def _read(self, process: trio.Process) -> None:
         assert process.stdout is not None
         async for data in process.stdout:
@@ -166,16 +217,20 @@ class Terminals:
 
     def _here(self, text: str) -> str:
         text = re.sub(rf"\b{PORT}\b", self._port, text)
+        text = re.sub(rf"\b{WIRE_PORT}\b", self._wire_port, text)
         text = EPOCH.sub(lambda epoch: self._epochs.get(epoch[0], epoch[0]), text)
         text = re.sub(r"python examples/[^;|&]*", self._with_port, text)
         return re.sub(r"/tmp\b", str(self._folder), text)
 
     def _with_port(self, command: re.Match[str]) -> str:
         """An example on its port: the last argument, unless it has an address already."""
-        return command[0] if self._port in command[0] else f"{command[0]} {self._port} "
+        has_port = self._port in command[0] or self._wire_port in command[0]
+        return command[0] if has_port else f"{command[0]} {self._port} "
 
     def _there(self, output: bytes | bytearray) -> str:
-        return output.decode().replace(self._port, PORT).replace(str(self._folder), "/tmp")
+        text = output.decode().replace(str(self._folder), "/tmp").replace(self._port, PORT)
+        text = text.replace(self._wire_port, WIRE_PORT)
+        return text.replace(self._page_port, str(int(WIRE_PORT) + 1))
 
 
 def _without_access(output: str) -> list[str]:
@@ -194,7 +249,8 @@ async def terminals(
             yield both
         finally:
             with trio.CancelScope(shield=True):
-                if both._process is not None:
-                    both._process.kill()
-                    await both._process.wait()
+                for process in (both._process, both._wire):
+                    if process is not None:
+                        process.kill()
+                        await process.wait()
             nursery.cancel_scope.cancel()

@@ -31,7 +31,8 @@ from peers import PATIENCE, Curl, free_port, program, served
 from playwright.sync_api import Dialog, Page
 
 CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
-MOST_LINES = 130
+MOST_LINES = 190
+"""Of a chapter, blank lines not counted: one sitting. The longest ones also print bytes row by row."""
 
 
 @pytest.fixture(scope="session")
