@@ -230,6 +230,17 @@ def test_an_empty_line_before_a_request_is_skipped() -> None:
     assert not taken.mistakes()
 
 
+def test_smuggling_is_called_a_mistake() -> None:
+    """Both framings in one head; and a second response that no request has asked for."""
+    both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    taken = dissect(*in_both([b"POST / HTTP/1.1\r\n" + HOST + both], [ok, ok]))
+    [mistake] = taken.mistakes()
+    assert "finds the end elsewhere" in mistake
+    lines = taken.completed("status-line")
+    assert [line.detail for line in lines] == ["", "no request is waiting for this response"]
+
+
 def test_content_without_a_length_ends_with_the_connection() -> None:
     taken = dissect(*in_both([get("/")], [b"HTTP/1.1 200 OK\r\n\r\nall ", b"the rest"]))
     [content] = taken.completed("content")

@@ -6,7 +6,7 @@ from .spans import Layer, Term
 from .terms import FIELD_LINE
 
 _FIELDS = """\
-Accept | Which kinds of content the client can use; a channel answers by it. | RFC 9110 § 12.5.1
+Accept | Which kinds of content the client can use. | RFC 9110 § 12.5.1
 Accept-Encoding | Which compressions the client understands. | RFC 9110 § 12.5.3
 Accept-Language | Which languages the person prefers. | RFC 9110 § 12.5.4
 Accept-Ranges | The server can send parts of this resource. | RFC 9110 § 14.3

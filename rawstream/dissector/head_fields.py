@@ -27,6 +27,9 @@ DECIDING_FIELDS = frozenset(
 )  # fmt: skip
 """Only these are kept."""
 
+ENDS_OF_CONTENT = frozenset((b"content-length", b"transfer-encoding"))
+"""Of these a message has at most one (RFC 9112 section 6.3)."""
+
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -96,6 +99,11 @@ def _field_line(scanner: Scanner, line: Span, fields: HeadFields, key: bytes) ->
         yield from scanner.crlf(terms.CRLF)
     shown = "***" if is_secret else value.decode("utf-8", "replace")
     line.value = f"{written}: {shown}"
+    if name in ENDS_OF_CONTENT and any(fields[other] for other in ENDS_OF_CONTENT - {name}):
+        line.mistake = (
+            "Content-Length and Transfer-Encoding in one head: who believes the other one finds the "
+            "end elsewhere"
+        )
     fields.add(name, value)
 
 

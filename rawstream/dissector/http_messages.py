@@ -118,15 +118,15 @@ def _response(scanner: Scanner, conversation: Conversation, response: Span) -> S
             _, reason = yield from scanner.until(b"\r\n", terms.REASON)
         line.value = f"{status.decode()} {reason.decode('latin-1')}".strip()
         response.value = line.value
+        if not conversation.unanswered:
+            line.detail = "no request is waiting for this response"
         yield from scanner.crlf(terms.CRLF)
     asked = conversation.unanswered[0] if conversation.unanswered else None
     fields = yield from field_lines(scanner, terms.HEAD_END, key=asked.key if asked else b"")
     if status.startswith(b"1") and status != b"101":
         response.detail = "an interim response; the final one follows"
         return Road.HTTP
-    if asked is None:
-        response.detail = "no request is waiting for it"
-    else:
+    if asked is not None:
         conversation.unanswered.popleft()
     road = _road(status, asked, fields)
     if road is Road.WEBSOCKET:
