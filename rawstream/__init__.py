@@ -1,5 +1,6 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
+from .browser import FOLLOW_JS
 from .channels.channel import Channel, Gap
 from .channels.log import Entry
 from .channels.presence import Presence
@@ -23,6 +24,7 @@ from .websocket.writer import MessageStream
 __version__ = "0.1.0"
 
 __all__ = [
+    "FOLLOW_JS",
     "Authorize",
     "BrokenStream",
     "Channel",

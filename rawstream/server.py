@@ -230,10 +230,11 @@ async def _handle(
 def _carry(
     limits: Limits, shortcuts: bool, recorder: Recorder | None, stream: trio.abc.Stream, client: str
 ) -> Transport:
-    """The transport of a connection; one that is recorded if there is a recorder."""
-    if recorder is None:
+    """The transport of a connection; one that is recorded if there is a recorder that wants it."""
+    tap = recorder.open(client) if recorder else None
+    if tap is None:
         return Transport(stream, limits, shortcuts=shortcuts)
-    return RecordedTransport(stream, limits, recorder.open(client))
+    return RecordedTransport(stream, limits, tap)
 
 
 async def _turn_away(request: Request) -> None:

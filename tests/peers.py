@@ -248,6 +248,8 @@ class Program:
 
     process: trio.Process
     url: str
+    printed: bytes
+    """What it has printed with the URL."""
     _logged: bytes = b""
 
     async def logs(self, text: str) -> None:
@@ -279,14 +281,15 @@ async def running(*arguments: str, **options: Any) -> AsyncIterator[Program]:
         **options,
     )
     try:
-        yield Program(process, await _announced(process))
+        yield Program(process, *await _announced(process))
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
 
 
-async def _announced(process: trio.Process) -> str:
+async def _announced(process: trio.Process) -> tuple[str, bytes]:
+    """The URL, and all that was printed with it."""
     assert process.stdout is not None
     output = b""
     with trio.fail_after(PATIENCE * 2):
@@ -294,7 +297,7 @@ async def _announced(process: trio.Process) -> str:
             data = await process.stdout.receive_some()
             assert data, "the server ended at once"
             output += data
-    return found[1].decode()
+    return found[1].decode(), output
 
 
 @contextmanager

@@ -31,7 +31,7 @@ LAYERS = {
     "WebSocket": ("open_websocket", "WebSocket", "MessageStream"),
     "Channels": (
         "Channel", "Entry", "Gap", "serve_channel", "Lag", "Channels", "Authorize", "Compose",
-        "Presence", "serve_channels",
+        "Presence", "serve_channels", "FOLLOW_JS",
     ),
     "Exceptions": ("HTTPError", "Unavailable", "ClientGone", "BrokenStream", "WebSocketClosed"),
 }  # fmt: skip
@@ -74,7 +74,11 @@ def page() -> str:
 def described(name: str) -> Iterator[str]:
     """The blocks that describe a public name."""
     found: Any = getattr(rawstream, name)
-    if hasattr(found, "__origin__"):
+    if isinstance(found, bytes):
+        _, doc = source_of_alias(name)
+        yield f"```python\n{name}: bytes\n```"
+        yield as_markdown(doc)
+    elif hasattr(found, "__origin__"):
         value, doc = source_of_alias(name)
         yield f"```python\n{name} = {value}\n```"
         yield as_markdown(doc)

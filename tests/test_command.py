@@ -83,7 +83,7 @@ def test_a_bad_option_is_status_2(
 async def test_the_wire_of_a_demo_that_others_reach_asks_for_a_token(curl: Curl) -> None:
     async with running("--port", "0", "--allow-host", "*") as server:
         assert server.process.stdout is not None
-        printed = b""
+        printed = server.printed
         with trio.fail_after(PATIENCE):
             while not (found := re.search(rb"/\?token=(\S+)\n", printed)):
                 printed += await server.process.stdout.receive_some()
@@ -335,7 +335,7 @@ async def test_a_signal_drains_all_four_streams(
             log = await server.error_output()
         assert ended == {"sse": 0, "poll": 0, "endless": 0, "chunked": 0}
         assert server.process.returncode == 0
-        assert trio.current_time() - start < 3
+        assert trio.current_time() - start < 8, "not by the deadline, which is 10 s"
         assert log.count(" drained") == 3
         assert "Traceback" not in log
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"http1"},
     {"streams"},
     {"websocket"},
-    {"channels"},
+    {"channels", "browser"},
     {"server"},
     {"program"},
     {"demo"},

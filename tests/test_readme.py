@@ -138,7 +138,7 @@ def test_the_tests_of_a_handler(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_the_websocket_that_reconnects() -> None:
+def test_a_page_that_never_loses_its_place() -> None:
     [script] = fenced(README, "js")
     port = free_port()
     publish = "fetch('/channels/news', {method: 'POST', body: '%s'})"
@@ -147,8 +147,9 @@ def test_the_websocket_that_reconnects() -> None:
         with served(*command, announced=b"rawstream on"):
             page.goto(f"http://127.0.0.1:{port}/hello")
             page.evaluate("() => { window.shown = []; window.show = text => shown.push(text); }")
-            page.add_script_tag(content=script)
-            page.wait_for_function("cursor !== ''")
+            with page.expect_websocket() as opened:
+                page.add_script_tag(content=script, type="module")
+            opened.value.wait_for_event("framereceived")
             page.evaluate(publish % "one")
             page.wait_for_function("shown.length === 1")
         with served(*command, announced=b"rawstream on"):

@@ -5,10 +5,15 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from ..browser import FOLLOW_JS
 from ..http.request import Request
 from . import channels, faults, files, push
 
 FOLDER = Path(__file__).parent
+
+CLOSE = [("Connection", "close")]
+"""For what the page consists of: connections that are accepted once it has been loaded are recorded
+for it, and shown."""
 
 CURL_LINES = """\
   curl -i {url}/hello
@@ -42,12 +47,15 @@ async def app(request: Request) -> None:
     faults.provoke(request)
     match request.method, request.path:
         case "GET", "/":
-            await request.respond(200, page(), content_type="text/html; charset=utf-8")
+            kind = "text/html; charset=utf-8"
+            await request.respond(200, page(), content_type=kind, headers=CLOSE)
+        case "GET", "/follow.js":
+            await request.respond(200, FOLLOW_JS, content_type="text/javascript", headers=CLOSE)
         case "GET", "/hello":
             await request.respond(200, "hello\n")
         case "POST", "/echo":
-            kind = request.headers.get("content-type")
-            await request.respond(200, await request.body(), content_type=kind)
+            sent_as = request.headers.get("content-type")
+            await request.respond(200, await request.body(), content_type=sent_as)
         case "GET", "/chunked":
             await push.tokens_in_chunks(request)
         case "GET", "/ticks":
@@ -68,7 +76,7 @@ async def app(request: Request) -> None:
             await files.download(request)
         case "POST" | "PUT", "/upload":
             await files.upload(request)
-        case _, "/" | "/hello" | "/chunked" | "/ticks" | "/ws" | "/download":
+        case _, "/" | "/follow.js" | "/hello" | "/chunked" | "/ticks" | "/ws" | "/download":
             await request.respond(405, headers=[("Allow", "GET, HEAD")])
         case _, "/echo" | "/generate" | "/cut":
             await request.respond(405, headers=[("Allow", "POST")])

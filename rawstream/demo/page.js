@@ -1,4 +1,5 @@
-"use strict";
+import { follow } from "/follow.js";
+
 const at = id => document.getElementById(id);
 const later = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 const newKey = () => Math.random().toString(36).slice(2, 12);
@@ -60,8 +61,8 @@ const CHANNEL = "/channels/news", SHOWN = 48;
 let newest = 0;
 
 class Lane {
-  constructor(name, how, read) {
-    Object.assign(this, { name, read, key: newKey(), cursor: "", seen: 0, lost: 0, repeated: 0, cuts: 0, isOpen: false });
+  constructor(name, how, way) {
+    Object.assign(this, { name, way, key: newKey(), cursor: "", seen: 0, lost: 0, repeated: 0, cuts: 0, isOpen: false });
     this.state = document.createElement("span");
     this.state.textContent = how;
     this.how = how;
@@ -109,14 +110,10 @@ class Lane {
     }
     count();
   }
-  opened() {
-    this.isOpen = true;
-    this.tell("");
-  }
-  interrupted(note = "reconnecting") {
-    if (this.isOpen) this.cuts += 1;
-    this.isOpen = false;
-    this.tell(note);
+  came({ status, seconds }) {
+    if (this.isOpen && status !== "open") this.cuts += 1;
+    this.isOpen = status === "open";
+    this.tell({ waiting: seconds ? `reconnecting in ${seconds} s` : "reconnecting", connecting: "connecting" }[status] ?? "");
   }
   left() {
     this.isOpen = false;
@@ -126,9 +123,7 @@ class Lane {
     this.row.classList.toggle("away", !this.isOpen);
     this.state.textContent = note || (this.cuts ? `${this.how}, cut ${this.cuts}×` : this.how);
   }
-  url(more = "") {
-    return `${CHANNEL}?reader=${this.key}${more}` + (this.cursor && `&after=${this.cursor}`);
-  }
+  get url() { return `${CHANNEL}?reader=${this.key}`; }
 }
 
 function count() {
@@ -138,75 +133,24 @@ function count() {
   for (const lane of lanes) lane.track.setAttribute("aria-label", `${lane.name} has read ${lane.seen} entries`);
 }
 
-// Each way reads until `signal` stops it, with its cursor, and reconnects when its connection ends.
-function byEvents(lane, signal) {
-  const source = new EventSource(lane.url());
-  source.onopen = () => lane.opened();
-  source.onmessage = event => lane.took(event.lastEventId, event.data);
-  source.addEventListener("gap", event => lane.took(event.lastEventId));
-  source.onerror = async () => {
-    if (signal.aborted) return;
-    lane.interrupted();
-    // It reconnects by itself, except after an answer that is no event stream: then never again.
-    if (source.readyState !== EventSource.CLOSED) return;
-    lane.interrupted("refused; asks again");
-    await later(2000);
-    if (!signal.aborted) byEvents(lane, signal);
-  };
-  signal.addEventListener("abort", () => source.close());
-}
-
-async function byLines(lane, signal) {
-  while (!signal.aborted) {
-    try {
-      const response = await fetched(lane.url(), { headers: { Accept: "application/x-ndjson" }, signal });
-      lane.opened();
-      await eachRead(response, lineParser(entry => lane.took(entry.id, entry.data)));
-    } catch { /* cut, refused, or the server is away */ }
-    if (signal.aborted) return;
-    lane.interrupted();
-    await later(1000 + Math.random() * 500);  // not all clients at once
-  }
-}
-
-async function byPoll(lane, signal) {
-  while (!signal.aborted) {
-    try {
-      const response = await fetched(lane.url("&wait=20"), { signal });
-      const answer = response.status === 200 ? await response.json() : { entries: [] };
-      lane.opened();
-      if (answer.gap) lane.took(answer.gap.to);
-      for (const entry of answer.entries) lane.took(entry.id, entry.data);
-      lane.took(response.headers.get("etag").replaceAll('"', ""));
-    } catch {
-      if (signal.aborted) return;
-      lane.interrupted();
-      await later(500);
+// `follow` reads until `signal` stops it: it reconnects, and goes on from its cursor.
+async function read(lane, signal) {
+  const { way, cursor } = lane;
+  const onstate = state => { if (!signal.aborted) lane.came(state); };
+  try {
+    for await (const entry of follow(lane.url, { ways: [way], after: cursor, signal, onstate })) {
+      lane.took(entry.id, entry.data);
     }
+  } catch (error) {
+    lane.tell(error.message);
   }
-}
-
-function byWebSocket(lane, signal) {
-  const socket = new WebSocket(location.origin.replace(/^http/, "ws") + lane.url());
-  socket.onopen = () => lane.opened();
-  socket.onmessage = event => {
-    const message = JSON.parse(event.data);
-    if (message.id) lane.took(message.id, message.data);
-  };
-  socket.onclose = async () => {
-    if (signal.aborted) return;
-    lane.interrupted();
-    await later(1000 + Math.random() * 500);
-    if (!signal.aborted) byWebSocket(lane, signal);
-  };
-  signal.addEventListener("abort", () => socket.close());
 }
 
 const lanes = [
-  new Lane("Events", "EventSource", byEvents),
-  new Lane("Lines", "fetch, in chunks", byLines),
-  new Lane("Long-poll", "fetch, again and again", byPoll),
-  new Lane("WebSocket", "frames", byWebSocket),
+  new Lane("Events", "EventSource", "events"),
+  new Lane("Lines", "fetch, in chunks", "lines"),
+  new Lane("Long-poll", "fetch, again and again", "poll"),
+  new Lane("WebSocket", "frames", "websocket"),
 ];
 let isPublishing = true, published = 0, acknowledged = 0, publisher = null;
 
@@ -233,11 +177,11 @@ setInterval(() => {
 // one that was opened or chosen last. When another is chosen, its readers go on from their cursors.
 let reading = null;
 const tabs = new BroadcastChannel("lanes");
-function read() {
+function readAll() {
   if (reading || document.hidden) return;
   tabs.postMessage("another tab reads now");
   reading = new AbortController();
-  for (const lane of lanes) lane.read(lane, reading.signal);
+  for (const lane of lanes) read(lane, reading.signal);
 }
 function leave() {
   reading?.abort();
@@ -245,10 +189,10 @@ function leave() {
   for (const lane of lanes) lane.left();
 }
 tabs.onmessage = leave;
-document.addEventListener("visibilitychange", () => document.hidden ? leave() : read());
-window.addEventListener("focus", read);
+document.addEventListener("visibilitychange", () => document.hidden ? leave() : readAll());
+window.addEventListener("focus", readAll);
 connectPublisher();
-read();
+readAll();
 
 // -- Which one do I need? --------------------------------------------------------------------------
 
@@ -493,6 +437,7 @@ async function openTheWire() {
   receiveRecords(record => theWire.add(record));
 }
 const experiments = [];
+Object.assign(window, { lanes, experiments });  // for the console
 openTheWire().finally(() => experiments.push(...WAYS.map(way => new Experiment(way))));
 
 // -- Large files -----------------------------------------------------------------------------------

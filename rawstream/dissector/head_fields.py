@@ -101,8 +101,8 @@ def _field_line(scanner: Scanner, line: Span, fields: HeadFields, key: bytes) ->
     line.value = f"{written}: {shown}"
     if name in ENDS_OF_CONTENT and any(fields[other] for other in ENDS_OF_CONTENT - {name}):
         line.mistake = (
-            "Content-Length and Transfer-Encoding in one head: who believes the other one finds the "
-            "end elsewhere"
+            "Content-Length and Transfer-Encoding in one head: a reader that believes the other "
+            "one finds the end elsewhere"
         )
     fields.add(name, value)
 

@@ -27,8 +27,9 @@ class Tap(Protocol):
 class Recorder(Protocol):
     """Receives the bytes of all connections of a server."""
 
-    def open(self, client: str) -> Tap:
-        """A connection was accepted from this address ("" on a unix socket)."""
+    def open(self, client: str) -> Tap | None:
+        """A connection was accepted from this address ("" on a unix socket). Return its tap, or
+        None if it is not to be recorded."""
 
 
 class RecordedTransport(Transport):

@@ -27,6 +27,10 @@ HISTORY_ENTRIES = 10_000
 HISTORY_BYTES = 16 * MIB
 """Of what has passed at most this much is kept for pages that are opened later."""
 
+CLOSE = [("Connection", "close")]
+"""For what a page loads before it reads the recording. Requests of the page come over connections
+that are recorded, because they are accepted later."""
+
 PATH = "/wire"
 EVENTS_REQUEST = b"GET /wire/events"
 """How the request begins whose connection is not recorded: what it carries is the recording."""
@@ -66,17 +70,19 @@ class LiveWire:
             case "GET", "/wire":
                 self._check_token(request)
                 kind = "text/html; charset=utf-8"
-                await request.respond(200, live_page(), content_type=kind)
+                await request.respond(200, live_page(), content_type=kind, headers=CLOSE)
             case "GET", "/wire/events":
                 self._check_token(request)
                 with self._recorder.looked_at():
                     await serve_channel(request, self._channel, last=HISTORY_ENTRIES)
             case "GET", "/wire/view.js":
-                await request.respond(200, view_script(), content_type="text/javascript")
+                await request.respond(
+                    200, view_script(), content_type="text/javascript", headers=CLOSE
+                )
             case "GET", "/wire/view.css":
-                await request.respond(200, view_style(), content_type="text/css")
+                await request.respond(200, view_style(), content_type="text/css", headers=CLOSE)
             case "GET", "/wire/terms":
-                await request.respond(200, json=described_terms())
+                await request.respond(200, json=described_terms(), headers=CLOSE)
             case _:
                 raise HTTPError(404)
 

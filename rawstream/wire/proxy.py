@@ -76,7 +76,7 @@ async def _handle(
     client: trio.SocketStream,
 ) -> None:
     """Pass one connection on. No `Exception` leaves this, because that would end the others."""
-    tap = recorder.open()
+    tap = recorder.begin()
     server: trio.SocketStream | None = None
     is_torn = True
     try:

@@ -3,7 +3,6 @@ looks in time, the recording of a connection ends, and that is shown."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -19,9 +18,6 @@ WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""
 PIECE_BYTES = KIB
 """What a piece counts beside its bytes: its spans."""
-
-
-_BEGINS_A_REQUEST = re.compile(rb"[A-Z]{1,20} [/*h]")
 
 
 class Recorded(NamedTuple):
@@ -46,10 +42,9 @@ class WireRecorder:
     """Collects the pieces of all connections in the order of time."""
 
     def __init__(self, *, on_demand: bool = False, left_out: bytes | None = None) -> None:
-        """`on_demand`: nothing is recorded while nobody looks; then of each connection what begins
-        with its next request. A connection is not recorded any further when it carries a request
+        """`on_demand`: only connections are recorded that are accepted while somebody looks; others
+        do not even know of it. A connection is not recorded any further when it carries a request
         that begins with `left_out`: the one that the recording itself is sent over."""
-        self.is_on = not on_demand
         self._on_demand = on_demand
         self._looking = 0
         self._left_out = left_out
@@ -62,27 +57,25 @@ class WireRecorder:
     def looked_at(self) -> Iterator[None]:
         """Record, if it is done on demand, as long as this is open."""
         self._looking += 1
-        self.is_on = True
         try:
             yield
         finally:
             self._looking -= 1
-            self.is_on = self._looking > 0 or not self._on_demand
 
-    def open(self, client: str = "") -> WireTap:
-        """A connection was accepted."""
-        return WireTap(self)
+    def open(self, client: str = "") -> WireTap | None:
+        """A connection was accepted. Return its tap if it is to be recorded."""
+        return None if self._on_demand and not self._looking else self.begin()
+
+    def begin(self) -> WireTap:
+        """Begin to record a connection."""
+        if self._began is None:
+            self._began = trio.current_time()
+        self._count += 1
+        return WireTap(self, self._count)
 
     def leaves_out(self, data: bytes) -> bool:
         """Whether these bytes, read from a client, begin what is not to be recorded."""
         return self._left_out is not None and data.startswith(self._left_out)
-
-    def begin(self) -> int:
-        """Return the number of a connection whose recording begins."""
-        if self._began is None:
-            self._began = trio.current_time()
-        self._count += 1
-        return self._count
 
     def add(self, connection: int, direction: Direction, data: bytes) -> bool:
         """Add a piece, which passes now. Return False if there was no room for it."""
@@ -160,10 +153,9 @@ class _Outlet:
 class WireTap:
     """Records one connection."""
 
-    def __init__(self, recorder: WireRecorder) -> None:
+    def __init__(self, recorder: WireRecorder, connection: int) -> None:
         self._recorder = recorder
-        self._connection = recorder.begin() if recorder.is_on else 0
-        """Its number; 0 until the recording has begun."""
+        self._connection = connection
         self._open = set(Direction)
         """The directions that have not ended; none if the recording has."""
 
@@ -173,17 +165,11 @@ class WireTap:
             return
         if not data:
             self._open.discard(direction)
-        recorder = self._recorder
-        if direction is Direction.TO_SERVER and recorder.leaves_out(data):
+        if direction is Direction.TO_SERVER and self._recorder.leaves_out(data):
             self._open.clear()
-            if self._connection:
-                recorder.end(self._connection, "from here on it carries this recording itself")
-            return
-        if not self._connection:
-            if not (recorder.is_on and _begins_a_request(direction, data)):
-                return
-            self._connection = recorder.begin()
-        if not recorder.add(self._connection, direction, data):
+            why = "from here on it carries this recording itself"
+            self._recorder.end(self._connection, why)
+        elif not self._recorder.add(self._connection, direction, data):
             self._open.clear()
 
     def received(self, data: bytes) -> None:
@@ -196,7 +182,3 @@ class WireTap:
     def closed(self) -> None:
         for direction in Direction:
             self.record(direction, b"")
-
-
-def _begins_a_request(direction: Direction, data: bytes) -> bool:
-    return direction is Direction.TO_SERVER and _BEGINS_A_REQUEST.match(data) is not None
