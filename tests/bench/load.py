@@ -280,7 +280,10 @@ class Readers:
         for _ in range(count):
             self.sockets.append(server.connect())
             self._subscribe(self.sockets[-1])
-            _received(self.sockets[-1])
+            try:
+                _received(self.sockets[-1])
+            except TimeoutError:
+                raise SystemExit(f"{server.name} does not answer a reader") from None
 
     def _subscribe(self, sock: socket.socket) -> None:
         sock.sendall(self._request)
