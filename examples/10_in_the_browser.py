@@ -77,11 +77,13 @@ function byEventSource(url) {
     show("left", `event: ${event.data}`);
     if (event.data === "[DONE]") source.close();  // else it would reconnect and start again
   };
-  source.onerror = () => show("left", "cut off; it will reconnect");
+  source.onerror = () =>  // an answer that is no event stream, such as 404, ends it for good
+    show("left", source.readyState === EventSource.CLOSED ? "ended" : "cut off; it will reconnect");
 }
 
 async function byHand(url) {
   const response = await fetch(url);
+  if (!response.ok) throw new Error(`status ${response.status}`);  // an answer all the same
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";  // the start of a line that has not ended
   let data = [];

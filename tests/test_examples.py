@@ -398,3 +398,70 @@ def test_the_reading_path_names_every_chapter_and_nothing_else() -> None:
     linked = re.findall(r"\]\((?!https:)([^)#]+?)(?:#[^)]*)?\)", text)
     assert [name for name in linked if name[0].isdigit()] == [path.name for path in CHAPTERS]
     assert all((ROOT / "examples" / name).exists() for name in linked)
+
+
+def logs_of(page: Page, side_name: str) -> list[str]:
+    """The lines of all deployments without their names."""
+    return [line.partition(" ")[2] for line in side(page, side_name)]
+
+
+def test_live_logs_twice_in_two_tabs_with_the_server_killed_between(tutorial: Path) -> None:
+    chapter = "16_live_logs_twice"
+    port = free_port()
+    whole = [
+        f"{n}: {text}"
+        for n, text in enumerate(
+            (
+                "fetching the source", "installing 41 packages", "one of them is deprecated",
+                "running 120 tests", "test_login failed", "running it again", "120 tests passed",
+                "it is live",
+            ),
+            1,
+        )
+    ]  # fmt: skip
+    with chromium() as page:
+        other = page.context.new_page()
+        with serving(tutorial, chapter, port) as process:
+            for tab in (page, other):
+                tab.goto(f"http://127.0.0.1:{port}/")
+                wait_for_line(tab, "websocket-state", "open")
+            page.click("#deploy")
+            for tab in (page, other):
+                for way in ("events", "websocket"):
+                    wait_for_line(tab, way, "2: installing")
+            process.kill()
+            process.wait()
+            wait_for_line(page, "websocket-state", "closed; connects within")
+            wait_for_line(page, "events-state", "reconnecting")
+        with serving(tutorial, chapter, port):
+            page.click("#connect")
+            wait_for_line(page, "websocket-state", "open")
+            for tab in (page, other):
+                for way in ("events", "websocket"):
+                    wait_for_line(tab, way, "8: it is live")
+                    assert logs_of(tab, way) == whole
+            page.select_option("#level", "error")
+            page.click("#deploy")
+            wait_for_line(page, "events-state", "open")
+            page.wait_for_function(
+                "document.getElementById('events').children.length === 16", timeout=20_000
+            )
+            page.wait_for_function("Object.values(seen).every(n => n === 8)")
+            assert logs_of(page, "websocket")[8:] == ["5: test_login failed"]
+            other.wait_for_function("document.getElementById('websocket').children.length === 16")
+
+
+def test_live_logs_with_channels_in_two_tabs(tutorial: Path) -> None:
+    port = free_port()
+    with serving(tutorial, "16_live_logs_with_channels", port), chromium() as page:
+        other = page.context.new_page()
+        for tab in (page, other):
+            tab.goto(f"http://127.0.0.1:{port}/")
+        page.click("#deploy")
+        for tab in (page, other):
+            for way in ("events", "websocket"):
+                wait_for_line(tab, way, "it is live")
+                assert side(tab, way) == [
+                    "fetching the source", "installing 41 packages", "running 120 tests",
+                    "it is live",
+                ]  # fmt: skip

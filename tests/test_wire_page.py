@@ -122,6 +122,11 @@ def test_filters_and_depths(tmp_path: Path) -> None:
             page.uncheck(f"#layers input[value={layer}]")
         assert page.locator(".box[data-layer=http]").count() == 0
         assert page.locator(".box[data-layer=sse]").count() > 0
+        page.check("#layers input[value=http]")
+        page.uncheck("#layers input[value=sse]")
+        data = page.locator(".box[data-layer=http]", has_text="chunk-data").first
+        assert data.locator(".byte").count() > 0, "the bytes of a layer that is left out"
+        page.check("#layers input[value=sse]")
         page.check("#layers input[value=tcp]")
         page.select_option("#depth", "pieces")
         assert page.locator(".box").count() == 0
@@ -138,6 +143,8 @@ def test_live_behind_the_proxy(tmp_path: Path) -> None:
     with demo_and_proxy() as (proxy, url), chromium(viewport=DESK) as page:
         page.goto(url)
         expect(page.locator("#state")).to_have_text("0 reads and writes")
+        page.evaluate("wire.add({ connection: 99, lost: 'too much at once' })")
+        expect(page.locator(".rung", has_text="not shown any further: too much")).to_be_visible()
         assert curl(f"{proxy}/ticks?count=2&seconds=0.1").endswith(b"data: [DONE]\n\n")
         expect(page.locator(".chip", has_text="[DONE]")).to_be_visible()
         expect(page.locator("#connection option")).to_contain_text(["All", "GET /ticks?count=2"])

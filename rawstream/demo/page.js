@@ -201,7 +201,7 @@ const WAYS = [
     id: "chunked", question: "One answer that grows?", take: "A chunked response",
     why: "The client asks, and the answer comes as it is made: a report, an export, the tokens of a model. Each piece is a chunk of one HTTP response, which any client can read.",
     fields: [["prompt", "Prompt", "Why is the sky blue?"]], faults: true, measured: "chunked",
-    curl: ({ prompt }) => `curl -N -d '${quoted(prompt)}' ${location.origin}/generate`,
+    curl: ({ prompt, fault }) => `curl -N -d '${quoted(prompt)}' ${location.origin}/generate${fault && `?fault=${fault}`}`,
     async run({ prompt, query }, { line, note, signal }) {
       let text = "";
       const response = await fetched(`/generate?${query}`, { method: "POST", body: prompt, signal });
@@ -217,7 +217,7 @@ const WAYS = [
     id: "ticks", question: "The server tells, and nothing may be missed?", take: "Server-Sent Events",
     why: "Notifications, progress, live figures. The browser reconnects by itself and says what it has seen last. Stop the server and start it again: the ticks go on.",
     fields: [["count", "Ticks", "10", "number"]], faults: true, measured: "sse",
-    curl: ({ count }) => `curl -N '${location.origin}/ticks?count=${count}'`,
+    curl: ({ count, fault }) => `curl -N '${location.origin}/ticks?count=${count}${fault && `&fault=${fault}`}'`,
     run({ count, query }, { line, note, signal }) {
       return new Promise((resolve, reject) => {
         const source = new EventSource(`/ticks?count=${count}&${query}`);

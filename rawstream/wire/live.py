@@ -51,7 +51,8 @@ class LiveWire:
         await self._channel.keep_pace()
 
     async def lose(self, connection: int, why: str) -> None:
-        """Publish nothing: a connection that does not go on shows it."""
+        """Publish that the rest of a connection is not shown."""
+        self._channel.publish(json={"connection": connection, "lost": why})
 
     def beside(self, handler: Handler) -> Handler:
         """A handler that answers requests below `/wire`, and gives `handler` all others."""

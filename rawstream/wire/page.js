@@ -44,7 +44,7 @@ at("connection").onchange = event => {
   ladder.filter = piece => !chosen || piece.connection === chosen;
   show();
 };
-at("depth").onchange = event => { ladder.depth = event.target.value; ladder.turned.clear(); show(); };
+at("depth").onchange = event => { ladder.depth = event.target.value; ladder.turned = new WeakMap(); show(); };
 at("pause").onclick = () => {
   isPaused = !isPaused;
   ladder.limit = isPaused ? wire.pieces.length + wire.dropped : Infinity;
@@ -53,9 +53,13 @@ at("pause").onclick = () => {
   tell();
 };
 at("step").onclick = () => {
-  const piece = ladder.piece(ladder.limit);
-  ladder.limit += 1;
-  if (piece && ladder.shows(piece)) { ladder.append(piece); ladder.reveal(piece); }
+  for (let piece; (piece = ladder.piece(ladder.limit)); ) {
+    ladder.limit += 1;
+    if (!ladder.shows(piece)) continue;  // it is filtered out
+    ladder.append(piece);
+    ladder.reveal(piece);
+    break;
+  }
   strip.draw();
   tell();
 };
@@ -78,6 +82,7 @@ if (isLive) {
   tell();
 } else {
   for (const id of ["pause", "step", "save"]) at(id).hidden = true;
+  document.querySelector("h1 a").removeAttribute("href");
   const intake = new Intake(take);
   for (const script of kept) intake.add(...script.textContent.split("\n").filter(Boolean));
 }

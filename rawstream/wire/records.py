@@ -4,6 +4,8 @@
      "spans": [{"id": 31, "term": 1, "start": 170, "stop": 184}, ...],
      "rows": [{"span": 34, "start": 170, "size": 3, "elements": [[35, 1], [36, 2]], ...}, ...]}
 
+or, when the rest of a connection is not shown, {"connection": 1, "lost": "too much at once"}.
+
 Rows are those of the ladder, and name their spans by number. A term, the same for many spans, is
 named by its place in `TERMS`, which the page has from the start.
 """

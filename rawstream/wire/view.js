@@ -17,16 +17,17 @@ class Wire {
   static MOST = 20000;
   constructor(terms) {
     this.terms = terms;
-    this.clear();
-    this.listeners = new Set();
-  }
-  clear() {
     this.pieces = [];
     this.connections = new Map();
     this.dropped = 0;
+    this.listeners = new Set();
   }
   add(record) {
     const { connection } = record;
+    if (record.lost) {  // no piece, but shown as one
+      const { time = 0, to = "client" } = this.pieces.findLast(piece => piece.connection === connection) ?? {};
+      record = { time, to, piece: 0, start: 0, size: 0, spans: [], rows: [], more: 0, ...record };
+    }
     if (!this.connections.has(connection)) {
       this.connections.set(connection, { spans: new Map(), pieces: new Map(), labels: [] });
     }
@@ -123,6 +124,8 @@ function nested(rows) {
   return top.children;
 }
 
+const bytesOf = ({ row, children }) => row.bytes ?? children.map(bytesOf).join("");
+
 // -- The ladder ----------------------------------------------------------------------------------
 
 // Pieces lie in blocks, of which only those near the window are in the document.
@@ -134,7 +137,7 @@ class Ladder {
     this.filter = () => true;
     this.layers = null;  // all of them, or a set of names
     this.depth = "bytes";  // what is shown of a piece: "pieces", "layers" or "bytes"
-    this.turned = new Map();  // pieces that were opened or closed one by one
+    this.turned = new WeakMap();  // pieces that were opened or closed one by one
     this.limit = Infinity;  // paused: pieces from this number on are not shown
     this.blocks = [];
     root.classList.add("ladder");
@@ -232,6 +235,7 @@ class Ladder {
   isOpen(piece) { return this.turned.get(piece) ?? this.depth !== "pieces"; }
   summary(piece) {
     const { wire } = this;
+    if (piece.lost) return [`not shown any further: ${piece.lost}`];
     if (!piece.size) return ["the end of this direction"];
     const isTold = row => row.result || ["request-line", "status-line"].includes(wire.term(piece, row.span).name);
     const told = piece.rows.some(isTold) ? piece.rows.filter(isTold) : piece.rows.filter(row => !row.above);
@@ -263,7 +267,9 @@ class Ladder {
       const made = element("div", { className: row.result ? "box result" : "box",
         data: { layer: term.layer, spans: this.ids(piece, row.span, row.start, below) } }, label);
       const deep = this.turned.get(piece) || this.depth === "bytes";
-      if (deep && row.bytes) made.append(this.bytes(piece, row, below));
+      // The bytes stand in the highest layer that is shown.
+      const isHighest = !row.above || (this.layers && !this.layers.has(row.above));
+      if (deep && isHighest && !row.result) made.append(this.bytes(piece, { ...row, bytes: bytesOf(box) }, below));
       made.append(...children);
       return [made];
     });
