@@ -8,16 +8,17 @@ over events and over a WebSocket, only to show that both get the same lines.
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
     $ curl -s -X POST http://127.0.0.1:8000/logs/shop-1
     deploying shop-1
-    $ curl -sN -m 1.2 'http://127.0.0.1:8000/logs/shop-1?after=0'
+    $ curl -sN -m 2.5 'http://127.0.0.1:8000/logs/shop-1?after=0'
     fetching the source
     installing 41 packages
     running 120 tests
+    it is live
 
 The same log as lines for programs. `jq` or a script takes them one by one:
 
-    $ curl -sN -m 0.2 -H 'Accept: application/x-ndjson' 'http://127.0.0.1:8000/logs/shop-1?last=1'
-    {"id": "5f3a9c01-2"}
-    {"id": "5f3a9c01-3", "data": "running 120 tests"}
+    $ curl -sN -m 0.5 -H 'Accept: application/x-ndjson' 'http://127.0.0.1:8000/logs/shop-1?last=1'
+    {"id": "5f3a9c01-3"}
+    {"id": "5f3a9c01-4", "data": "it is live"}
 
 Open http://127.0.0.1:8000/ in two tabs, and deploy in one. Both sides of both tabs show the same
 lines. Stop the server and start it again: both sides come back by themselves. This time they are

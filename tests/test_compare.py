@@ -218,7 +218,13 @@ def end_while(doing: bytes, number: signal.Signals) -> int:
     """End the command with a signal while it does this, and return its exit status. The server
     has the same stderr, a terminal, so the end of that is the end of both."""
     terminal, theirs = pty.openpty()
-    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=theirs) as process:
+    with subprocess.Popen(
+        COMMAND,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        # As in a terminal. A shell starts what it runs in the background with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         os.close(theirs)
         try:
             told = b""
