@@ -21,7 +21,7 @@ from .server import UNIX_MODE
 from .stderr import log_to_stderr
 from .tcp.listeners import is_loopback_ip
 from .wire import command as wire_command
-from .wire.live import EVENTS_REQUEST, LiveWire, new_token
+from .wire.live import EVENTS_PATH, LiveWire, new_token
 from .wire.recorder import View, WireRecorder
 
 DEMO = "demo"
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     views: list[View] = [wire_command.view(options)] if options.wire else []
     recorder = live = None
     if options.wire or is_demo:
-        recorder = WireRecorder(on_demand=not options.wire, left_out=EVENTS_REQUEST)
+        recorder = WireRecorder(on_demand=not options.wire, left_out=EVENTS_PATH)
     if recorder and is_demo:
         live = LiveWire(recorder, token=new_token())
         handler = live.beside(handler)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=options.access_log,
         recorder=recorder,
         alongside=partial(recorder.run, views) if recorder else None,
-        announce=partial(_announce, to_try, live, "*" in options.allow_host),
+        announce=partial(_announce, to_try, live, bool(options.allow_host)),
     )
 
 
@@ -214,8 +214,9 @@ def _app(name: str) -> tuple[Handler, str]:
     return handler, ""
 
 
-def _announce(to_try: str, live: LiveWire | None, any_host: bool, urls: list[str]) -> None:
-    if live and not any_host and all(map(_is_private, urls)):
+def _announce(to_try: str, live: LiveWire | None, has_names: bool, urls: list[str]) -> None:
+    # A server that answers to a name may stand behind a proxy, and be reached from anywhere.
+    if live and not has_names and all(map(_is_loopback, urls)):
         live.token = ""
     try:
         for url in urls:
@@ -234,10 +235,9 @@ def _announce(to_try: str, live: LiveWire | None, any_host: bool, urls: list[str
         raise
 
 
-def _is_private(url: str) -> bool:
-    """Whether only this machine reaches the server."""
+def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname
-    return host is None or is_loopback_ip(host)
+    return host is not None and is_loopback_ip(host)
 
 
 if __name__ == "__main__":

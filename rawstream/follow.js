@@ -38,7 +38,8 @@
  * @property {AbortSignal} [signal]  ends it
  * @property {(state: State) => void} [onstate]  is told how the connection is
  * @property {number} [openSeconds]  within which a way has to get through
- * @property {number} [silenceSeconds]  after which lines without a heartbeat count as cut
+ * @property {number} [silenceSeconds]  after which a connection is looked after: lines without a
+ *   heartbeat count as cut, and beside others a poll asks whether something was missed
  */
 
 /** The connection failed in a way that will not change. */
@@ -54,7 +55,7 @@ const PASSING = new Set([408, 425, 429]);  // of the statuses below 500
 const LONGEST_PAUSE = 30;
 const LASTING_SECONDS = 10;  // a connection that lasted as long was a good one
 const POLL_SECONDS = 25;
-const ACKNOWLEDGED_WITHIN = 10;
+const ANSWERED_WITHIN = 10;
 
 /**
  * Follow a channel. The result is an async iterator of entries and gaps. It ends when the channel is
@@ -75,6 +76,8 @@ export class Follower {
     this.ways = options.ways ?? (options.token ? ["lines", "poll"] : ["websocket", "lines", "poll"]);
     this.way = this.ways[0];
     this.channels = new Set(options.channels ?? []);
+    /** Those that have ended. @type {Set<string>} */
+    this.ended = new Set();
     /** The last ID of each channel; of an only one under "".
      * @type {Map<string, string>} */
     this.ids = new Map();
@@ -82,8 +85,6 @@ export class Follower {
     /** @type {State} */
     this.state = { status: "connecting", way: this.way };
     this.closing = new AbortController();
-    options.signal?.addEventListener("abort", () => this.close());
-    if (options.signal?.aborted) this.close();
     /** @type {Entry[]} */
     this.queue = [];
     this.wake = () => {};
@@ -99,8 +100,13 @@ export class Follower {
     this.hasOpened = false;
     this.hasWorked = false;  // it has brought entries, or has lasted
     this.asked = 0;  // seconds that the server asks to wait
+    this.heard = 0;  // how often something has come
     /** @type {(() => void) | undefined} */
     this.reconnect = undefined;
+    this.isRejoining = false;  // it was ended by us, to read other channels
+    const { signal } = options;
+    signal?.addEventListener("abort", () => this.close(), { signal: this.closing.signal });
+    if (signal?.aborted) this.close();
   }
 
   /** The cursor: give it to `follow` as `after` to go on from here. */
@@ -153,7 +159,7 @@ export class Follower {
     const url = this.urlOf(channel);
     if (event) url.searchParams.set("event", event);
     const body = typeof data === "string" ? data : JSON.stringify(data);
-    const signal = AbortSignal.timeout(ACKNOWLEDGED_WITHIN * 1000);
+    const signal = AbortSignal.timeout(ANSWERED_WITHIN * 1000);
     const response = await fetch(url, { method: "POST", body, headers: this.headers(), signal });
     if (!response.ok) throw new Refused(response.status, (await response.text()).trim());
     return (await response.json()).id;
@@ -164,8 +170,13 @@ export class Follower {
     const own = this.ids.get("");  // from now on, IDs are told apart by channel
     if (own) this.ids = new Map([[this.name, own]]);
     this.channels.add(channel);
-    if (this.socket?.readyState === WebSocket.OPEN) await this.ask({ join: channel });
-    else this.reconnect?.();
+    try {
+      if (this.socket?.readyState === WebSocket.OPEN) await this.ask({ join: channel });
+      else this.rejoin();
+    } catch (error) {
+      if (error instanceof Refused) this.channels.delete(channel);  // else nothing would be read
+      throw error;
+    }
   }
 
   /** Read a channel no longer. @param {string} channel */
@@ -173,7 +184,12 @@ export class Follower {
     this.channels.delete(channel);
     this.ids.delete(channel);
     if (this.socket?.readyState === WebSocket.OPEN) await this.ask({ leave: channel });
-    else this.reconnect?.();
+    else this.rejoin();
+  }
+
+  rejoin() {
+    this.isRejoining = this.reconnect !== undefined;
+    this.reconnect?.();
   }
 
   /** The name of the channel of the URL. */
@@ -183,7 +199,9 @@ export class Follower {
 
   /** @param {string} channel */
   urlOf(channel) {
-    return new URL(encodeURIComponent(channel), this.url);
+    const url = new URL(encodeURIComponent(channel), this.url);
+    url.search = this.url.search;
+    return url;
   }
 
   /** @param {Record<string, unknown>} command @returns {Promise<any>} */
@@ -191,7 +209,7 @@ export class Follower {
     const ref = crypto.getRandomValues(new Uint32Array(2)).join("-");
     return new Promise((resolve, reject) => {
       const late = () => reject(new Error("the server has not answered"));
-      const timer = setTimeout(late, ACKNOWLEDGED_WITHIN * 1000);
+      const timer = setTimeout(late, ANSWERED_WITHIN * 1000);
       this.replies.set(ref, {
         resolve: reply => { clearTimeout(timer); resolve(reply); },
         reject: error => { clearTimeout(timer); reject(error); },
@@ -204,9 +222,9 @@ export class Follower {
 
   /** Connect, and connect again, until the channel ends. */
   async run() {
-    let failures = 0;  // in a row
+    let failures = 0;  // connections in a row that were of no use
+    let left = this.ways.length;  // ways that can still be tried before there is a pause
     while (!this.closing.signal.aborted && !this.isOver) {
-      const place = this.ways.indexOf(this.way);
       const attempt = new AbortController();
       const end = () => attempt.abort();
       this.closing.signal.addEventListener("abort", end);
@@ -227,15 +245,23 @@ export class Follower {
         this.reconnect = undefined;
       }
       if (this.closing.signal.aborted || this.isOver) return;
+      if (this.isRejoining) {
+        this.isRejoining = false;
+        continue;
+      }
       if (this.hasWorked || (this.hasOpened && Date.now() - began > LASTING_SECONDS * 1000)) failures = 0;
-      if (!this.hasOpened) this.way = this.ways[(place + 1) % this.ways.length];
+      if (this.hasOpened) left = this.ways.length;  // it was cut: this way has got through
+      else {
+        // The next way is tried at once; when all have failed, there is a pause, and they are tried
+        // again in the same order.
+        this.way = this.ways[(this.ways.indexOf(this.way) + 1) % this.ways.length];
+        left -= 1;
+        if (left > 0) continue;
+        left = this.ways.length;
+      }
       failures += 1;
-      // A way that does not get through is followed by the next at once; after all of them, and after
-      // a cut, there is a pause, which differs from client to client.
-      const tried = this.hasOpened || failures % this.ways.length === 0;
-      const round = this.hasOpened ? failures : failures / this.ways.length;
-      const pause = Math.min(LONGEST_PAUSE, .5 * 2 ** round) * (.5 + Math.random());
-      if (tried) await this.pause(Math.max(pause, this.asked), why);
+      const pause = Math.min(LONGEST_PAUSE, .5 * 2 ** failures) * (.5 + Math.random());  // not all clients at once
+      await this.pause(Math.max(pause, this.asked), why);
     }
   }
 
@@ -273,7 +299,12 @@ export class Follower {
   tell(state) {
     const old = this.state;
     this.state = state;
-    if (JSON.stringify(old) !== JSON.stringify(state)) this.options.onstate?.(state);
+    if (JSON.stringify(old) === JSON.stringify(state)) return;
+    try {
+      this.options.onstate?.(state);
+    } catch (error) {
+      reportError(error);  // a mistake of the page must not end the reading
+    }
   }
 
   opened() {
@@ -284,10 +315,15 @@ export class Follower {
   /** @param {any} entry */
   took(entry) {
     this.hasWorked = true;
+    this.heard += 1;
     if (entry.id) this.remember(entry.id, entry.channel);
-    if ("data" in entry || entry.gap || entry.end) this.queue.push(entry);
-    if (entry.end && !this.channels.size) this.isOver = true;
+    const name = entry.channel ?? this.name;
+    const isNews = "data" in entry || entry.gap || (entry.end && !this.ended.has(name));
+    if (isNews) this.queue.push(entry);
+    if (entry.end) this.ended.add(name);
+    if (this.ended.has(this.name) && [...this.channels].every(name => this.ended.has(name))) this.isOver = true;
     this.wake();
+    if (this.isOver) this.reconnect?.();
   }
 
   /** @param {string} id @param {string} [channel] */
@@ -328,7 +364,10 @@ export class Follower {
         resolve();
       };
       signal.addEventListener("abort", end);
-      socket.onopen = () => this.opened();
+      socket.onopen = () => {
+        this.opened();
+        this.guard(signal, end);
+      };
       socket.onclose = end;
       socket.onmessage = ({ data }) => {
         if (signal.aborted) return;
@@ -344,11 +383,18 @@ export class Follower {
 
   /** It reconnects by itself, and respects `retry:`, until an answer is no event stream.
    * @param {AbortSignal} signal @returns {Promise<void>} */
-  events(signal) {
+  async events(signal) {
+    // An EventSource does not tell the page where it begins: a poll does.
+    if (!this.cursor) {
+      const answer = await this.answer(this.target({ wait: "0" }), signal);
+      for (const entry of answer.entries) this.took(entry);
+      if (answer.next) this.remember(answer.next);
+    }
     const source = new EventSource(this.target());
     return new Promise(resolve => {
       const end = () => { source.close(); resolve(); };
       signal.addEventListener("abort", end);
+      this.guard(signal, end);
       let failures = 0;  // in a row
       source.onopen = () => { failures = 0; this.opened(); };
       source.onerror = () => {
@@ -365,8 +411,11 @@ export class Follower {
         this.took({ id: event.lastEventId, ...told, ...(type !== "message" && { event: type }) });
       };
       source.onmessage = event => entry(event);
-      source.addEventListener("gap", event => entry(event, { gap: JSON.parse(event.data) }));
-      source.addEventListener("end", event => entry(event, { end: true }));
+      source.addEventListener("gap", event => {
+        const { channel, ...gap } = JSON.parse(event.data);
+        entry(event, { ...(channel && { channel }), gap });
+      });
+      source.addEventListener("end", event => entry(event, { ...JSON.parse(event.data), end: true }));
       for (const type of this.options.types ?? []) source.addEventListener(type, event => entry(/** @type {MessageEvent} */ (event)));
     });
   }
@@ -379,7 +428,11 @@ export class Follower {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
-      const { value, done } = await this.inTime(reader.read());
+      const { value, done } = await this.inTime(reader.read(), this.silenceSeconds).catch(error => {
+        // A proxy may pass the head on, and hold everything else back: then this way is none.
+        if (!this.hasWorked) this.hasOpened = false;
+        throw error;
+      });
       if (done || signal.aborted) return;
       const lines = (rest + value).split("\n");
       rest = lines.pop() ?? "";
@@ -387,12 +440,32 @@ export class Follower {
     }
   }
 
+  get silenceSeconds() { return this.options.silenceSeconds ?? 45; }
+
+  /** A page is not told of the pings of a WebSocket, nor of the heartbeats of an EventSource. So when
+   * nothing has come for a while, a poll asks: if it is not answered, or brings entries, then the
+   * connection is dead. @param {AbortSignal} signal @param {() => void} end */
+  async guard(signal, end) {
+    for (;;) {
+      const seen = this.heard;
+      await new Promise(resolve => setTimeout(resolve, this.silenceSeconds * 1000));
+      if (signal.aborted) return;
+      if (this.heard !== seen || !this.hasOpened) continue;
+      try {
+        const cursor = this.cursor;
+        const answer = await this.inTime(this.answer(this.target({ wait: "0" }), signal), ANSWERED_WITHIN);
+        if (signal.aborted || this.heard !== seen || cursor !== this.cursor) continue;
+        if (!cursor || !(answer.entries.length || answer.gap || answer.gaps)) continue;
+      } catch { /* the server is away */ }
+      return end();
+    }
+  }
+
   /** Streams have heartbeats: one that is silent is cut, although nobody has said so.
-   * @template T @param {Promise<T>} reading @returns {Promise<T>} */
-  async inTime(reading) {
+   * @template T @param {Promise<T>} reading @param {number} seconds @returns {Promise<T>} */
+  async inTime(reading, seconds) {
     let timer;
     const late = new Promise((_, reject) => {
-      const seconds = this.options.silenceSeconds ?? 45;
       timer = setTimeout(() => reject(new Error(`silent for ${seconds} s`)), seconds * 1000);
     });
     try {
@@ -406,17 +479,28 @@ export class Follower {
   async poll(signal) {
     let wait = 0;  // the first answer comes at once, and shows that the way is open
     while (!signal.aborted) {
-      const response = await this.fetched(this.target({ wait: String(wait) }), { headers: this.headers(), signal });
-      const answer = response.status === 200 ? await response.json() : { entries: [] };
+      const url = this.target({ wait: String(wait) });
+      const answer = await this.inTime(this.answer(url, signal), wait + ANSWERED_WITHIN);
       if (!this.hasOpened) this.opened();
       wait = POLL_SECONDS;
+      for (const { channel, ...gap } of answer.gaps ?? []) this.took({ channel, gap });
       if (answer.gap) this.took({ id: answer.gap.to, gap: answer.gap });
       for (const entry of answer.entries) this.took(entry);
-      const cursor = answer.next ?? response.headers.get("etag")?.replaceAll('"', "");
-      if (cursor) this.remember(cursor);
-      if (answer.end) this.took({ id: cursor, end: true });
+      if (answer.next) this.remember(answer.next);
+      for (const channel of answer.ended ?? []) this.took({ channel, end: true });
+      if (answer.end) {
+        if (!this.channels.size) this.took({ id: answer.next, end: true });
+        this.isOver = true;
+      }
       if (this.isOver) return;
     }
+  }
+
+  /** What a poll is answered. @param {URL} url @param {AbortSignal} signal @returns {Promise<any>} */
+  async answer(url, signal) {
+    const response = await this.fetched(url, { headers: this.headers(), signal });
+    if (response.status === 200) return response.json();
+    return { entries: [], next: response.headers.get("etag")?.replaceAll('"', "") };
   }
 
   /** @param {URL} url @param {RequestInit} options */

@@ -301,14 +301,16 @@ async def _announced(process: trio.Process) -> tuple[str, bytes]:
 
 
 @contextmanager
-def served(*command: str, announced: bytes) -> Iterator[subprocess.Popen[bytes]]:
+def served(
+    *command: str, announced: bytes, folder: Path = Path(__file__).parent.parent
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process, once its first line has said so; killed at the end. For tests
     without Trio."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd=Path(__file__).parent.parent,
+        cwd=folder,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},  # as in the terminal of somebody who reads it
     )
     assert process.stdout is not None

@@ -230,6 +230,13 @@ def test_an_empty_line_before_a_request_is_skipped() -> None:
     assert not taken.mistakes()
 
 
+def test_json_that_is_too_deep_is_a_mistake() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
+    taken = dissect(*in_both([get("/")], [head + b"[" * 3000 + b"\n"]))
+    [mistake] = taken.mistakes()
+    assert "too deep" in mistake
+
+
 def test_smuggling_is_called_a_mistake() -> None:
     """Both framings in one head; and a second response that no request has asked for."""
     both = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

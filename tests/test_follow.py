@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -170,7 +171,9 @@ def test_publishing_is_acknowledged() -> None:
     with demo(port), page_of(port) as page:
         for way, number in (("websocket", '{"n": 1}'), ("lines", '{"n":1}')):
             follow(page, f"/channels/{way}", ways=[way])
-            ids = page.evaluate("Promise.all(['one', 'two'].map(text => reader.publish(text)))")
+            ids = page.evaluate(
+                "(async () => [await reader.publish('one'), await reader.publish('two')])()"
+            )
             wait_for(page, "one", "two")
             assert page.evaluate("got.map(entry => entry.id)") == ids
             page.evaluate("reader.publish({ n: 1 }, { channel: 'b', event: 'kind' })")
@@ -230,6 +233,70 @@ def test_joining_and_leaving() -> None:
             publish(page, "a2", a)
             wait_for(page, "a1", "b1", "a2")
             page.evaluate("stop.abort()")
+
+
+def test_an_ended_channel_ends_the_reading(tmp_path: Path) -> None:
+    """One, and several, in each way; each end is told once."""
+    (tmp_path / "ending.py").write_text(
+        "from rawstream import FOLLOW_JS, Channels, serve_channels\n"
+        "channels = Channels()\n"
+        "async def app(request):\n"
+        "    name = request.path.removeprefix('/channels/')\n"
+        "    if request.path == '/follow.js':\n"
+        "        await request.respond(200, FOLLOW_JS, content_type='text/javascript')\n"
+        "    elif request.method == 'DELETE':\n"
+        "        channels.get(name).close()\n"
+        "        await request.respond(204)\n"
+        "    elif request.path == '/hello':\n"
+        "        await request.respond(200, 'hello')\n"
+        "    else:\n"
+        "        await serve_channels(request, channels, name)\n"
+    )
+    port = free_port()
+    close = "name => fetch('/channels/' + name, { method: 'DELETE' })"
+    command = [*COMMAND, "ending:app", "--port", str(port)]
+    with served(*command, announced=b"rawstream on", folder=tmp_path), page_of(port) as page:
+        for way in WAYS:
+            for others in ([], [f"b-{way}"]):
+                name = f"a-{way}-{len(others)}"
+                follow(page, f"/channels/{name}", ways=[way], channels=others, after="0")
+                publish(page, "one", name)
+                wait_for(page, "one")
+                for channel in (name, *others):
+                    page.evaluate(close, channel)
+                page.wait_for_function("ended")
+                assert page.evaluate("got.filter(entry => entry.end).length") == 1 + len(others)
+                assert page.evaluate("failed") is None
+
+
+def test_a_server_that_is_silent_for_ever_is_left() -> None:
+    """It answers nothing any more, but has not closed its connections."""
+    port = free_port()
+    with demo(port) as process, page_of(port) as page:
+        tabs = {"websocket": page, "events": page.context.new_page()}
+        for way, tab in tabs.items():
+            tab.goto(f"http://127.0.0.1:{port}/hello")
+            follow(tab, "/channels/a", ways=[way], silenceSeconds=1)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for tab in tabs.values():
+                tab.wait_for_function("states.at(-1) !== 'open'", timeout=25_000)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        publish(page, "again")
+        for tab in tabs.values():
+            wait_for(tab, "again", seconds=30)
+
+
+def test_a_signal_that_is_aborted_already() -> None:
+    port = free_port()
+    with demo(port), page_of(port) as page:
+        page.evaluate(
+            """async () => {
+                const { follow } = await import("/follow.js");
+                for await (const entry of follow("/channels/a", { signal: AbortSignal.abort() })) throw entry;
+            }"""
+        )
 
 
 def test_the_pages_of_a_demo_name_it() -> None:

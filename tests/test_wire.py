@@ -112,7 +112,7 @@ async def test_recording_is_bounded_and_says_so() -> None:
     recorder, shown = WireRecorder(), Shown()
     tap, other = recorder.begin(), recorder.begin()
     for _ in range(3):
-        tap.received(bytes(WAITING_BYTES // 2 - KIB))
+        tap.received(bytes(WAITING_BYTES // 2 - 4 * KIB))
     other.received(b"")
     with trio.move_on_after(5) as running_views:
         async with trio.open_nursery() as nursery:
@@ -148,7 +148,7 @@ async def test_a_view_that_is_stuck_delays_no_other(nursery: trio.Nursery) -> No
 async def test_the_recorder_of_a_demo_rests_while_nobody_looks() -> None:
     """Then it records what is accepted; but nothing any more of a connection that begins to carry
     the recording."""
-    recorder, shown = WireRecorder(on_demand=True, left_out=b"GET /own"), Shown()
+    recorder, shown = WireRecorder(on_demand=True, left_out="/own"), Shown()
     assert recorder.open() is None
     with recorder.looked_at():
         own = recorder.open()
@@ -164,6 +164,68 @@ async def test_the_recorder_of_a_demo_rests_while_nobody_looks() -> None:
     assert shown.bytes_of(TO_SERVER, 1) == get("/before")
     assert shown.bytes_of(TO_CLIENT, 1) == b""
     assert shown.lost == [1]
+
+
+class Failing(Shown):
+    """A view that cannot show anything."""
+
+    async def show(self, connection: int, dissected: Dissected) -> None:
+        raise OSError("no space left")
+
+
+async def test_a_view_that_fails_ends_nothing(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder, shown = WireRecorder(), Shown()
+    nursery.start_soon(recorder.run, [Failing(), shown])
+    tap = recorder.begin()
+    for _ in range(3):
+        tap.received(GET)
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(shown.pieces) == 3
+    assert caplog.text.count("a view of the wire has failed") == 1
+
+
+async def test_a_defect_of_the_dissector_ends_nothing(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder, shown = WireRecorder(), Shown()
+    nursery.start_soon(recorder.run, [shown])
+    tap, other = recorder.begin(), recorder.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(Dissector, "feed", lambda *_: 1 // 0)
+        tap.received(GET)
+        await trio.testing.wait_all_tasks_blocked()
+    tap.received(GET)
+    other.received(GET)
+    await trio.testing.wait_all_tasks_blocked()
+    assert shown.lost == [1]
+    assert [number for number, _ in shown.pieces] == [2]
+    assert "taking a connection apart failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        get("/own?token=t"),
+        get("/before") + get("/own"),
+        b"\r\n" + get("/own"),
+        get("http://localhost/own"),
+    ],
+)
+async def test_the_recording_is_not_recorded_however_it_is_asked_for(
+    request_bytes: bytes, nursery: trio.Nursery
+) -> None:
+    recorder, shown = WireRecorder(left_out="/own"), Shown()
+    nursery.start_soon(recorder.run, [shown])
+    tap = recorder.begin()
+    for n in range(len(request_bytes)):
+        tap.received(request_bytes[n : n + 1])
+    await trio.testing.wait_all_tasks_blocked()
+    seen = len(shown.pieces)
+    tap.sent(b"the recording")
+    await trio.testing.wait_all_tasks_blocked()
+    assert (len(shown.pieces), shown.lost) == (seen, [1])
 
 
 async def test_the_server_prints_its_wire(curl: Curl) -> None:

@@ -3,6 +3,7 @@ import { follow } from "/follow.js";
 const at = id => document.getElementById(id);
 const later = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
 const newKey = () => Math.random().toString(36).slice(2, 12);
+document.querySelector("nav a").search = location.search;  // the token of the wire, if it has one
 for (const place of document.querySelectorAll(".origin")) place.textContent = location.origin;
 
 // Parse an event stream: text in, cut anywhere; one event out at each blank line.

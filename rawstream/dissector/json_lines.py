@@ -20,6 +20,6 @@ def json_lines(scanner: Scanner) -> Steps[None]:
             if len(text) < KEPT_BYTES:
                 try:
                     json.loads(text)
-                except ValueError as error:
-                    span.mistake = f"no JSON: {error}"
+                except (ValueError, RecursionError) as error:
+                    span.mistake = f"no JSON, or too deep: {error}"
             yield from scanner.exactly(1, terms.RECORD_END)

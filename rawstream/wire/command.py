@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Print every byte that passes between a client and a server, layer by layer: "
         "reads and writes, HTTP, chunks, Server-Sent Events, WebSocket frames and messages. With "
         "--to this is a TCP proxy, which changes and delays nothing; with FILE it prints a "
-        "recording. Passwords, cookies and tokens are masked.",
+        "recording. Authorization, cookies, and query parameters that look like secrets are "
+        "masked; bodies, messages and what cannot be understood are not.",
     )
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="a recording to print, made with --save")

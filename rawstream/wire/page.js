@@ -9,6 +9,7 @@ const kept = document.querySelectorAll("script.records");  // of a page that was
 const isLive = kept.length === 0;
 let isPaused = false, note = "";
 
+const MOST_LISTED = 200;  // connections to choose from
 let isTold = false;
 function take(record) {
   wire.add(record);
@@ -21,11 +22,12 @@ function tell() {
   const held = isPaused ? `, ${Math.max(0, count - ladder.limit)} of them not shown yet` : "";
   at("state").textContent = `${count} reads and writes${held}${note}`;
   at("step").disabled = !isPaused || count <= ladder.limit;
-  for (const [number, { labels }] of wire.connections) {
-    const text = `#${number} ${labels[0] ?? ""}`.slice(0, 60);
-    const option = at("connection").querySelector(`[value="${number}"]`);
-    if (!option) at("connection").append(element("option", { value: number }, text));
-    else if (option.textContent !== text) option.textContent = text;
+  const { value, options } = at("connection");
+  const listed = [...wire.connections].slice(-MOST_LISTED).map(([number, { labels }]) => [String(number), `#${number} ${labels[0] ?? ""}`.slice(0, 60)]);
+  const isNew = listed.length !== options.length - 1 || listed.at(-1)?.[1] !== options[options.length - 1].textContent;
+  if (isNew) {
+    at("connection").replaceChildren(options[0], ...listed.map(([number, text]) => element("option", { value: number }, text)));
+    at("connection").value = listed.some(([number]) => number === value) ? value : "";
   }
 }
 
@@ -77,6 +79,7 @@ const measure = () => document.documentElement.style.setProperty("--top", `${doc
 new ResizeObserver(measure).observe(document.querySelector("header"));
 
 if (isLive) {
+  document.querySelector("h1 a").search = location.search;  // the token, if there is one
   receiveRecords(take, text => { note = text && `; ${text}`; tell(); });
   ladder.follows = true;
   tell();

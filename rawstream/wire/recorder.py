@@ -10,9 +10,11 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from ..dissector import terms
 from ..dissector.connection import Dissector
 from ..dissector.spans import Direction, Dissected, Piece
 from ..limits import KIB, MIB
+from ..stderr import logger
 
 WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""
@@ -41,13 +43,14 @@ class View(Protocol):
 class WireRecorder:
     """Collects the pieces of all connections in the order of time."""
 
-    def __init__(self, *, on_demand: bool = False, left_out: bytes | None = None) -> None:
+    def __init__(self, *, on_demand: bool = False, left_out: str | None = None) -> None:
         """`on_demand`: only connections are recorded that are accepted while somebody looks; others
-        do not even know of it. A connection is not recorded any further when it carries a request
-        that begins with `left_out`: the one that the recording itself is sent over."""
+        do not even know of it. A connection is not recorded any further once it has carried a
+        request for the path `left_out`: the one that the recording itself is sent over."""
         self._on_demand = on_demand
         self._looking = 0
         self._left_out = left_out
+        self._ended = set[int]()  # connections that are not recorded any further
         self._began: float | None = None  # when the first connection was recorded
         self._count = 0
         self._waiting = 0  # bytes
@@ -73,44 +76,60 @@ class WireRecorder:
         self._count += 1
         return WireTap(self, self._count)
 
-    def leaves_out(self, data: bytes) -> bool:
-        """Whether these bytes, read from a client, begin what is not to be recorded."""
-        return self._left_out is not None and data.startswith(self._left_out)
-
     def add(self, connection: int, direction: Direction, data: bytes) -> bool:
-        """Add a piece, which passes now. Return False if there was no room for it."""
-        if self._waiting + len(data) > WAITING_BYTES:
-            self.end(connection, "too much at once")
+        """Add a piece, which passes now. Return False if no more of its connection is recorded."""
+        if connection in self._ended:
             return False
-        self._waiting += len(data)
+        size = len(data) + PIECE_BYTES
+        if self._waiting + size > WAITING_BYTES:
+            self._ended.add(connection)
+            self._sender.send_nowait(Recorded(connection, None, "too much at once"))
+            return False
+        self._waiting += size
         time = round(trio.current_time() - (self._began or 0), 6)
         self._sender.send_nowait(Recorded(connection, Piece(time, direction, data)))
         return True
 
-    def end(self, connection: int, why: str) -> None:
-        """Add that the rest of a connection is not recorded."""
-        self._sender.send_nowait(Recorded(connection, None, why))
-
     async def run(self, views: Sequence[View]) -> None:
         """Take the pieces apart, and show them in all views, until cancelled."""
         dissectors: dict[int, Dissector] = {}
+        over = set[int]()  # connections of which no later piece is shown
         async with trio.open_nursery() as nursery:
             outlets = [_Outlet(view) for view in views]
             for outlet in outlets:
                 nursery.start_soon(outlet.run)
             async for connection, piece, why in self._receiver:
-                if piece is None:
+                if piece is not None:
+                    self._waiting -= len(piece.data) + PIECE_BYTES
+                    if connection in over:
+                        continue
+                    dissector = dissectors.setdefault(connection, Dissector())
+                    dissected, why = self._dissected(dissector, piece)
+                    if dissected is not None:
+                        for outlet in outlets:
+                            outlet.show(connection, dissected)
+                    if dissector.has_ended:
+                        del dissectors[connection]
+                if why and connection not in over:
+                    over.add(connection)
+                    self._ended.add(connection)
                     dissectors.pop(connection, None)
                     for outlet in outlets:
                         outlet.lose(connection, why)
-                    continue
-                self._waiting -= len(piece.data)
-                dissector = dissectors.setdefault(connection, Dissector())
-                dissected = dissector.feed(piece)
-                if dissector.has_ended:
-                    del dissectors[connection]
-                for outlet in outlets:
-                    outlet.show(connection, dissected)
+
+    def _dissected(self, dissector: Dissector, piece: Piece) -> tuple[Dissected | None, str]:
+        """What a piece tells; and if no later piece is to be shown, why. A defect of the dissector
+        must not end the server."""
+        try:
+            dissected = dissector.feed(piece)
+        except Exception:
+            logger.exception("taking a connection apart failed")
+            return None, "it could not be taken apart"
+        if self._left_out is not None:
+            lines = [span for span in dissected.completed if span.term is terms.REQUEST_LINE]
+            if any(line.value.partition("?")[0].endswith(self._left_out) for line in lines):
+                return None, "from here on it carries this recording itself"
+        return dissected, ""
 
 
 class _Outlet:
@@ -142,12 +161,17 @@ class _Outlet:
         self._sender.send_nowait((connection, why, 0))
 
     async def run(self) -> None:
-        async for connection, shown, size in self._receiver:
-            self._waiting -= size
-            if isinstance(shown, str):
-                await self._view.lose(connection, shown)
-            else:
-                await self._view.show(connection, shown)
+        try:
+            async for connection, shown, size in self._receiver:
+                self._waiting -= size
+                if isinstance(shown, str):
+                    await self._view.lose(connection, shown)
+                else:
+                    await self._view.show(connection, shown)
+        except Exception:  # a full disk, for example: the traffic goes on
+            logger.exception("a view of the wire has failed, and shows nothing any more")
+            async for _ in self._receiver:
+                pass
 
 
 class WireTap:
@@ -165,11 +189,7 @@ class WireTap:
             return
         if not data:
             self._open.discard(direction)
-        if direction is Direction.TO_SERVER and self._recorder.leaves_out(data):
-            self._open.clear()
-            why = "from here on it carries this recording itself"
-            self._recorder.end(self._connection, why)
-        elif not self._recorder.add(self._connection, direction, data):
+        if not self._recorder.add(self._connection, direction, data):
             self._open.clear()
 
     def received(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from math import inf
 from typing import Any
 
 from ..dissector import field_terms, terms
@@ -23,7 +24,8 @@ from .rows import Row, rows_of
 KEPT_BYTES = 1024
 """Of one row at most this many bytes are sent."""
 KEPT_ROWS = 256
-"""Of one piece at most this many rows are sent."""
+KEPT_TILES = 2048
+"""Of one piece at most as much is sent: thousands of tiny frames may lie in one read."""
 
 TERMS: tuple[Term, ...] = (*terms.every_term(), *field_terms.every_term())
 
@@ -48,7 +50,11 @@ def described_terms() -> list[dict[str, Any]]:
 def piece_record(connection: int, dissected: Dissected) -> dict[str, Any]:
     """The record of a piece. It names each span whose description may have changed since."""
     piece = dissected.span
-    found = rows_of((*dissected.tiles, *dissected.late), dissected.completed)
+    tiles = (*dissected.tiles, *dissected.late)
+    shown = tiles[:KEPT_TILES]
+    end = shown[-1].stop if len(shown) < len(tiles) else inf
+    completed = [span for span in dissected.completed if span.stop <= end]
+    found = rows_of(shown, completed)
     rows = found[:KEPT_ROWS]
     spans = dict.fromkeys((piece, *_with_enclosing(span for row in rows for span in _named(row))))
     return {
@@ -60,7 +66,7 @@ def piece_record(connection: int, dissected: Dissected) -> dict[str, Any]:
         "size": piece.stop - piece.start,
         "spans": [_described(span) for span in spans],
         "rows": [_row(row, piece) for row in rows],
-        "more": len(found) - len(rows),
+        "more": len(found) - len(rows) + len(tiles) - len(shown),
     }
 
 

@@ -51,7 +51,10 @@ class Row:
 def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
     """Return the rows in the order of their bytes, lower layers first. A row ends where the row of
     the layer below ends."""
-    results = [span for span in completed if span.term in RESULTS]
+    results: dict[int, list[Span]] = {}  # by their ends
+    for span in completed:
+        if span.term in RESULTS:
+            results.setdefault(span.stop, []).append(span)
     rows: list[Row] = []
     current: list[Row] = []  # one of each layer, from the lowest up
     for tile in tiles:
@@ -69,12 +72,13 @@ def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
             row.above = spans[number + 1].layer if number + 1 < len(spans) else None
         del current[len(spans) :]
         around = (*tile.spans, *tile.innermost.enclosing())
-        for result in [span for span in results if span in around and span.stop == tile.stop]:
+        for result in [span for span in results.get(tile.stop, ()) if span in around]:
             rows.append(Row(result, tile.spans[0], tile.stop, is_result=True))
-            results.remove(result)
+            results[tile.stop].remove(result)
             current.clear()
     # Messages without bytes.
-    rows += (Row(span, tiles[-1].spans[0], span.stop, is_result=True) for span in results)
+    left = [span for ended in results.values() for span in ended]
+    rows += (Row(span, tiles[-1].spans[0], span.stop, is_result=True) for span in left)
     return rows
 
 

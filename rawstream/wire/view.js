@@ -20,10 +20,16 @@ class Wire {
     this.pieces = [];
     this.connections = new Map();
     this.dropped = 0;
+    this.base = { connection: 0, time: 0 };
     this.listeners = new Set();
   }
   add(record) {
-    const { connection } = record;
+    if (record.restart) {  // another server numbers its connections from 1, and its time from 0
+      this.base = { connection: Math.max(0, ...this.connections.keys()), time: this.pieces.at(-1)?.time ?? 0 };
+      return;
+    }
+    const connection = record.connection + this.base.connection;
+    record = { ...record, connection, ...("time" in record && { time: record.time + this.base.time }) };
     if (record.lost) {  // no piece, but shown as one
       const { time = 0, to = "client" } = this.pieces.findLast(piece => piece.connection === connection) ?? {};
       record = { time, to, piece: 0, start: 0, size: 0, spans: [], rows: [], more: 0, ...record };
@@ -51,6 +57,7 @@ class Wire {
       const known = this.connections.get(piece.connection);
       for (const { id } of piece.spans) if (!known.spans.get(id)?.open) known.spans.delete(id);
       known.pieces.delete(piece.piece);
+      if (!known.pieces.size) this.connections.delete(piece.connection);
     }
     this.dropped += count;
   }
@@ -101,7 +108,11 @@ function receiveRecords(take, tell = () => {}, cursor = "") {
   socket.onmessage = event => {
     const message = JSON.parse(event.data);
     cursor = message.id ?? cursor;
-    if (message.gap) tell("some were missed here");
+    if (message.gap) {
+      tell("some were missed here");
+      const [from, to] = [message.gap.from, message.gap.to].map(id => id.split("-")[0]);
+      if (from !== to) intake.add({ restart: true });
+    }
     if (message.data) intake.add(message.data);
   };
   socket.onclose = () => {
@@ -124,7 +135,19 @@ function nested(rows) {
   return top.children;
 }
 
-const bytesOf = ({ row, children }) => row.bytes ?? children.map(bytesOf).join("");
+// The bytes of a row, as far as they are known without a hole: of a long row only the first are sent.
+function bytesOf({ row, children }) {
+  if (row.bytes !== undefined) return row.bytes;
+  let found = "";
+  for (const child of children) {
+    if (child.row.result) continue;
+    if (child.row.start !== row.start + found.length) break;
+    const part = bytesOf(child);
+    found += part;
+    if (part.length < child.row.size) break;
+  }
+  return found;
+}
 
 // -- The ladder ----------------------------------------------------------------------------------
 
