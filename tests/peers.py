@@ -317,7 +317,8 @@ def served(
     too_late = threading.Timer(PATIENCE * 2, process.kill)
     too_late.start()
     try:
-        assert announced in process.stdout.readline()
+        line = process.stdout.readline()
+        assert announced in line, line
         too_late.cancel()
         yield process
     finally:
@@ -330,15 +331,27 @@ def served(
 def free_port() -> int:
     """A port below the ephemeral range, so that no client of the test can sit on it; of a range
     that no other worker of pytest's takes from."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> range:
+    """Several such ports in a row."""
     first = 18000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    for port in range(first + os.getpid() % 900, first + 1000):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    for port in range(first + os.getpid() % 900, first + 1000 - count):
+        ports = range(port, port + count)
+        if all(map(is_free, ports)):
+            return ports
     raise AssertionError("no free port")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has this port, also not a connection that was closed a moment ago."""
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 # -- Other people's programs ----------------------------------------------------------------------

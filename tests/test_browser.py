@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 from browser import chromium, serious, width_of
-from peers import COMMAND, Certificate, free_port, served
+from peers import COMMAND, Certificate, free_port, free_ports, served
 from playwright.sync_api import Page, expect
 
 
@@ -259,7 +259,7 @@ def test_https_and_wss(certificate: Certificate) -> None:
 
 
 def test_a_foreign_page_opens_no_websocket() -> None:
-    port, other = free_port(), free_port() + 1
+    port, other = free_ports(2)
     with demo(port), demo(other), chromium() as page:
         page.goto(f"http://127.0.0.1:{other}/hello")
         code = page.evaluate(

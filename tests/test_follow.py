@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from browser import chromium
-from peers import COMMAND, free_port, program, served
+from peers import COMMAND, free_port, free_ports, program, served
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +117,7 @@ def test_a_restart_is_a_gap_in_each_way() -> None:
 
 def test_what_does_not_get_through_is_followed_by_the_next_way(tmp_path: Path) -> None:
     """Behind an nginx that buffers and passes no upgrade on, only polls get through."""
-    port, front = free_port(), free_port() + 1
+    port, front = free_ports(2)
     (tmp_path / "nginx.conf").write_text(f"""
         worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
         events {{}}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium, serious, width_of
-from peers import COMMAND, free_port, program, served
+from peers import COMMAND, free_ports, program, served
 from playwright.sync_api import expect
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -31,9 +31,8 @@ def kept(capture: Path, folder: Path) -> str:
 @contextmanager
 def demo_and_proxy() -> Iterator[tuple[str, str]]:
     """The URLs of a proxy before the demo, and of its page."""
-    port = free_port()
+    port, proxy, page = free_ports(3)
     with served(*COMMAND, "--port", str(port), announced=b"rawstream on"):
-        proxy, page = port + 1, port + 2
         command = [*COMMAND, "wire", "--to", f"http://127.0.0.1:{port}"]
         command += ["--port", str(proxy), "--page-port", str(page)]
         with served(*command, announced=b"rawstream wire on"):
@@ -167,8 +166,7 @@ def test_live_behind_the_proxy(tmp_path: Path) -> None:
 
 
 def test_the_page_goes_on_when_the_proxy_was_away() -> None:
-    port = free_port()
-    proxy, page_port = port + 1, port + 2
+    port, proxy, page_port = free_ports(3)
     command = [*COMMAND, "wire", "--to", f"http://127.0.0.1:{port}"]
     command += ["--port", str(proxy), "--page-port", str(page_port)]
     with (
@@ -238,12 +236,11 @@ def test_everybody_can_use_it(size: dict[str, int], tmp_path: Path) -> None:
 
 
 def test_a_second_proxy_on_a_port_says_so_in_one_line() -> None:
-    port = free_port()
-    page_port = port + 1
+    port, page_port, other = free_ports(3)
     command = [*COMMAND, "wire", "--to", "http://127.0.0.1:9", "--page-port", str(page_port)]
     with served(*command, "--port", str(port), announced=b"rawstream wire on"):
         done = subprocess.run(
-            [*command, "--port", str(port + 2)],
+            [*command, "--port", str(other)],
             capture_output=True, text=True, check=False, timeout=20,
         )  # fmt: skip
     assert done.returncode == 1

@@ -153,7 +153,7 @@ function bytesOf({ row, children }) {
 
 // Pieces lie in blocks, of which only those near the window are in the document.
 class Ladder {
-  static BLOCK = 40;
+  static BLOCK = 20;
   static SHOWN_BYTES = 64;
   constructor(root, wire, { onbyte = () => {}, scroller = null } = {}) {
     Object.assign(this, { root, wire, onbyte, scroller });
