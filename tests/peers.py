@@ -354,6 +354,22 @@ def is_free(port: int) -> bool:
     return True
 
 
+NGINX = """
+worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://127.0.0.1:{behind}; {more} }}
+  }}
+}}
+"""
+"""A proxy in a folder of the test's own. Apart from `more`, nginx's defaults."""
+
+
 # -- Other people's programs ----------------------------------------------------------------------
 
 Curl = Callable[..., Awaitable[tuple[int, bytes]]]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from browser import chromium
-from peers import COMMAND, free_port, free_ports, program, served
+from peers import COMMAND, NGINX, free_port, free_ports, program, served
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).parent.parent
@@ -118,23 +118,9 @@ def test_a_restart_is_a_gap_in_each_way() -> None:
 def test_what_does_not_get_through_is_followed_by_the_next_way(tmp_path: Path) -> None:
     """Behind an nginx that buffers and passes no upgrade on, only polls get through."""
     port, front = free_ports(2)
-    (tmp_path / "nginx.conf").write_text(f"""
-        worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
-        events {{}}
-        http {{
-          access_log off;
-          client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-          uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-          server {{
-            listen 127.0.0.1:{front};
-            location / {{
-              proxy_pass http://127.0.0.1:{port};
-              proxy_set_header Host $http_host;
-              proxy_ignore_headers X-Accel-Buffering;
-            }}
-          }}
-        }}
-    """)
+    more = "proxy_set_header Host $http_host; proxy_ignore_headers X-Accel-Buffering;"
+    config = NGINX.format(port=front, behind=port, more=more)
+    (tmp_path / "nginx.conf").write_text(config)
     command = [program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
     tmp_path.chmod(0o755)
     with demo(port), chromium() as page:

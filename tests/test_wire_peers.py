@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 import trio.testing
 import websockets.sync.client
-from peers import PATIENCE, Curl, Serving, free_port, program
+from peers import NGINX, PATIENCE, Curl, Serving, free_port, program
 from proxies import Proxying, Shown
 
 from rawstream import Request, open_events
@@ -128,25 +128,6 @@ async def test_aiohttp(proxying: Proxying, curl: Curl, tmp_path: Path) -> None:
         await talks_to(f"http://127.0.0.1:{port}", proxying, curl)
 
 
-NGINX = """
-worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://127.0.0.1:{behind};
-      proxy_buffering {buffering};
-      proxy_ignore_headers X-Accel-Buffering;
-    }}
-  }}
-}}
-"""
-
-
 async def three_events(request: Request) -> None:
     async with open_events(request) as events:
         for n in range(3):
@@ -173,7 +154,8 @@ async def through_nginx(
     server = await serving(three_events)
     behind, seen_behind = await proxying(server.url)
     port = free_port()
-    config = NGINX.format(port=port, behind=behind, buffering=buffering)
+    more = f"proxy_buffering {buffering}; proxy_ignore_headers X-Accel-Buffering;"
+    config = NGINX.format(port=port, behind=behind, more=more)
     (folder / "nginx.conf").write_text(config)
     command = (nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"))
     os.chmod(folder, 0o755)
