@@ -221,14 +221,13 @@ def _announce(to_try: str, live: LiveWire | None, has_names: bool, urls: list[st
     try:
         for url in urls:
             print(f"rawstream on {url}  (Ctrl-C stops it)", flush=True)
-        if urls[0].startswith("http"):
-            if to_try:
-                to_try = to_try.format(url=urls[0])
-                print(f"\nOpen it in a browser, or try:\n\n{to_try}\n", flush=True)
-            if live and live.token:
-                print(
-                    f"With the bytes of all connections: {urls[0]}/?token={live.token}", flush=True
-                )
+        is_http = urls[0].startswith("http")  # not a unix socket
+        if to_try and is_http:
+            to_try = to_try.format(url=urls[0])
+            print(f"\nOpen it in a browser, or try:\n\n{to_try}\n", flush=True)
+        if live and live.token:
+            url = f"{urls[0] if is_http else ''}/?token={live.token}"
+            print(f"With the bytes of all connections: {url}", flush=True)
     except OSError:
         # What nobody can read is still in the buffer: Python would try again as it exits, and fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,29 +6,6 @@ const newKey = () => Math.random().toString(36).slice(2, 12);
 document.querySelector("nav a").search = location.search;  // the token of the wire, if it has one
 for (const place of document.querySelectorAll(".origin")) place.textContent = location.origin;
 
-// Parse an event stream: text in, cut anywhere; one event out at each blank line.
-// A CR at the end of a read may be half of a CRLF, so it is kept for the next read.
-function eventParser(dispatch) {
-  let pending = "", event = "", data = [], id = "";
-  return text => {
-    pending += text;
-    const complete = pending.endsWith("\r") ? pending.slice(0, -1) : pending;
-    const lines = complete.split(/\r\n|\n|\r/);
-    pending = lines.pop() + pending.slice(complete.length);
-    for (const line of lines) {
-      if (line === "") {
-        if (data.length) dispatch({ type: event || "message", data: data.join("\n"), id });
-        event = ""; data = [];
-        continue;
-      }
-      const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/.exec(line);
-      if (name === "data") data.push(value);
-      else if (name === "event") event = value;
-      else if (name === "id") id = value;
-    }
-  };
-}
-
 // Text in, cut anywhere; a parsed line of JSON out at each line end.
 function lineParser(take) {
   let rest = "";
