@@ -156,7 +156,7 @@ setInterval(() => {
 let reading = null;
 const tabs = new BroadcastChannel("lanes");
 function readAll() {
-  if (reading || document.hidden) return;
+  if (reading || document.hidden || !publisher) return;
   tabs.postMessage("another tab reads now");
   reading = new AbortController();
   for (const lane of lanes) read(lane, reading.signal);
@@ -169,8 +169,6 @@ function leave() {
 tabs.onmessage = leave;
 document.addEventListener("visibilitychange", () => document.hidden ? leave() : readAll());
 window.addEventListener("focus", readAll);
-connectPublisher();
-readAll();
 
 // -- Which one do I need? --------------------------------------------------------------------------
 
@@ -412,11 +410,18 @@ async function openTheWire() {
   const response = await fetch("/wire/terms");
   if (!response.ok) return;
   theWire = new Wire(await response.json());
-  receiveRecords(record => theWire.add(record));
+  const opened = new Promise(resolve => receiveRecords(record => theWire.add(record), resolve));
+  await Promise.race([opened, later(1000)]);
 }
 const experiments = [];
 Object.assign(window, { lanes, experiments });  // for the console
-openTheWire().finally(() => experiments.push(...WAYS.map(way => new Experiment(way))));
+// Only then the page connects: connections that are accepted earlier are not recorded, and a browser
+// uses them again.
+openTheWire().finally(() => {
+  experiments.push(...WAYS.map(way => new Experiment(way)));
+  connectPublisher();
+  readAll();
+});
 
 // -- Large files -----------------------------------------------------------------------------------
 
