@@ -43,7 +43,7 @@ class Batches:
         self._open_end = log.end  # the end of the log that `_open` is of
 
     def after(self, position: int, format: Format, frame: Frame) -> tuple[bytes, int]:
-        """Entries after a position, not before `log.start`, as framed bytes that readers share,
+        """Entries after a position, not before `log.oldest`, as framed bytes that readers share,
         and the position after them. The bytes are empty if there is nothing to send."""
         log = self._log
         if position == log.end:
@@ -51,6 +51,9 @@ class Batches:
         if self._open_end != log.end:
             self._open_end = log.end
             self._open.clear()
+        if position < log.start:  # of the archive: kept nowhere else
+            data, end = format.batch(log.entries_after(position))
+            return frame(data) if data else b"", end
         key = format, frame, position
         batch = self._open.get(key) or self._kept.get(key)
         if batch is None:

@@ -52,9 +52,15 @@ class Channel(Log):
         self.fan_out = FanOut(self, self.batches)
 
     def publish(
-        self, data: str | None = None, event: str | None = None, *, json: object = ...
+        self,
+        data: str | None = None,
+        event: str | None = None,
+        *,
+        json: object = ...,
+        number: int | None = None,
     ) -> str:
         """Append an entry, and return its ID. `json` is a value whose JSON text is the data.
+        `number` is the number in the ID, by default that of the last entry and one.
 
         Publishing never waits. Call it in the Trio thread; when publishing in bulk, await
         `keep_pace` now and then. CR and CRLF in `data` become LF, the only line end that all
@@ -70,9 +76,14 @@ class Channel(Log):
             data = json_text(json)
         elif self.is_json and isinstance(data, str):
             data = on_one_line(data)
-        entry = self._append(data, event)
+        entry = self._append(data, event, number)
         self.fan_out.announce()
         return entry.id
+
+    def lose(self) -> None:
+        """Tell all readers of a gap: entries are lost that were never published."""
+        self.break_off()
+        self.fan_out.announce()
 
     def close(self) -> None:
         """End the channel. Readers are sent what it holds and then its end: an event "end", a
@@ -140,9 +151,9 @@ class _Entries:
         channel = self._channel
         await trio.lowlevel.checkpoint()
         while True:
-            if self._position < channel.start:
+            if self._position < channel.oldest:
                 self._lost_from = self._lost_from or channel.id_of(self._position)
-                self._position = channel.start
+                self._position = channel.oldest
             if self._lost_from is not None:
                 gap = Gap(self._lost_from, channel.id_of(self._position))
                 self._lost_from = None

@@ -121,10 +121,10 @@ async def follow(
     elif point.cursor is None:
         await _tell(reader, place_again(format, id))
     while not reader.leaving:
-        if reader.position < channel.start:
+        if reader.position < channel.oldest:
             if lag == "close":
                 return Followed.TOO_SLOW
-            lost_from, reader.position = channel.id_of(reader.position), channel.start
+            lost_from, reader.position = channel.id_of(reader.position), channel.oldest
             id = channel.id_of(reader.position)
             await _tell(reader, format.gap(id, lost_from, id))
             continue
@@ -184,8 +184,8 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
         poll.cursor = channel.id_of(position)
         while position == channel.end and lost_from is None and not channel.is_closed:
             await Channel.wait_for_entry(channel)
-        if position < channel.start:
-            position, lost_from = channel.start, channel.id_of(position)
+        if position < channel.oldest:
+            position, lost_from = channel.oldest, channel.id_of(position)
         answer, end = channel.batches.after(position, POLLS, as_it_is)
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()

@@ -159,7 +159,7 @@ class _VectorPosition:
 
     def has_fallen_out(self) -> bool:
         """Whether entries were dropped before they were sent."""
-        return any(place.position < place.channel.start for place in self._positions)
+        return any(place.position < place.channel.oldest for place in self._positions)
 
     @property
     def has_ended(self) -> bool:
@@ -178,9 +178,9 @@ class _VectorPosition:
         which channel, and its bytes in parts. Each yielded item advances the cursor."""
         for place in self._positions:
             channel, format = place.channel, place.format
-            if place.position < channel.start:
+            if place.position < channel.oldest:
                 place.lost_from = place.lost_from or channel.id_of(place.position)
-                place.position = channel.start
+                place.position = channel.oldest
             if place.lost_from is not None:
                 lost_from, place.lost_from = place.lost_from, None
                 yield _Kind.GAP, channel.name, [format.gap(self.id, lost_from, place.id)]

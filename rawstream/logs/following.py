@@ -1,0 +1,97 @@
+"""A log file as a channel: its lines are published as they are written, and older ones are read back
+from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import trio
+
+from ..channels.channel import Channel
+from ..channels.log import HISTORY_ENTRIES, Entry, encoded_size
+from ..stderr import logger
+from .file import LogFile, News
+from .lines import Line
+
+LOOK_SECONDS = 0.1
+"""How often a file is looked at that is silent."""
+PATIENCE_SECONDS = 1.0
+"""After this silence the last line is shown, although it has no line end."""
+
+
+class FollowedFile:
+    """A log file and its channel."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """Raises `OSError` if the file exists and cannot be read."""
+        self._file = LogFile(path)
+        self._truncated = 0  # how often
+        first = self._file.look()
+        if first is None:
+            self.channel = Channel(name)
+        else:
+            start = self._file.skip_to_the_last(HISTORY_ENTRIES)
+            self.channel = Channel(name, epoch=first.epoch, start=start)
+            self.channel.archive = _Archive(self.channel, self._file, base=0)
+
+    async def run(self) -> None:
+        """Publish what is written, until cancelled."""
+        silent_since = trio.current_time()
+        try:
+            while True:
+                news = self._look(trio.current_time() - silent_since)
+                if news is None:
+                    await trio.sleep(LOOK_SECONDS)
+                    continue
+                silent_since = trio.current_time()
+                self._publish(news)
+                await self.channel.keep_pace()
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._file.close()
+
+    def _look(self, silence: float) -> News | None:
+        try:
+            news = self._file.look()
+        except OSError as error:
+            logger.warning("%s: %s", self._file.path, error.strerror)
+            return None
+        if news is None and silence > PATIENCE_SECONDS:
+            news = self._file.end_line()
+        return news
+
+    def _publish(self, news: News) -> None:
+        channel = self.channel
+        if news.is_lost:
+            self._truncated += 1
+            channel.lose()
+        if news.epoch is not None:
+            # Truncated, it may begin as it did before; its old IDs must not be taken for new ones.
+            channel.go_on_as(news.epoch + f"x{self._truncated}" * bool(self._truncated))
+            channel.archive = _Archive(channel, self._file, base=channel.end)
+        for line in news.lines:
+            channel.publish(line.text, number=line.end)
+
+
+class _Archive:
+    """What is older than the history of the channel, in the file."""
+
+    def __init__(self, channel: Channel, file: LogFile, base: int) -> None:
+        self.start = base
+        self._channel = channel
+        self._file = file
+
+    def entries_after(self, position: int) -> Iterator[Entry]:
+        for line in self._file.lines_after(position - self.start):
+            if self.start + line.end > self._channel.end:
+                return
+            yield self._entry(line)
+
+    def position_before(self, position: int, count: int) -> int:
+        return self.start + self._file.offset_before(position - self.start, count)
+
+    def _entry(self, line: Line) -> Entry:
+        position = self.start + line.end
+        id = self._channel.id_of(position)
+        return Entry(id, line.text, None, position, False, encoded_size(line.text), False)
