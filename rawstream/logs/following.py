@@ -3,7 +3,10 @@ from the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 import trio
@@ -34,6 +37,9 @@ class FollowedFile:
             start = self._file.skip_to_the_last(HISTORY_ENTRIES)
             self.channel = Channel(name, epoch=first.epoch, start=start)
             self.channel.archive = _Archive(self.channel, self._file, base=0)
+            # Cursors of clients that come back must be known from the first request on.
+            while (news := self._file.look()) is not None:
+                self._publish(news)
 
     async def run(self) -> None:
         """Publish what is written, until cancelled."""
@@ -81,12 +87,18 @@ class _Archive:
         self.start = base
         self._channel = channel
         self._file = file
+        self._kept: list[Entry] = []  # those that were read last
+        self._kept_from = -1  # the position before them
 
-    def entries_after(self, position: int) -> Iterator[Entry]:
-        for line in self._file.lines_after(position - self.start):
-            if self.start + line.end > self._channel.end:
-                return
-            yield self._entry(line)
+    def entries_after(self, position: int) -> Iterable[Entry]:
+        if not (self._kept and self._kept_from <= position < self._kept[-1].position):
+            lines = self._file.lines_after(position - self.start)
+            entries = [self._entry(line) for line in lines]
+            end = self._channel.end
+            self._kept = [entry for entry in entries if entry.position <= end]
+            self._kept_from = position
+        index = bisect_right(self._kept, position, key=attrgetter("position"))
+        return islice(self._kept, index, None)
 
     def position_before(self, position: int, count: int) -> int:
         return self.start + self._file.offset_before(position - self.start, count)
