@@ -16,6 +16,7 @@ from rawstream import Channel, Gap
 from rawstream.logs.file import LogFile
 from rawstream.logs.following import FollowedFile
 from rawstream.logs.lines import LONGEST_LINE, LineSplitter
+from rawstream.logs.names import names_of
 
 # -- Lines ----------------------------------------------------------------------------------------
 
@@ -204,3 +205,13 @@ async def test_readers_across_a_rotation(
     told = [] if rotate is rename_and_create else ["GAP"]
     assert await read(followed.channel, cursor, len(told) + 1) == [*told, "after"]
     nursery.cancel_scope.cancel()
+
+
+def test_names_are_as_short_as_they_stay_apart() -> None:
+    paths = [Path("/var/log/syslog"), Path("/a/app.log"), Path("/b/app.log"), Path("/c d/\xe4.log")]
+    assert names_of([*paths, paths[0]]) == {
+        "syslog": paths[0],
+        "a.app.log": paths[1],
+        "b.app.log": paths[2],
+        "_.log": paths[3],
+    }
