@@ -28,8 +28,8 @@ from wire import (
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
 from rawstream.channels.fanout import YIELD_EVERY_BYTES, Reader
-from rawstream.channels.formats import EVENTS, FRAMES, LINES, TEXT
-from rawstream.channels.log import SEGMENT_BYTES, Entry
+from rawstream.entries.formats import EVENTS, FRAMES, LINES, TEXT
+from rawstream.entries.log import SEGMENT_BYTES, Entry
 from rawstream.http.exchange import Frame, as_it_is
 from rawstream.http.negotiation import preferred
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from ..entries.formats import Wanted
 from ..errors import HTTPError
 from ..http.negotiation import preferred
 from ..http.request import Request
@@ -52,6 +53,8 @@ class Asked(NamedTuple):
     """The cursor as the client sent it, valid or not; None if it sent none."""
     last: int
     """How many entries before the present a client without a cursor starts."""
+    wanted: Wanted | None = None
+    """Which entries it wants, if not all: `Channels(select=...)`."""
 
 
 def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:

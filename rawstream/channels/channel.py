@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import trio
 
+from ..entries.batches import Batches
+from ..entries.log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 from ..http.json_text import json_text, on_one_line
-from .batches import Batches
 from .fanout import FanOut
-from .log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 
 
 class Channel(Log):

@@ -14,11 +14,11 @@ from weakref import WeakSet
 
 import trio
 
+from ..entries.batches import Batches, Format
+from ..entries.log import Log
 from ..http.exchange import Frame, TryWrite
 from ..limits import KIB, MIB
 from ..stderr import logger
-from .batches import Batches, Format
-from .log import Log
 
 YIELD_EVERY_BYTES = 4 * MIB
 READER_COSTS = 8 * KIB
@@ -217,6 +217,8 @@ class FanOut:
                     if written:
                         reader.position = position
                         reader.last_sent = now
+                    elif not size:  # it wants none of them
+                        reader.position = position
                     if written < size:
                         self._wake(reader, group)
                     elif position != end:

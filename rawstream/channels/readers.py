@@ -7,11 +7,13 @@ the channel writes to it. A client without a cursor is first told where it is.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from enum import Enum
 from typing import Literal
 
 import trio
 
+from ..entries.formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, place_again
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.exchange import as_it_is
 from ..http.fields import Fields
@@ -25,7 +27,6 @@ from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
 from .fanout import Reader
-from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, place_again
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
@@ -101,10 +102,11 @@ async def read_as_stream(
         await request.respond(204, headers=[VARY, *headers])
         return
     async with stream_of(request, asked.way, headers) as stream:
-        reader = Reader(stream.body, FORMATS[asked.way], point.position)
+        format = replace(FORMATS[asked.way], wanted=asked.wanted)
+        reader = Reader(stream.body, format, point.position)
         if isinstance(stream, EventStream):
             stream.heartbeat.other = reader
-        await follow(channel, reader, FORMATS[asked.way], point, lag)
+        await follow(channel, reader, format, point, lag)
 
 
 async def follow(
@@ -133,6 +135,9 @@ async def follow(
             await reader.sink.send_framed(framed)
             reader.position = position
             reader.last_sent = trio.current_time()
+        elif position != reader.position:  # it wants none of them
+            reader.position = position
+            await trio.lowlevel.checkpoint()
         elif channel.is_closed:
             if start == channel.end:  # it had seen the end before, but did not know that
                 await _tell(reader, format.last(channel.id_of(start)))
@@ -163,9 +168,10 @@ async def _read_by_websocket(
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
         ws.drop_messages()
-        reader = Reader(ws.writer, FRAMES, point.position)
+        format = replace(FRAMES, wanted=asked.wanted)
+        reader = Reader(ws.writer, format, point.position)
         try:
-            if await follow(channel, reader, FRAMES, point, lag) is Followed.TOO_SLOW:
+            if await follow(channel, reader, format, point, lag) is Followed.TOO_SLOW:
                 await ws.close(TRY_AGAIN_LATER, "too slow")
         except (WebSocketClosed, BrokenStream):
             pass
@@ -182,11 +188,19 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
         point = ResumePoint(channel, asked.cursor, asked.last)
         position, lost_from = point.position, point.lost_from if point.is_lost else None
         poll.cursor = channel.id_of(position)
-        while position == channel.end and lost_from is None and not channel.is_closed:
-            await Channel.wait_for_entry(channel)
-        if position < channel.oldest:
-            position, lost_from = channel.oldest, channel.id_of(position)
-        answer, end = channel.batches.after(position, POLLS, as_it_is)
+        format = replace(POLLS, wanted=asked.wanted)
+        while True:
+            if position < channel.oldest:
+                position, lost_from = channel.oldest, lost_from or channel.id_of(position)
+            answer, end = channel.batches.after(position, format, as_it_is)
+            if answer or lost_from is not None or (channel.is_closed and end == position):
+                break
+            if end == position:
+                await Channel.wait_for_entry(channel)
+            else:  # it wants none of them
+                position = end
+                poll.cursor = channel.id_of(position)
+                await trio.lowlevel.checkpoint()
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
         rest = ""

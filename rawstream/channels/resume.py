@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..entries.cursors import BEGINNING, make_vector, own_part
 from .channel import Channel
-from .cursors import BEGINNING, make_vector, own_part
 
 MAX_CURSOR_CHARACTERS = 200
 """Characters of a client's cursor that are repeated in a gap."""

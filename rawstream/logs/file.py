@@ -115,6 +115,10 @@ class LogFile:
         self._lines = LineSplitter(offset)
         return offset
 
+    def is_line_start(self, offset: int) -> bool:
+        """Whether a line begins at an offset."""
+        return offset == 0 or os.pread(self._fd, 1, offset - 1) == b"\n"
+
     def lines_after(self, offset: int) -> list[Line]:
         """Return some lines from an offset on, at which one begins; at least one."""
         splitter = LineSplitter(offset)

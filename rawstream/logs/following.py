@@ -1,5 +1,5 @@
-"""A log file as a channel: its lines are published as they are written, and older ones are read back
-from the file."""
+"""A log file as a channel: its lines are published as they are written, and older ones are read
+back from the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from ..channels.channel import Channel
-from ..channels.log import HISTORY_ENTRIES, Entry, encoded_size
+from ..entries.log import HISTORY_ENTRIES, Entry, encoded_size
 from ..stderr import logger
 from .file import LogFile, News
 from .lines import Line
@@ -99,6 +99,9 @@ class _Archive:
             self._kept_from = position
         index = bisect_right(self._kept, position, key=attrgetter("position"))
         return islice(self._kept, index, None)
+
+    def holds(self, position: int) -> bool:
+        return self._file.is_line_start(position - self.start)
 
     def position_before(self, position: int, count: int) -> int:
         return self.start + self._file.offset_before(position - self.start, count)

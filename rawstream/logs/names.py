@@ -17,7 +17,7 @@ def names_of(paths: Iterable[Path]) -> dict[str, Path]:
     while left:
         names = [_name(path, parts) for path in left]
         for path, name in zip(list(left), names, strict=True):
-            if names.count(name) == 1 and name not in named or parts >= len(path.parts):
+            if (names.count(name) == 1 and name not in named) or parts >= len(path.parts):
                 while name in named:
                     name = f"{name[: LONGEST_NAME - 1]}~"
                 named[name] = path

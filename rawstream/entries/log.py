@@ -85,6 +85,9 @@ class Archive(Protocol):
     def entries_after(self, position: int) -> Iterable[Entry]:
         """Some entries after a position that is in the archive, at least one."""
 
+    def holds(self, position: int) -> bool:
+        """Whether this is the position of an entry, or of the start."""
+
     def position_before(self, position: int, count: int) -> int:
         """The position this many entries before another one; `start` if there are fewer."""
 
@@ -174,8 +177,8 @@ class Log:
         return entry
 
     def break_off(self) -> None:
-        """Note that entries are lost that were never published here: readers are told of a gap. What
-        the log holds is dropped with them."""
+        """Note that entries are lost that were never published here: readers are told of a gap.
+        What the log holds is dropped with them."""
         self.end += 1
         self.start = self.end
         self._entries.clear()
@@ -185,6 +188,8 @@ class Log:
     def go_on_as(self, epoch: str) -> None:
         """From now on IDs have this epoch, and numbers from 0."""
         self._reels.append(_Reel(epoch, self.end))
+        while len(self._reels) > 1 and self._reels[1].base < self.oldest:
+            del self._reels[0]  # none of its entries can be read
 
     # -- Cursors --------------------------------------------------------------------------------
 
@@ -230,24 +235,35 @@ class Log:
         check_last(last)
         if cursor is None:
             # The end of a closed log is no news that a reader may miss.
-            return self._before_the_last(last + self.is_closed), False
+            return self.position_before(self.end, last + self.is_closed), False
         if not isinstance(cursor, str):
             raise TypeError(f"a cursor is a str, not {type(cursor).__name__}: {cursor!r}")
         if cursor == BEGINNING:
             return self.oldest, False
         position = self.position_of(cursor)
-        if position is not None and self.oldest <= position <= self.end:
+        if position is not None and self.oldest <= position <= self.end and self._holds(position):
             return position, False
         return self.oldest, True
 
-    def _before_the_last(self, count: int) -> int:
-        """The position before this many entries, or before all if there are fewer."""
-        index = len(self._entries) - count
+    def position_before(self, position: int, count: int) -> int:
+        """The position this many entries before another one, or `oldest` if there are fewer."""
+        if position < self.start and self.archive:
+            return self.archive.position_before(position, count)
+        index = self._index_after(position) - count
         if index > 0:
             return self._entries[index - 1].position
         if index < 0 and self.archive:
             return self.archive.position_before(self.start, -index)
         return self.start
+
+    def _holds(self, position: int) -> bool:
+        if position < self.start and self.archive:
+            return self.archive.holds(position)
+        index = self._index_after(position)
+        return position == (self._entries[index - 1].position if index else self.start)
+
+    def _index_after(self, position: int) -> int:
+        return bisect_right(self._entries, position, key=attrgetter("position"))
 
     # -- Reading --------------------------------------------------------------------------------
 
@@ -259,8 +275,7 @@ class Log:
         """The entries after a position that is not before `oldest`."""
         if position < self.start and self.archive:
             return iter(self.archive.entries_after(position))
-        index = bisect_right(self._entries, position, key=attrgetter("position"))
-        return islice(self._entries, index, None)
+        return islice(self._entries, self._index_after(position), None)
 
     def rest_of_segment(self, position: int) -> Iterator[Entry]:  # after it, which a batch takes
         for number, entry in enumerate(self.entries_after(position)):

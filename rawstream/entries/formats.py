@@ -18,15 +18,19 @@ DATA is a JSON string; in a channel of JSON it is the JSON itself. Pure function
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from ..http.json_text import json_text
 from ..streams.event import Event
 from ..websocket.frames import TEXT as TEXT_FRAME
 from ..websocket.frames import server_frame
 from .log import END, GAP, Entry
+
+Wanted: TypeAlias = Callable[[Entry], bool]
+"""Tells whether a reader is sent an entry."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class EntryFormat:
 
     channel: str = ""
     """The name of the channel to tell; "" if there is only one channel."""
+    wanted: Wanted | None = None
+    """Which entries are encoded; None for all. Batches leave out the others."""
+
+    def has_place_for(self, entry: Entry) -> bool:
+        """Whether an entry is encoded. The end of the log is."""
+        return self.wanted is None or entry.is_end or self.wanted(entry)
 
     def entry(self, entry: Entry) -> bytes:
         """The bytes of an entry."""
@@ -46,7 +56,8 @@ class EntryFormat:
         """The bytes of entries, and the position of the last of them."""
         parts = []
         for entry in entries:
-            parts.append(self.entry(entry))
+            if self.has_place_for(entry):
+                parts.append(self.entry(entry))
             position = entry.position
         return b"".join(parts), position
 
@@ -154,8 +165,10 @@ class Polls(Lines):
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
         objects = []
         for entry in entries:
-            if not entry.is_end:
+            if not entry.is_end and self.has_place_for(entry):
                 objects.append(self.head(entry.id, entry) + self.tail(entry))
+        if not objects and not entry.is_end:
+            return b"", entry.position
         answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), entry.id.encode())
         return answer, entry.position
 
