@@ -1,6 +1,7 @@
 """A log file that others write to, truncate and rotate: what is new in it.
 
-Rotated:    the path leads to another file. The old one is read to its end, then the new one.
+Rotated:    the path leads to another file. The old one is read until it is silent, then the new
+            one.
 Truncated:  the file is shorter than what was read, or begins otherwise. It is read anew.
 
 The number of a line is the offset behind it. The epoch is made of what distinguishes the file from
@@ -17,12 +18,15 @@ from typing import NamedTuple
 from ..limits import KIB, MIB
 from .lines import Line, LineSplitter
 
-READ_BYTES = MIB
+BLOCK_BYTES = 64 * KIB
 """Read at a time."""
+GRACE_SECONDS = 1.0
+"""A file that was renamed may still be written to, until its program opens the new one. It is read
+until it has been silent for this long."""
 FIRST_BYTES = KIB
 """The first line tells files apart by at most this much."""
-BLOCK_BYTES = 64 * KIB
-"""Read at a time of what is older."""
+LOOK_BACK_BYTES = 256 * MIB
+"""A reader that asks for more lines than this begins here."""
 
 
 class News(NamedTuple):
@@ -43,6 +47,7 @@ class LogFile:
         self._fd = -1
         self._first = b""  # the first line, or its beginning
         self._lines = LineSplitter()
+        self._silent_since = 0.0
 
     def close(self) -> None:
         """Close the file."""
@@ -50,18 +55,19 @@ class LogFile:
             os.close(self._fd)
             self._fd = -1
 
-    def look(self) -> News | None:
-        """Return what is new, at most `READ_BYTES` of it; None if there is nothing. Raises
-        `OSError` if the file cannot be read."""
+    def look(self, now: float) -> News | None:
+        """Return what is new, at most `BLOCK_BYTES` of it; None if there is nothing. `now` is the
+        time in seconds, by any clock. Raises `OSError` if the file cannot be read."""
         if self._fd < 0:
             return self._open(is_lost=False)
         if self._was_truncated():
             self.close()
             return self._open(is_lost=True) or News(None, True, [])
-        data = os.pread(self._fd, READ_BYTES, self._lines.offset)
+        data = os.pread(self._fd, BLOCK_BYTES, self._lines.offset)
         if data:
+            self._silent_since = now
             return News(None, False, self._lines.feed(data))
-        if self._is_the_file():
+        if now - self._silent_since < GRACE_SECONDS or self._is_the_file():
             return None
         rest = self._lines.end()  # rotated: nobody writes to it any more
         self.close()

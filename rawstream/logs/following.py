@@ -12,13 +12,19 @@ from pathlib import Path
 import trio
 
 from ..channels.channel import Channel
-from ..entries.log import HISTORY_ENTRIES, Entry, encoded_size
+from ..entries.log import Entry, encoded_size
+from ..limits import MIB
 from ..stderr import logger
 from .file import LogFile, News
 from .lines import Line
 
-LOOK_SECONDS = 0.1
-"""How often a file is looked at that is silent."""
+RING_ENTRIES = 10_000
+RING_BYTES = MIB
+"""What readers share; older lines are read back from the file for each of them."""
+
+SOON_SECONDS = 0.02
+LATER_SECONDS = 0.1
+"""How often a file is looked at that was written to just now, and one that is silent."""
 PATIENCE_SECONDS = 1.0
 """After this silence the last line is shown, although it has no line end."""
 
@@ -30,15 +36,17 @@ class FollowedFile:
         """Raises `OSError` if the file exists and cannot be read."""
         self._file = LogFile(path)
         self._truncated = 0  # how often
-        first = self._file.look()
-        if first is None:
-            self.channel = Channel(name)
-        else:
-            start = self._file.skip_to_the_last(HISTORY_ENTRIES)
-            self.channel = Channel(name, epoch=first.epoch, start=start)
+        self._is_readable = True
+        first = self._file.look(0)
+        start = self._file.skip_to_the_last(RING_ENTRIES) if first else 0
+        epoch = first.epoch if first else None
+        self.channel = Channel(
+            name, entries=RING_ENTRIES, size=RING_BYTES, epoch=epoch, start=start
+        )
+        if first:
             self.channel.archive = _Archive(self.channel, self._file, base=0)
             # Cursors of clients that come back must be known from the first request on.
-            while (news := self._file.look()) is not None:
+            while (news := self._file.look(0)) is not None:
                 self._publish(news)
 
     async def run(self) -> None:
@@ -46,9 +54,10 @@ class FollowedFile:
         silent_since = trio.current_time()
         try:
             while True:
-                news = self._look(trio.current_time() - silent_since)
+                silence = trio.current_time() - silent_since
+                news = self._look(silence)
                 if news is None:
-                    await trio.sleep(LOOK_SECONDS)
+                    await trio.sleep(min(max(SOON_SECONDS, silence / 50), LATER_SECONDS))
                     continue
                 silent_since = trio.current_time()
                 self._publish(news)
@@ -59,10 +68,13 @@ class FollowedFile:
 
     def _look(self, silence: float) -> News | None:
         try:
-            news = self._file.look()
+            news = self._file.look(trio.current_time())
         except OSError as error:
-            logger.warning("%s: %s", self._file.path, error.strerror)
+            if self._is_readable:
+                logger.warning("%s: %s", self._file.path, error.strerror)
+            self._is_readable = False
             return None
+        self._is_readable = True
         if news is None and silence > PATIENCE_SECONDS:
             news = self._file.end_line()
         return news
