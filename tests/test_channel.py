@@ -28,7 +28,7 @@ from wire import (
 
 from rawstream import Channel, EventDecoder, Limits, Request, serve_channel
 from rawstream.channels.fanout import YIELD_EVERY_BYTES, Reader
-from rawstream.entries.formats import EVENTS, FRAMES, LINES, TEXT
+from rawstream.entries.formats import EVENTS, LINES, TEXT, Frames
 from rawstream.entries.log import SEGMENT_BYTES, Entry
 from rawstream.http.exchange import Frame, as_it_is
 from rawstream.http.negotiation import preferred
@@ -85,7 +85,7 @@ async def test_line_ends_are_the_same_on_every_transport() -> None:
     entry.id = "i"
     assert EVENTS.entry(entry) == b"id: i\ndata: a\ndata: b\ndata: c\ndata: d\n\n"
     assert LINES.entry(entry) == b'{"id": "i", "data": "a\\nb\\nc\\nd"}\n'
-    assert FRAMES.entry(entry) == b'\x81\x21{"id": "i", "data": "a\\nb\\nc\\nd"}'
+    assert Frames().entry(entry) == b'\x81\x21{"id": "i", "data": "a\\nb\\nc\\nd"}'
     assert TEXT.entry(entry) == b"a\nb\nc\nd\n"
 
 

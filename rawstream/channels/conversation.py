@@ -14,6 +14,8 @@
 A string that is published is the text of the entry; for any other JSON value it is its JSON text.
 If the client adds a "ref", a string or an integer, the reply repeats it.
 
+With `?batch=1` a message from the server may hold several of these objects, each on a line.
+
 `"only"` of a "join" or "filter" is that of `Channels(select=...)`; null stands for all entries.
 
 An entry may arrive before the reply to its "publish". The "id" is the ID in that one channel, so
@@ -30,7 +32,7 @@ from functools import partial
 
 import trio
 
-from ..entries.formats import EntryFormat, Frames, Wanted
+from ..entries.formats import EntryFormat, Wanted
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.json_text import json_text
 from ..http.request import Request
@@ -41,7 +43,7 @@ from .channel import Channel
 from .fanout import Reader
 from .presence import SUFFIX
 from .publishing import publish_text
-from .readers import Followed, follow
+from .readers import Followed, follow, in_messages
 from .registry import Channels
 from .resume import ResumePoint
 
@@ -64,7 +66,7 @@ async def serve_conversation(
         points = ResumePoint.of_each(joined, asked.cursor, asked.last)
         async with open_websocket(request, origins=channels.origins) as ws:
             async with trio.open_nursery() as nursery:
-                conversation = _Conversation(request, channels, ws, nursery)
+                conversation = _Conversation(request, channels, ws, nursery, asked)
                 try:
                     with conversation.scope, suppress(WebSocketClosed, BrokenStream):
                         for (name, member), point in zip(members, points, strict=True):
@@ -112,11 +114,17 @@ class _Conversation:
     """The channels that one WebSocket has joined, and its commands."""
 
     def __init__(
-        self, request: Request, channels: Channels, ws: WebSocket, nursery: trio.Nursery
+        self,
+        request: Request,
+        channels: Channels,
+        ws: WebSocket,
+        nursery: trio.Nursery,
+        asked: Asked,
     ) -> None:
         self._request = request
         self._channels = channels
         self._ws = ws
+        self._asked = asked
         self._nursery = nursery
         self._joined: dict[str, _Joined] = {}
         self.scope = trio.CancelScope()
@@ -205,8 +213,9 @@ class _Conversation:
 
     def _start(self, joined: _Joined) -> None:
         """Follow a channel from where it begins, or was stopped."""
-        format = Frames(joined.channel.name, joined.wanted)
-        joined.reader = Reader(self._ws.writer, format, joined.point.position)
+        asked = self._asked._replace(wanted=joined.wanted)
+        sink, format = in_messages(self._ws, asked, joined.channel.name)
+        joined.reader = Reader(sink, format, joined.point.position)
         joined.has_stopped = trio.Event()
         self._nursery.start_soon(self._follow, joined, joined.reader, format)
 

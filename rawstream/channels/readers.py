@@ -13,7 +13,17 @@ from typing import Literal
 
 import trio
 
-from ..entries.formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, place_again
+from ..entries.formats import (
+    EVENTS,
+    LINES,
+    POLLS,
+    TEXT,
+    EntryFormat,
+    Frames,
+    Lines,
+    place_again,
+    text_message,
+)
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.exchange import as_it_is
 from ..http.fields import Fields
@@ -22,11 +32,11 @@ from ..http.request import Request
 from ..streams.events import EventStream, open_events
 from ..streams.longpoll import open_poll
 from ..streams.stream import Stream, open_stream
-from ..websocket.connection import TRY_AGAIN_LATER
+from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
 from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
-from .fanout import Reader
+from .fanout import Reader, Sink
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
@@ -157,6 +167,24 @@ async def _tell(reader: Reader, data: bytes) -> None:
 # -- WebSockets -----------------------------------------------------------------------------------
 
 
+class _BatchSink:
+    """A WebSocket as the destination of batches, each of which becomes one message. A browser takes
+    a long message in the time of a short one."""
+
+    def __init__(self, ws: WebSocket) -> None:
+        self.frame = text_message
+        self.try_write = ws.writer.try_write
+        self.send_framed = ws.writer.send_framed
+
+
+def in_messages(ws: WebSocket, asked: Asked, name: str = "") -> tuple[Sink, EntryFormat]:
+    """How the entries of a channel are sent over a WebSocket that has asked for this. `name` is the
+    name to tell."""
+    if asked.in_batches:
+        return _BatchSink(ws), Lines(name, asked.wanted)
+    return ws.writer, Frames(name, asked.wanted)
+
+
 async def _read_by_websocket(
     request: Request,
     channel: Channel,
@@ -168,8 +196,8 @@ async def _read_by_websocket(
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
         ws.drop_messages()
-        format = replace(FRAMES, wanted=asked.wanted)
-        reader = Reader(ws.writer, format, point.position)
+        sink, format = in_messages(ws, asked)
+        reader = Reader(sink, format, point.position)
         try:
             if await follow(channel, reader, format, point, lag) is Followed.TOO_SLOW:
                 await ws.close(TRY_AGAIN_LATER, "too slow")

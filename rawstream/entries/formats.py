@@ -147,7 +147,7 @@ class Frames(Lines):
     """One JSON object per WebSocket message."""
 
     def whole(self, entry: bytes) -> bytes:
-        return server_frame(TEXT_FRAME, entry)
+        return text_message(entry)
 
 
 class Text(EntryFormat):
@@ -173,6 +173,11 @@ class Polls(Lines):
         return answer, entry.position
 
 
+def text_message(text: bytes) -> bytes:
+    """A text message of a WebSocket, as one frame."""
+    return server_frame(TEXT_FRAME, text)
+
+
 @lru_cache(maxsize=16)
 def place_again(format: EntryFormat, id: str) -> bytes:
     """`EntryFormat.place`: clients that arrive together are all at the same place."""
@@ -186,4 +191,4 @@ def _with_data(value: dict[str, str], entry: Entry) -> str:
     return f'{start}"data": {data}}}'
 
 
-EVENTS, LINES, FRAMES, TEXT, POLLS = Events(), Lines(), Frames(), Text(), Polls()
+EVENTS, LINES, TEXT, POLLS = Events(), Lines(), Text(), Polls()

@@ -135,19 +135,19 @@ async def _authorize(request: Request, name: str, action: str) -> str | None:
 
 
 async def _respond_older(request: Request, channel: Channel) -> None:
-    """Answer with lines before an ID, at most `MOST_OLDER` and `OLDER_BYTES`. Raises `HTTPError`
-    410 if the log does not have this ID any more."""
+    """Answer with the lines before that with an ID, at most `MOST_OLDER` and `OLDER_BYTES`. Raises
+    `HTTPError` 410 if the log does not have this line any more."""
     count = what_is_asked(request, last=1000).last
     end = channel.position_of(request.query["before"])
     if end is None or not channel.oldest <= end <= channel.end:
         raise HTTPError(410, "the log does not go back to this line any more")
-    position = channel.position_before(end, min(count, MOST_OLDER))
+    position = channel.position_before(end, min(count, MOST_OLDER) + 1)
     held, size = deque[bytes](), 0
     while position < end:
         for entry in channel.entries_after(position):
-            if entry.position > end:
-                break
             position = entry.position
+            if position >= end:
+                break
             held.append(LINES.entry(entry))
             size += len(held[-1])
             while size > OLDER_BYTES:

@@ -23,6 +23,7 @@ _WORDS = {
     "info": 2, "information": 2, "notice": 2, "inf": 2, "i": 2, "30": 2,
     "warning": 3, "warn": 3, "wrn": 3, "w": 3, "40": 3,
     "error": 4, "err": 4, "severe": 4, "e": 4, "50": 4,
+    "exception": 4, "traceback": 4,
     "fatal": 5, "critical": 5, "crit": 5, "alert": 5, "emerg": 5, "panic": 5, "f": 5, "60": 5,
 }  # fmt: skip
 
@@ -39,7 +40,7 @@ _LEVEL = re.compile(
     rf"|\b({_NAMES.upper()})\b"
     rf"|[\[<(]({_NAMES})[\]>)]"
     rf"|(?:^|: )({_NAMES}): "
-    r"|^\w*(Error|Exception)\b"
+    r"|^\w*(Error|Exception)\b|^(Traceback) "
 )
 _ESCAPE = re.compile("\x1b\\[[0-9;:?]*[a-zA-Z]")
 
@@ -53,7 +54,7 @@ def level_of(text: str) -> int | None:
     if found is None:
         return None
     word = found[found.lastindex or 0].lower()
-    return _WORDS["error"] if word == "exception" else _WORDS.get(word)
+    return _WORDS.get(word)
 
 
 @lru_cache(maxsize=len(LEVELS))
