@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -371,6 +372,24 @@ http {{
 
 
 # -- Other people's programs ----------------------------------------------------------------------
+
+
+@contextmanager
+def nginx_before(behind: int, folder: Path, *, port: int, more: str = "") -> Iterator[None]:
+    """nginx on a port, before a server on another, once it answers."""
+    (folder / "nginx.conf").write_text(NGINX.format(port=port, behind=behind, more=more))
+    folder.chmod(0o755)
+    command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + PATIENCE
+            while is_free(port):
+                assert time.monotonic() < end, "nginx does not listen"
+                time.sleep(0.02)
+            yield
+        finally:
+            process.kill()
+
 
 Curl = Callable[..., Awaitable[tuple[int, bytes]]]
 """Of the fixture `curl`."""

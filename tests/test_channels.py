@@ -1128,7 +1128,10 @@ async def test_many_unwanted_entries_hold_nobody_up(serving: Serving) -> None:
 @pytest.mark.parametrize("target", ["/a?only=silent", "/a?wait=0&only=silent"])
 async def test_a_filter_that_means_nothing(connect: Connect, target: str) -> None:
     channels = quiet_and_loud()
-    assert await ask(connect(app_of(channels)), get(target)) == (400, "400 Bad Request: only is loud\n")
+    assert await ask(connect(app_of(channels)), get(target)) == (
+        400,
+        "400 Bad Request: only is loud\n",
+    )
 
 
 async def test_a_websocket_filters_and_pauses(enter: Enter) -> None:

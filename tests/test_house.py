@@ -23,26 +23,32 @@ LAYERS = [
     {"http1"},
     {"streams"},
     {"websocket"},
+    {"entries"},
     {"channels", "browser"},
     {"server"},
     {"program"},
     {"demo"},
+    {"logs"},
     {"dissector"},
     {"wire"},
     {"__init__", "__main__"},
 ]
 """From the bottom up. Each imports from itself and from those below it."""
 
-SERVING = ("http1", "streams", "websocket", "channels", "server", "program")
+SERVING = ("http1", "streams", "websocket", "entries", "channels", "server", "program")
 
 SIDE_BY_SIDE = [
     ("http1", "streams"),
     ("http1", "websocket"),
+    ("http1", "entries"),
     ("http1", "channels"),
     ("streams", "websocket"),
     ("demo", "__init__"),
     ("demo", "dissector"),
     ("demo", "wire"),
+    ("logs", "demo"),
+    ("logs", "wire"),
+    ("logs", "dissector"),
     *(("dissector", below) for below in SERVING),
 ]
 """These do not know each other."""
@@ -90,7 +96,19 @@ def test_layers_import_from_below(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    ["tcp", "http", "http1", "streams", "websocket", "channels", "demo", "dissector", "wire"],
+    [
+        "tcp",
+        "http",
+        "http1",
+        "streams",
+        "websocket",
+        "entries",
+        "channels",
+        "demo",
+        "logs",
+        "dissector",
+        "wire",
+    ],  # fmt: skip
 )
 def test_a_layer_begins_with_a_page_that_names_its_files_and_exports_nothing(layer: str) -> None:
     page = PACKAGE / layer / "__init__.py"
@@ -114,7 +132,19 @@ def lines_of_code(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "layer", ["tcp", "http", "http1", "streams", "websocket", "channels", "dissector", "wire"]
+    "layer",
+    [
+        "tcp",
+        "http",
+        "http1",
+        "streams",
+        "websocket",
+        "entries",
+        "channels",
+        "logs",
+        "dissector",
+        "wire",
+    ],  # fmt: skip
 )
 def test_a_layer_is_one_sitting_and_a_file_one_concept(layer: str) -> None:
     sizes = {path.name: lines_of_code(path) for path in (PACKAGE / layer).glob("*.py")}

@@ -30,6 +30,7 @@ from .access import Access
 from .collection import Logs
 from .files import MOST_FILES
 from .levels import at_least
+from .names import name_of
 from .streams import publish_body
 
 FOLDER = Path(__file__).parent
@@ -118,6 +119,8 @@ class LogsApp:
     async def _log(self, request: Request, name: str) -> None:
         if request.method == "POST" and name:
             check_origin(request)
+            if name != name_of(name):
+                raise HTTPError(400, "a log's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -")
             log = self._logs.find_to_post(name, request.client)
             with self._channels.in_use(name):
                 await publish_body(request, log.channel)

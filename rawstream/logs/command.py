@@ -125,7 +125,6 @@ class _Following:
 
     def __init__(self, files: Sequence[str], command: Sequence[str], *, stay: bool) -> None:
         """Raises `OSError` for a file that cannot be read."""
-        self.status = 0
         self.logs = Logs()
         patterns = [file for file in files if file != INPUT]
         self._stays = stay or bool(patterns)
@@ -143,12 +142,17 @@ class _Following:
             except ImportError:  # Windows
                 sys.exit("rawstream: this system has no pseudo-terminals to run a command in")
             name = name_of(Path(command[0]).name, self.logs.names)
-            shown = shlex.join(command)
+            shown = shlex.join(command).replace("\n", "\\n")
             output = self.logs.add_ring(name, Kind.COMMAND, shown)
             of_errors = name_of(f"{name}.stderr", self.logs.names)
             errors = self.logs.add_ring(of_errors, Kind.COMMAND, shown)
             self._command = Command(command, output, errors, self.logs)
             self._sources.append(self._command.run)
+
+    @property
+    def status(self) -> int:
+        """The exit status: that of the command, if there is one."""
+        return 0 if self._command is None else self._command.status
 
     async def run(self, app: LogsApp) -> None:
         """Follow everything, until nothing can come any more."""
@@ -157,8 +161,6 @@ class _Following:
             async with trio.open_nursery() as sources:
                 for source in self._sources:
                     sources.start_soon(source)
-            if self._command is not None:
-                self.status = self._command.status
             if self._stays:
                 await trio.sleep_forever()
             with trio.move_on_after(LAST_LINES_SECONDS):

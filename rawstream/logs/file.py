@@ -47,7 +47,7 @@ class LogFile:
         self._fd = -1
         self._first = b""  # the first line, or its beginning
         self._lines = LineSplitter()
-        self._silent_since = 0.0
+        self._renamed_since: float | None = None  # and silent
 
     def close(self) -> None:
         """Close the file."""
@@ -65,9 +65,13 @@ class LogFile:
             return self._open(is_lost=True) or News(None, True, [])
         data = os.pread(self._fd, BLOCK_BYTES, self._lines.offset)
         if data:
-            self._silent_since = now
+            self._renamed_since = None
             return News(None, False, self._lines.feed(data))
-        if now - self._silent_since < GRACE_SECONDS or self._is_the_file():
+        if self._is_the_file():
+            return None
+        if self._renamed_since is None:
+            self._renamed_since = now
+        if now - self._renamed_since < GRACE_SECONDS:
             return None
         rest = self._lines.end()  # rotated: nobody writes to it any more
         self.close()
@@ -86,11 +90,16 @@ class LogFile:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        first, end, _ = os.pread(fd, FIRST_BYTES, 0).partition(b"\n")
+        try:
+            first, end, _ = os.pread(fd, FIRST_BYTES, 0).partition(b"\n")
+        except OSError as error:  # a folder
+            os.close(fd)
+            error.filename = str(self.path)
+            raise
         if not end and len(first) < FIRST_BYTES:
             os.close(fd)
             return None
-        self._fd, self._first = fd, first + end
+        self._fd, self._first, self._renamed_since = fd, first + end, None
         self._lines = LineSplitter()
         return News(self.epoch, is_lost, [])
 

@@ -14,6 +14,7 @@ import { View, clock, fieldsOf, highlighted, kindOf, partsOf } from "./view.js";
  */
 
 const FIRST_LINES = 1000;  // of a log that is chosen
+const QUIET_MS = 150;  // after so much silence, what comes is new
 const OLDER_LINES = 2000;  // fetched when the first line comes in sight
 const WARNING = LEVELS.indexOf("warning"), ERROR = LEVELS.indexOf("error");
 
@@ -44,6 +45,8 @@ let places = new Map();
 /** @type {import("./follow.js").Follower | null} */
 let reader = null;
 let isPaused = false;
+let isCatchingUp = true;  // with what there was before: when that arrived here says nothing
+let lastCame = 0;
 let missed = 0;  // while it is paused
 let hasOlder = true;
 let isLoading = false;
@@ -53,6 +56,8 @@ let attempt = 0;
 async function read(from) {
   reader?.close();
   attempt += 1;
+  isCatchingUp = true;
+  lastCame = 0;
   const own = attempt;
   const [name, ...others] = chosen;
   const way = /** @type {import("./follow.js").Way | ""} */ (input("way").value);
@@ -105,6 +110,9 @@ function choose(names, from = { last: FIRST_LINES }) {
 /** @param {Entry} entry */
 function take(entry) {
   plot.add(1);
+  const now = Date.now();
+  if (lastCame && now - lastCame > QUIET_MS) isCatchingUp = false;
+  lastCame = now;
   if (isPaused) {
     missed += 1;
     return;
@@ -112,7 +120,7 @@ function take(entry) {
   const name = entry.channel ?? chosen[0];
   const id = idOf(entry, name);
   if (id) places.set(name, id);
-  lines.add({ ...lineOf(entry), id: id || "-0", name, arrived: Date.now() });
+  lines.add({ ...lineOf(entry), id: id || "-0", name, arrived: isCatchingUp ? 0 : now });
   view.changed();
 }
 

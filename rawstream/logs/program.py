@@ -34,13 +34,12 @@ class Command:
     """A command, and its two logs."""
 
     def __init__(self, arguments: Sequence[str], output: Log, errors: Log, logs: Logs) -> None:
-        self.status = 0
-        """Its exit status, once it has ended; 128 and the number of the signal that ended it."""
         self._arguments = arguments
         self._both = output, errors
         self._logs = logs
         self._process: trio.Process | None = None
         self._taken = set[int]()  # signals
+        self._failure = 0  # the exit status of a shell that cannot run it
 
     async def run(self) -> None:
         """Run it, follow what it writes, and pass that on to our own stdout and stderr. When
@@ -68,7 +67,17 @@ class Command:
                 await self._process.wait()
                 for stream in streams:
                     stream.end_when_silent(LINGER_SECONDS)
-        self._ended(self._process.returncode or 0)
+        code = self._process.returncode or 0
+        if code < 0:
+            self._close(f"ended by signal {-code} ({signal.strsignal(-code)})")
+        else:
+            self._close(f"exit status {code}")
+
+    @property
+    def status(self) -> int:
+        """Its exit status, once it has ended; 128 and the number of the signal that ended it."""
+        code = (self._process and self._process.returncode) or self._failure
+        return code if code >= 0 else 128 - code
 
     def take_signal(self, number: int) -> bool:
         """Take a signal that was sent to us. Return whether it is the command's to act on: the
@@ -84,16 +93,8 @@ class Command:
 
     def _cannot_be_run(self, error: OSError) -> None:
         print(f"rawstream: {self._arguments[0]}: {error.strerror}", file=sys.stderr)
-        self.status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        self._failure = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
         self._close(f"cannot be run: {error.strerror}")
-
-    def _ended(self, returncode: int) -> None:
-        if returncode < 0:
-            self.status = 128 - returncode
-            self._close(f"ended by signal {-returncode} ({signal.strsignal(-returncode)})")
-        else:
-            self.status = returncode
-            self._close(f"exit status {returncode}")
 
     def _close(self, text: str) -> None:
         self._both[0].channel.publish(text, EXIT)
