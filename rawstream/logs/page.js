@@ -436,3 +436,6 @@ setInterval(() => plot.tick(), 1000);
 setInterval(showCounts, 250);
 showCounts();
 void readList();
+
+// For tests and the console: `const { lines } = await import("./page.js")`.
+export { lines, view };

@@ -50,8 +50,8 @@ class Command:
         ):
             async with trio.open_nursery() as nursery:
                 running = partial(
-                    trio.run_process, self._arguments, stdout=its_output, stderr=its_errors,
-                    check=False,
+                    trio.run_process, self._arguments, stdin=None, stdout=its_output,
+                    stderr=its_errors, check=False,
                 )  # fmt: skip
                 try:
                     self._process = await nursery.start(running)
