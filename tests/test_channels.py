@@ -1038,6 +1038,21 @@ async def test_nobody_stays_when_all_have_left(serving: Serving) -> None:
     assert channels.presence("a").members == {}
 
 
+async def test_silent_lines_have_heartbeats(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = rooms()
+    for query in ("", "?channel=b"):
+        peer = connect(app_of(channels))
+        await peer.send(get(f"/a{query}", "Accept: application/x-ndjson"))
+        await peer.has(b'-0"}\n\r\n')
+        start = trio.current_time()
+        assert await peer.exactly(12) == b"1\r\n\n\r\n" * 2
+        assert trio.current_time() - start == pytest.approx(30, abs=0.1)
+        channels.get("a").publish("x")
+        assert b'"data": "x"' in await peer.until(b"}\n\r\n")
+
+
 # -- Only some entries, and pauses ----------------------------------------------------------------
 
 

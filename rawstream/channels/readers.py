@@ -29,7 +29,9 @@ from ..http.exchange import as_it_is
 from ..http.fields import Fields
 from ..http.json_text import json_text
 from ..http.request import Request
-from ..streams.events import EventStream, open_events
+from ..streams.events import open_events
+from ..streams.heartbeat import BeatingStream
+from ..streams.lines import open_lines
 from ..streams.longpoll import open_poll
 from ..streams.stream import Stream, open_stream
 from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
@@ -91,14 +93,18 @@ async def serve_channel(
 # -- Streams --------------------------------------------------------------------------------------
 
 
-def stream_of(request: Request, way: Way, headers: Fields) -> EventStream | Stream:
-    """The stream for one of the ways to stream."""
+def stream_of(request: Request, way: Way, headers: Fields) -> BeatingStream | Stream:
+    """The stream for one of the ways to stream. Text has no heartbeat: people would see it."""
     fields = [VARY, *headers]
-    if way is Way.EVENTS:
-        return open_events(request, headers=fields)
-    utf8 = "; charset=utf-8" if way is Way.TEXT else ""
-    fields.insert(0, ("Cache-Control", "no-cache"))
-    return open_stream(request, way.value + utf8, headers=fields, endless=True)
+    match way:
+        case Way.EVENTS:
+            return open_events(request, headers=fields)
+        case Way.LINES:
+            return open_lines(request, headers=fields)
+        case _:
+            fields.insert(0, ("Cache-Control", "no-cache"))
+            kind = f"{way.value}; charset=utf-8"
+            return open_stream(request, kind, headers=fields, endless=True)
 
 
 async def read_as_stream(
@@ -114,7 +120,7 @@ async def read_as_stream(
     async with stream_of(request, asked.way, headers) as stream:
         format = replace(FORMATS[asked.way], wanted=asked.wanted)
         reader = Reader(stream.body, format, point.position)
-        if isinstance(stream, EventStream):
+        if isinstance(stream, BeatingStream):
             stream.heartbeat.other = reader
         await follow(channel, reader, format, point, lag)
 

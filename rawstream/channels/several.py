@@ -20,7 +20,7 @@ from ..http.fields import Fields
 from ..http.json_text import json_text
 from ..http.request import Request
 from ..limits import KIB
-from ..streams.events import EventStream
+from ..streams.heartbeat import BeatingStream
 from ..streams.longpoll import open_poll
 from .asked import VARY, Asked, Way
 from .channel import Channel
@@ -50,7 +50,7 @@ async def read_several(
         await request.respond(204, headers=[VARY, *headers])  # as in `readers.read_as_stream`
         return
     async with stream_of(request, asked.way, headers) as stream:
-        if isinstance(stream, EventStream):
+        if isinstance(stream, BeatingStream):
             stream.heartbeat.other = vector
         if asked.cursor in (None, BEGINNING):
             await stream.body.send(vector.format.place(vector.id))
