@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,21 +18,11 @@ from typing import Any
 
 import httpx
 import pytest
-from peers import COMMAND, PATIENCE, free_port, free_ports, nginx_before, program, served
+from log_servers import LOGS, logs, write
+from peers import PATIENCE, free_port, free_ports, nginx_before, program
 from websockets.sync.client import connect
 
 from rawstream.logs.lines import LONGEST_LINE
-
-LOGS = (*COMMAND, "logs")
-
-
-@contextmanager
-def logs(*arguments: str, port: int = 0, **options: Any) -> Iterator[str]:
-    """The URL of a server of logs."""
-    port = port or free_port()
-    command = [*LOGS, *arguments, "--port", str(port)]
-    with served(*command, announced=b"rawstream logs on", **options):
-        yield f"http://127.0.0.1:{port}"
 
 
 def entries(url: str, count: int, **fields: str) -> list[dict[str, Any]]:
@@ -52,11 +41,6 @@ def entries(url: str, count: int, **fields: str) -> list[dict[str, Any]]:
 def texts(url: str, count: int) -> list[str]:
     """The lines of the first entries that come."""
     return [entry.get("data", "GAP") for entry in entries(url, count)]
-
-
-def write(path: Path, *lines: str) -> None:
-    with path.open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 def eventually(check: Callable[[], bool]) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 from browser import chromium, serious, width_of
+from log_servers import LOGS, logs, write
 from peers import PATIENCE, free_port, program, served
 from playwright.sync_api import Page, expect
-from test_logs_command import LOGS, logs, write
 
 from rawstream.logs.levels import LEVELS, level_of
 
