@@ -50,7 +50,9 @@ async def test_console_lines_print_what_stands_there(number: int, tmp_path: Path
         await both.follow(
             [
                 (
-                    command.replace("curl -i ", "curl -si ").replace("python ", "python /tmp/"),
+                    command.replace("curl -i ", "curl -si ")
+                    .replace("python ", "python /tmp/")
+                    .replace("rawstream logs ", "rawstream logs --port 8000 "),
                     printed,
                 )
                 for command, printed in shown
