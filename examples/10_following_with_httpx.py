@@ -1,4 +1,4 @@
-"""Chapter 10, third part: a reader that never loses its place, with httpx on Trio.
+"""Chapter 10, fourth part: a reader that never loses its place, with httpx on Trio.
 
 What `follow.js` does in a browser, takes a program thirty lines: remember the cursor, connect again
 after a pause that grows, and ask for what follows the cursor. The lines of a channel are JSON

@@ -18,7 +18,7 @@ In reading order:
     collection.py   the logs of a server
     files.py        the files that were named, and those that patterns find
     streams.py      lines of standard input, of commands and of requests
-    program.py      a command, and its two streams
+    child.py        a command, and its two streams
     access.py       who may see the logs
     app.py          the logs over HTTP
     command.py      the command line

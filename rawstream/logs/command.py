@@ -138,7 +138,7 @@ class _Following:
         self._command = None
         if command:
             try:
-                from .program import Command
+                from .child import Child
             except ImportError:  # Windows
                 sys.exit("rawstream: this system has no pseudo-terminals to run a command in")
             name = name_of(Path(command[0]).name, self.logs.names)
@@ -146,7 +146,7 @@ class _Following:
             output = self.logs.add_ring(name, Kind.COMMAND, shown)
             of_errors = name_of(f"{name}.stderr", self.logs.names)
             errors = self.logs.add_ring(of_errors, Kind.COMMAND, shown)
-            self._command = Command(command, output, errors, self.logs)
+            self._command = Child(command, output, errors, self.logs)
             self._sources.append(self._command.run)
 
     @property

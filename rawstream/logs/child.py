@@ -30,7 +30,7 @@ NOT_EXECUTABLE = 126
 """The exit statuses of a shell."""
 
 
-class Command:
+class Child:
     """A command, and its two logs."""
 
     def __init__(self, arguments: Sequence[str], output: Log, errors: Log, logs: Logs) -> None:
