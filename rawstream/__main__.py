@@ -16,7 +16,6 @@ from .arguments import port
 from .http.request import Handler
 from .http.tokens import new_token
 from .limits import Limits
-from .logs import command as logs_command
 from .program import run
 from .server import UNIX_MODE
 from .stderr import log_to_stderr
@@ -37,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wire_command.main(arguments[1:])
         return
     if arguments[:1] == ["logs"]:
+        try:
+            from .logs import command as logs_command
+        except ImportError as error:  # Windows has no pseudo-terminals
+            sys.exit(f"rawstream: this system cannot follow logs: {error}")
         logs_command.main(arguments[1:])
         return
     parser = _parser()

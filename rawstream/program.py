@@ -86,7 +86,10 @@ async def _run(
     stop = trio.Event()
     failure: Exception | None = None
     forced = 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if on_signal is not None and hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)  # it has something to do about it
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
 
             async def until_served(task_status: trio.TaskStatus[list[Address]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawstream import Channel, Gap
-from rawstream.logs.file import LogFile
+from rawstream.logs.file import LogFile, OpenLog
 from rawstream.logs.following import FollowedFile
-from rawstream.logs.lines import LONGEST_LINE, LineSplitter
+from rawstream.logs.lines import LONGEST_LINE, LONGEST_SPAN, LineSplitter, offset_of
 from rawstream.logs.names import names_of
 
 # -- Lines ----------------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ def test_lines_are_the_same_however_the_bytes_are_cut(
         at += size
     assert [line.text for line in found] == [text for _, text in lines]
     ends = [sum(len(line) for line, _ in lines[: n + 1]) for n in range(len(lines))]
-    assert [line.end for line in found] == ends
+    assert [offset_of(line.number) for line in found] == ends
     assert splitter.end() == []
 
 
@@ -62,12 +63,12 @@ def test_a_line_without_its_end() -> None:
 def looked(file: LogFile) -> list[str]:
     """What a file has brought until there is nothing new: its lines, and marks."""
     found: list[str] = []
-    for now in (0, 2):  # a file that was renamed is left in the meantime
+    for now in (0, 2, 4):  # a file that was renamed is left in the meantime
         while (news := file.look(now)) is not None:
             found += ["LOST"] * news.is_lost
-            found += ["BEGINS"] * (news.epoch is not None)
+            found += ["BEGINS"] * (news.begun is not None)
             found += [line.text for line in news.lines]
-            if not (news.lines or news.epoch or news.is_lost):
+            if not (news.lines or news.begun or news.is_lost):
                 break
     return found
 
@@ -96,9 +97,10 @@ def test_a_file_that_does_not_exist_yet(tmp_path: Path) -> None:
     file = LogFile(tmp_path / "log")
     assert looked(file) == []
     (tmp_path / "log").write_text("no end")
-    assert looked(file) == []
+    assert file.look(0) is None
+    assert looked(file) == ["BEGINS", "no end"]
     append(tmp_path / "log", " yet\ntwo\n")
-    assert looked(file) == ["BEGINS", "no end yet", "two"]
+    assert looked(file) == [" yet", "two"]
     file.close()
 
 
@@ -129,8 +131,7 @@ def test_what_is_older_is_found_again(lengths: list[int], count: int) -> None:
     lines = [b"%d" % n + b"x" * length for n, length in enumerate(lengths)]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     try:
-        file = LogFile(path)
-        assert file.look(0) is not None
+        file = OpenLog(path)
         size = path.stat().st_size
         offset = file.offset_before(size, count)
         rest = b"".join(line + b"\n" for line in lines[-count:])
@@ -139,7 +140,7 @@ def test_what_is_older_is_found_again(lengths: list[int], count: int) -> None:
         while offset < size:
             some = file.lines_after(offset)
             assert some
-            offset = some[-1].end
+            offset = offset_of(some[-1].number)
             found += some
         assert len(found) == min(count, len(lines))
         file.close()
@@ -167,7 +168,7 @@ async def test_history_older_than_the_ring_comes_from_the_file(
     path = tmp_path / "log"
     path.write_text("".join(f"line {n}\n" for n in range(5000)))
     followed = FollowedFile("log", path)
-    nursery.start_soon(followed.run)
+    nursery.start_soon(partial(followed.run, until_gone=False))
     await trio.sleep(0.3)
     append(path, "new\n")
     whole = await read(followed.channel, "0", 5001)
@@ -182,7 +183,7 @@ async def test_a_cursor_outlives_the_server(tmp_path: Path) -> None:
     for expected in (["two", "three"], ["three", "four"]):
         followed = FollowedFile("log", path)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(followed.run)
+            nursery.start_soon(partial(followed.run, until_gone=False))
             if not cursor:
                 await trio.sleep(0.2)
                 first, second, _ = followed.channel.entries_after(0)
@@ -200,7 +201,7 @@ async def test_readers_across_a_rotation(
     path = tmp_path / "log"
     path.write_text("first\n")
     followed = FollowedFile("log", path)
-    nursery.start_soon(followed.run)
+    nursery.start_soon(partial(followed.run, until_gone=False))
     await trio.sleep(0.3)
     cursor = followed.channel.id_of(followed.channel.end)
     rotate(path)

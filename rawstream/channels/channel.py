@@ -81,8 +81,9 @@ class Channel(Log):
         return entry.id
 
     def lose(self) -> None:
-        """Tell all readers of a gap: entries are lost that were never published."""
-        self.break_off()
+        """Tell readers of a gap here: entries are lost that were never published. Older ones can be
+        read no longer, except those that the channel holds."""
+        self._append_gap()
         self.fan_out.announce()
 
     def close(self) -> None:
@@ -160,10 +161,14 @@ class _Entries:
                 return gap
             entry = channel.entry_after(self._position)
             if entry is None:
+                if self._position < channel.oldest:
+                    continue
                 if channel.is_closed:
                     raise StopAsyncIteration
                 await Channel.wait_for_entry(channel)
                 continue
             self._position = entry.position
+            if entry.is_gap:
+                return Gap(entry.data, entry.id)
             if not entry.is_end:
                 return entry

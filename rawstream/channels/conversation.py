@@ -89,7 +89,9 @@ class _Joined:
         self.channel = channel
         self.wanted = wanted
         self.point = point
-        """Where it begins, or has to go on."""
+        """Where it begins."""
+        self.place = channel.id_of(point.position)
+        """The cursor where it has to go on, once it was stopped."""
         self.use = ExitStack()
         """Closed when it is left: until then the channel is in use, and the member present."""
         self.reader: Reader | None = None  # None while it is paused
@@ -100,14 +102,9 @@ class _Joined:
         if self.reader is not None:
             self.channel.fan_out.remove(self.reader)
             await self.has_stopped.wait()
-            cursor = self.channel.id_of(self.reader.position)
-            self.point = ResumePoint(self.channel, cursor)
+            if not self.point.is_lost:  # else it has not been told yet
+                self.place = self.channel.id_of(self.reader.position)
             self.reader = None
-
-    @property
-    def cursor(self) -> str:
-        """The cursor where it begins, or has to go on."""
-        return self.channel.id_of(self.point.position)
 
 
 class _Conversation:
@@ -162,19 +159,19 @@ class _Conversation:
                     await self._leave(name, ref)
                 case {"pause": str(name)}:
                     joined = await self._stopped(name)
-                    await self._answer({"paused": name, "id": joined.cursor, **ref})
+                    await self._answer({"paused": name, "id": joined.place, **ref})
                 case {"resume": str(name)}:
                     joined = await self._stopped(name)
-                    await self._answer({"resumed": name, "id": joined.cursor, **ref})
-                    self._start(joined)
+                    await self._answer({"resumed": name, "id": joined.place, **ref})
+                    self._go_on(joined)
                 case {"filter": str(name)}:
                     wanted = self._channels.wanted(command.get("only"))
                     is_paused = self._find(name).reader is None
                     joined = await self._stopped(name)
                     joined.wanted = wanted
-                    await self._answer({"filtered": name, "id": joined.cursor, **ref})
+                    await self._answer({"filtered": name, "id": joined.place, **ref})
                     if not is_paused:
-                        self._start(joined)
+                        self._go_on(joined)
                 case {"publish": data, "channel": str(name)}:
                     await self._publish(name, _text_of(data), command.get("event"), ref)
                 case {"publish": _}:
@@ -207,12 +204,18 @@ class _Conversation:
             joined = self._joined[name] = _Joined(channel, wanted, point)
             joined.use.push(stack.pop_all())
         self._last_ended = False
-        await self._answer({"joined": name, "id": joined.cursor, **members, **ref})
-        point.cursor = point.cursor or joined.cursor  # already told: "joined"
+        await self._answer({"joined": name, "id": joined.place, **members, **ref})
+        point.cursor = point.cursor or joined.place  # already told: "joined"
+        self._start(joined)
+
+    def _go_on(self, joined: _Joined) -> None:
+        """Follow a channel from where it was stopped."""
+        if not joined.point.is_lost:
+            joined.point = ResumePoint(joined.channel, joined.place)
         self._start(joined)
 
     def _start(self, joined: _Joined) -> None:
-        """Follow a channel from where it begins, or was stopped."""
+        """Follow a channel from where it begins."""
         asked = self._asked._replace(wanted=joined.wanted)
         sink, format = in_messages(self._ws, asked, joined.channel.name)
         joined.reader = Reader(sink, format, joined.point.position)

@@ -122,6 +122,8 @@ async def read_as_stream(
         reader = Reader(stream.body, format, point.position)
         if isinstance(stream, BeatingStream):
             stream.heartbeat.other = reader
+            if asked.wanted is not None:  # its cursor moves, too, where nothing is sent
+                stream.heartbeat.beat = lambda: format.place(channel.id_of(reader.position))
         await follow(channel, reader, format, point, lag)
 
 
@@ -136,6 +138,7 @@ async def follow(
     id = channel.id_of(start)
     if point.is_lost:
         await _tell(reader, format.gap(id, point.lost_from, id))
+        point.is_lost = False
     elif point.cursor is None:
         await _tell(reader, place_again(format, id))
     while not reader.leaving:
@@ -154,6 +157,8 @@ async def follow(
         elif position != reader.position:  # it wants none of them
             reader.position = position
             await trio.lowlevel.checkpoint()
+        elif position < channel.oldest:
+            continue  # what it was to be sent is gone
         elif channel.is_closed:
             if start == channel.end:  # it had seen the end before, but did not know that
                 await _tell(reader, format.last(channel.id_of(start)))
@@ -226,15 +231,18 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
         while True:
             if position < channel.oldest:
                 position, lost_from = channel.oldest, lost_from or channel.id_of(position)
+            entry = channel.entry_after(position)
+            if entry is not None and entry.is_gap:
+                position, lost_from = entry.position, lost_from or entry.data
             answer, end = channel.batches.after(position, format, as_it_is)
             if answer or lost_from is not None or (channel.is_closed and end == position):
                 break
-            if end == position:
-                await Channel.wait_for_entry(channel)
-            else:  # it wants none of them
+            if end != position:  # it wants none of them
                 position = end
                 poll.cursor = channel.id_of(position)
                 await trio.lowlevel.checkpoint()
+            elif position == channel.end:
+                await Channel.wait_for_entry(channel)
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
         rest = ""

@@ -199,6 +199,10 @@ class _VectorPosition:
                 if entry.is_end:
                     yield _Kind.END, channel.name, [format.last(self.id)]
                     break
+                if entry.is_gap:
+                    gap = format.gap(self.id, entry.data, entry.id)
+                    yield _Kind.GAP, channel.name, [gap]
+                    continue
                 if not format.has_place_for(entry):
                     continue
                 parts = [format.head(self.id, entry), channel.batches.tail_of(entry, format)]

@@ -26,7 +26,7 @@ class Format(Protocol):
     """The encoding of entries for one kind of reader. Its methods are pure, and it is hashable."""
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, at least one, and the position of the last of them."""
+        """The bytes of entries, and the position of the last of them; -1 if there is none."""
 
     def tail(self, entry: Entry) -> bytes:
         """The part of an entry after its id, which is the same for all readers."""
@@ -53,12 +53,12 @@ class Batches:
             self._open.clear()
         if position < log.start:  # of the archive: kept nowhere else
             data, end = format.batch(log.entries_after(position))
-            return frame(data) if data else b"", end
+            return frame(data) if data else b"", max(position, end)
         key = format, frame, position
         batch = self._open.get(key) or self._kept.get(key)
         if batch is None:
             data, end = format.batch(log.rest_of_segment(position))
-            batch = frame(data) if data else b"", end
+            batch = frame(data) if data else b"", max(position, end)
             if end < log.end or log.last_segment_is_full:
                 self._keep(key, batch)
             else:

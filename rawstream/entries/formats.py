@@ -43,18 +43,23 @@ class EntryFormat:
     """Which entries are encoded; None for all. Batches leave out the others."""
 
     def has_place_for(self, entry: Entry) -> bool:
-        """Whether an entry is encoded. The end of the log is."""
-        return self.wanted is None or entry.is_end or self.wanted(entry)
+        """Whether an entry is encoded. A gap and the end of the log are."""
+        if self.wanted is None or entry.is_end or entry.is_gap:
+            return True
+        return self.wanted(entry)
 
     def entry(self, entry: Entry) -> bytes:
         """The bytes of an entry."""
         if entry.is_end:
             return self.last(entry.id)
+        if entry.is_gap:
+            return self.gap(entry.id, entry.data, entry.id)
         return self.whole(self.head(entry.id, entry) + self.tail(entry))
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, and the position of the last of them."""
+        """The bytes of entries, and the position of the last of them; -1 if there is none."""
         parts = []
+        position = -1
         for entry in entries:
             if self.has_place_for(entry):
                 parts.append(self.entry(entry))
@@ -164,13 +169,17 @@ class Polls(Lines):
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
         objects = []
+        id, position, has_ended = "", -1, False
         for entry in entries:
+            if entry.is_gap:
+                break  # a poll tells gaps beside its entries
+            id, position, has_ended = entry.id, entry.position, entry.is_end
             if not entry.is_end and self.has_place_for(entry):
                 objects.append(self.head(entry.id, entry) + self.tail(entry))
-        if not objects and not entry.is_end:
-            return b"", entry.position
-        answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), entry.id.encode())
-        return answer, entry.position
+        if not objects and not has_ended:
+            return b"", position
+        answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), id.encode())
+        return answer, position
 
 
 def text_message(text: bytes) -> bytes:

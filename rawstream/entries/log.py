@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +27,8 @@ SEGMENT_BYTES = 64 * KIB
 """About what a reader that is behind is sent at a time, in at least one entry."""
 
 GAP, END = "gap", "end"
-"""Event types of the log itself: entries are lost; nothing follows. Entries cannot have them."""
+"""Event types of the log itself: entries are lost here; nothing follows. Others cannot have
+them."""
 
 _LINE_END = re.compile("\r\n|\r")
 _CONTROLS = bytes(range(32))
@@ -54,6 +55,10 @@ class Entry:
     @property
     def is_end(self) -> bool:  # of a log that was closed
         return self.event == END
+
+    @property
+    def is_gap(self) -> bool:  # entries before it were never published; `data` is the last ID
+        return self.event == GAP
 
     def json(self) -> Any:
         """The value whose JSON is `data`. Raises `ValueError` if it is not JSON."""
@@ -83,7 +88,8 @@ class Archive(Protocol):
         """The position before the first of them."""
 
     def entries_after(self, position: int) -> Iterable[Entry]:
-        """Some entries after a position that is in the archive, at least one."""
+        """Some entries after a position that is in the archive; none if they can be read no
+        longer."""
 
     def holds(self, position: int) -> bool:
         """Whether this is the position of an entry, or of the start."""
@@ -176,14 +182,10 @@ class Log:
             self.start = dropped.position
         return entry
 
-    def break_off(self) -> None:
-        """Note that entries are lost that were never published here: readers are told of a gap.
-        What the log holds is dropped with them."""
-        self.end += 1
-        self.start = self.end
-        self._entries.clear()
-        self._bytes = self._segment_bytes = 0
-        self.archive = None
+    def _append_gap(self) -> None:
+        """Mark that entries are lost here which were never published."""
+        self._add(self.id_of(self.end), GAP, 0, self.end + 1)
+        self.archive = None  # a file that lost some of its entries
 
     def go_on_as(self, epoch: str) -> None:
         """From now on IDs have this epoch, and numbers from 0."""
@@ -247,13 +249,14 @@ class Log:
 
     def position_before(self, position: int, count: int) -> int:
         """The position this many entries before another one, or `oldest` if there are fewer."""
-        if position < self.start and self.archive:
-            return self.archive.position_before(position, count)
+        archive = self.archive if self.archive and self.archive.start < self.start else None
+        if position < self.start and archive:
+            return archive.position_before(position, count)
         index = self._index_after(position) - count
         if index > 0:
             return self._entries[index - 1].position
-        if index < 0 and self.archive:
-            return self.archive.position_before(self.start, -index)
+        if index < 0 and archive:
+            return archive.position_before(self.start, -index)
         return self.start
 
     def _holds(self, position: int) -> bool:
@@ -272,9 +275,14 @@ class Log:
         return next(self.entries_after(position), None)
 
     def entries_after(self, position: int) -> Iterator[Entry]:
-        """The entries after a position that is not before `oldest`."""
+        """The entries after a position that is not before `oldest`; some of them if they are in the
+        archive."""
         if position < self.start and self.archive:
-            return iter(self.archive.entries_after(position))
+            found = next(older := iter(self.archive.entries_after(position)), None)
+            if found is not None:
+                return chain((found,), older)
+            self.archive = None  # they are gone: `oldest` has moved
+            return iter(())
         return islice(self._entries, self._index_after(position), None)
 
     def rest_of_segment(self, position: int) -> Iterator[Entry]:  # after it, which a batch takes

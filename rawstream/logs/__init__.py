@@ -2,11 +2,11 @@ r"""Live logs: files, commands and standard input as channels, for browsers and 
 
     app.log     INFO started\n              -->   GET /logs/app.log     INFO started\n
                 ERROR no disk\n                                         ERROR no disk\n
-    number      0            13           27      id: 6ec7d1c1dd859c99-27
+    offset      0            13           27      id: 6ec7d1c1dd859c99-27374
 
-The number in an ID is the offset behind the line, and the epoch is made of the file itself. So a
-cursor means the same after the server was started again, and what is older than the history of the
-channel is read back from the file.
+The number in an ID is the offset behind the line and three digits that check its bytes; the epoch
+is made of the file itself. So a cursor means the same after the server was started again, and what
+is older than the history of the channel is read back from the file.
 
 In reading order:
 
@@ -18,6 +18,7 @@ In reading order:
     collection.py   the logs of a server
     files.py        the files that were named, and those that patterns find
     streams.py      lines of standard input, of commands and of requests
+    input.py        standard input
     child.py        a command, and its two streams
     access.py       who may see the logs
     app.py          the logs over HTTP

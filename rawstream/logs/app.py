@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from functools import cache
+from math import inf
 from pathlib import Path
+
+import trio
 
 from ..browser import FOLLOW_JS
 from ..channels.asked import Way, what_is_asked
@@ -38,6 +41,11 @@ FOLDER = Path(__file__).parent
 MOST_OLDER = 10_000
 OLDER_BYTES = 4 * MIB
 """Older lines that one request gets."""
+
+POLLING_SECONDS = 60
+POLL_AGAIN_SECONDS = 1
+"""A client that has polled within the first is taken to poll again within the second after an
+answer."""
 
 ASSETS = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -68,6 +76,7 @@ class LogsApp:
     def __init__(self, logs: Logs, access: Access) -> None:
         self._logs = logs
         self._access = access
+        self._last_poll = -inf
         self._channels = Channels(
             lambda name: logs.find(name).channel,
             authorize=_authorize,
@@ -83,7 +92,10 @@ class LogsApp:
             await self._serve(request)
 
     async def until_nobody_reads(self) -> None:
-        """Wait until no connection reads a log, polls apart."""
+        """Wait until no connection reads a log. A client that polls is given the time to poll once
+        more."""
+        if trio.current_time() - self._last_poll < POLLING_SECONDS:
+            await trio.sleep(POLL_AGAIN_SECONDS)
         for log in list(self._logs):
             presence = self._channels.presence(log.channel.name)
             while presence.count:
@@ -128,6 +140,8 @@ class LogsApp:
             check_origin(request)
             await _respond_older(request, self._logs.find(name).channel)
         else:
+            if "wait" in request.query:
+                self._last_poll = trio.current_time()
             await serve_channels(request, self._channels, name)
 
 
@@ -147,6 +161,7 @@ async def _respond_older(request: Request, channel: Channel) -> None:
     position = channel.position_before(end, min(count, MOST_OLDER) + 1)
     held, size = deque[bytes](), 0
     while position < end:
+        entry = None
         for entry in channel.entries_after(position):
             position = entry.position
             if position >= end:
@@ -155,6 +170,9 @@ async def _respond_older(request: Request, channel: Channel) -> None:
             size += len(held[-1])
             while size > OLDER_BYTES:
                 size -= len(held.popleft())
+        if entry is None:
+            raise HTTPError(410, "the log was truncated")
+        await trio.lowlevel.checkpoint()
     fields = [("Cache-Control", "no-store")]
     await request.respond(200, b"".join(held), content_type="application/x-ndjson", headers=fields)
 

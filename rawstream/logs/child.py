@@ -17,10 +17,10 @@ from functools import partial
 import trio
 
 from .collection import Log, Logs
-from .streams import Descriptor, publish_stream, writer_to
+from .streams import Descriptor, Outlet, is_in_foreground, publish_stream
 
 LINGER_SECONDS = 1.0
-"""How long after the command its streams are still read, if other processes hold them open."""
+"""How long after the end of the command its streams are followed, if others hold them open."""
 
 EXIT = "exit"
 """The type of the entry that tells how the command has ended."""
@@ -63,10 +63,10 @@ class Child:
                     os.close(its_errors)
                 streams = Descriptor(output), Descriptor(errors)
                 for log, stream, own in zip(self._both, streams, (1, 2), strict=True):
-                    nursery.start_soon(publish_stream, log.channel, stream, writer_to(own))
+                    nursery.start_soon(publish_stream, log.channel, stream, Outlet(own))
                 await self._process.wait()
                 for stream in streams:
-                    stream.end_when_silent(LINGER_SECONDS)
+                    stream.end_within(LINGER_SECONDS)
         code = self._process.returncode or 0
         if code < 0:
             self._close(f"ended by signal {-code} ({signal.strsignal(-code)})")
@@ -86,7 +86,7 @@ class Child:
         if process is None or process.returncode is not None or number in self._taken:
             return False
         self._taken.add(number)
-        if not (number == signal.SIGINT and _terminal_signals_both()):
+        if not (number == signal.SIGINT and is_in_foreground()):
             with suppress(ProcessLookupError):
                 process.send_signal(number)
         return True
@@ -117,11 +117,3 @@ def _pseudo_terminal() -> Iterator[tuple[int, int]]:
         yield ours, theirs
     finally:
         os.close(ours)
-
-
-def _terminal_signals_both() -> bool:
-    """Whether Ctrl-C reaches the command without our help: it is in the foreground with us."""
-    try:
-        return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..channels.channel import Channel
-from ..errors import HTTPError, Unavailable
+from ..errors import HTTPError
 from ..limits import MIB
 
 RING_ENTRIES = 100_000
@@ -15,8 +15,15 @@ RING_BYTES = 16 * MIB
 """What is kept of a log that cannot be read back: that of a command, of standard input, or of lines
 that are posted."""
 
+POSTED_ENTRIES = 20_000
+POSTED_BYTES = 4 * MIB
 MOST_POSTED = 100
-"""Logs that clients make by posting to them."""
+"""Logs that clients make by posting to them. The one that was posted to longest ago makes room for
+another."""
+
+LIST_BYTES = 4 * MIB
+MOST_ABOUT = 500
+"""Characters of what is told about a log."""
 
 
 class Kind(Enum):
@@ -35,14 +42,14 @@ class Log:
     channel: Channel
     kind: Kind
     about: str
-    """Its path, its command, or its client."""
+    """Its path, its command, or its client, on one line."""
 
     def as_json(self) -> dict[str, object]:
         """What a page is told of it."""
         return {
             "name": self.channel.name,
             "kind": self.kind.value,
-            "about": self.about,
+            "about": self.about[:MOST_ABOUT],
             "ended": self.channel.is_closed,
         }
 
@@ -52,7 +59,7 @@ class Logs:
 
     def __init__(self) -> None:
         self._logs: dict[str, Log] = {}
-        self.changes = Channel(entries=1, json=True)
+        self.changes = Channel(entries=1, size=LIST_BYTES, json=True)
         """Has one entry, the list of all logs as JSON. It is published anew when that changes."""
         self.tell()
 
@@ -69,6 +76,11 @@ class Logs:
     def add_ring(self, name: str, kind: Kind, about: str) -> Log:
         """Add a log that keeps only its last lines."""
         return self.add(Channel(name, entries=RING_ENTRIES, size=RING_BYTES), kind, about)
+
+    def remove(self, name: str) -> None:
+        """Forget a log. Its readers are told of the end."""
+        self._logs.pop(name).channel.close()
+        self.tell()
 
     def end(self, log: Log) -> None:
         """Nothing comes any more."""
@@ -94,9 +106,12 @@ class Logs:
         Raises `HTTPError`."""
         log = self._logs.get(name)
         if log is None:
-            if sum(log.kind is Kind.POSTED for log in self) >= MOST_POSTED:
-                raise Unavailable("too many logs")
-            return self.add_ring(name, Kind.POSTED, client)
+            posted = [log.channel.name for log in self if log.kind is Kind.POSTED]
+            if len(posted) >= MOST_POSTED:
+                self.remove(posted[0])
+            channel = Channel(name, entries=POSTED_ENTRIES, size=POSTED_BYTES)
+            return self.add(channel, Kind.POSTED, client)
         if log.kind is not Kind.POSTED:
             raise HTTPError(405, f"{name} is followed here, not posted", [("Allow", "GET, HEAD")])
+        self._logs[name] = self._logs.pop(name)  # the last of them
         return log

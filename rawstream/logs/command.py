@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +20,12 @@ from ..stderr import log_to_stderr
 from ..tcp.listeners import is_loopback_url
 from .access import Access
 from .app import LogsApp
+from .child import Child
 from .collection import Kind, Logs
 from .files import FollowedFiles
+from .input import Input
+from .lines import readable
 from .names import name_of
-from .streams import Descriptor, publish_stream, writer_to
 
 INPUT = "-"
 
@@ -33,11 +37,14 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command. The exit status is 0 when drained or at the end of standard input, that of
     the command that it runs, 1 if the server cannot start or a file cannot be read, 2 for an
     invalid option."""
+    _open_missing_descriptors()
     parser = _parser()
     ours, command = _split(arguments)
     options = parser.parse_args(ours)
     if not (options.file or command):
         parser.error("name files (FILE...), standard input (-) or a command (-- COMMAND...)")
+    if options.token is not None and not re.fullmatch("[0-9A-Za-z._~-]+", options.token):
+        parser.error("--token is made of letters, digits, '.', '_', '~' and '-'")
     if options.keyfile and not options.certfile:
         parser.error("--keyfile needs --certfile")
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
@@ -71,6 +78,14 @@ def main(arguments: Sequence[str]) -> None:
         on_signal=following.take_signal,
     )
     sys.exit(following.status)
+
+
+def _open_missing_descriptors() -> None:
+    """Open standard input, output and error if the shell has closed them. Otherwise their numbers
+    would be those of other files."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -129,30 +144,24 @@ class _Following:
         patterns = [file for file in files if file != INPUT]
         self._stays = stay or bool(patterns)
         self._files = FollowedFiles(patterns, self.logs)
-        self._sources: list[Callable[[], Awaitable[None]]] = []
+        self._sources: list[Input | Child] = []
         if INPUT in files:
-            self._input = self.logs.add_ring(
-                name_of("stdin", self.logs.names), Kind.INPUT, "standard input"
+            name = name_of("stdin", self.logs.names)
+            self._sources.append(
+                Input(self.logs.add_ring(name, Kind.INPUT, "standard input"), self.logs)
             )
-            self._sources.append(self._follow_input)
-        self._command = None
         if command:
-            try:
-                from .child import Child
-            except ImportError:  # Windows
-                sys.exit("rawstream: this system has no pseudo-terminals to run a command in")
+            shown = readable(os.fsencode(shlex.join(command))).replace("\n", "\\n")
             name = name_of(Path(command[0]).name, self.logs.names)
-            shown = shlex.join(command).replace("\n", "\\n")
             output = self.logs.add_ring(name, Kind.COMMAND, shown)
             of_errors = name_of(f"{name}.stderr", self.logs.names)
             errors = self.logs.add_ring(of_errors, Kind.COMMAND, shown)
-            self._command = Child(command, output, errors, self.logs)
-            self._sources.append(self._command.run)
+            self._sources.append(Child(command, output, errors, self.logs))
 
     @property
     def status(self) -> int:
         """The exit status: that of the command, if there is one."""
-        return 0 if self._command is None else self._command.status
+        return max((source.status for source in self._sources), default=0)
 
     async def run(self, app: LogsApp) -> None:
         """Follow everything, until nothing can come any more."""
@@ -160,7 +169,7 @@ class _Following:
             nursery.start_soon(self._files.run)
             async with trio.open_nursery() as sources:
                 for source in self._sources:
-                    sources.start_soon(source)
+                    sources.start_soon(source.run)
             if self._stays:
                 await trio.sleep_forever()
             with trio.move_on_after(LAST_LINES_SECONDS):
@@ -168,9 +177,6 @@ class _Following:
             nursery.cancel_scope.cancel()
 
     def take_signal(self, number: int) -> bool:
-        """Pass a signal on to the command, if it is one for it."""
-        return self._command is not None and self._command.take_signal(number)
-
-    async def _follow_input(self) -> None:
-        await publish_stream(self._input.channel, Descriptor(0), writer_to(1))
-        self.logs.end(self._input)
+        """Return whether a signal is for what is followed, and not for us."""
+        taken = [source.take_signal(number) for source in self._sources]
+        return any(taken)

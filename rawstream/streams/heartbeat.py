@@ -3,6 +3,7 @@ clients."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import trio
@@ -50,14 +51,16 @@ class Heartbeat:
     client see that it is alive."""
 
     __slots__ = (
-        "__weakref__", "_beat", "_body", "_exchange", "active", "interval", "last_sent", "other",
+        "__weakref__", "_body", "_exchange", "active", "beat", "interval", "last_sent", "other",
     )  # fmt: skip
 
+    beat: bytes | Callable[[], bytes]
+    """What is sent."""
     other: Sender | None
     """Another sender on the same body."""
 
     def __init__(self, exchange: Exchange, interval: float, beat: bytes) -> None:
-        self._beat = beat
+        self.beat = beat
         self.interval = interval
         self.active = False
         self.last_sent = 0.0
@@ -80,7 +83,7 @@ class Heartbeat:
         """Send the beat, unless a send is under way."""
         try:
             if self.active and not self._body.sending:
-                await self._body.send(self._beat)
+                await self._body.send(self.beat() if callable(self.beat) else self.beat)
                 self.last_sent = trio.current_time()
         except BrokenStream:
             self._exchange.cancel(Ended.TORN)
