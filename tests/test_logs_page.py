@@ -263,6 +263,13 @@ def test_hostile_lines_are_only_text(tmp_path: Path) -> None:
         '{"__proto__": {"x": 1}, "msg": 7} ',
         "x" * 30_000,
         "\u202egnp.exe",
+        '{"time": {"toString": 1}, "msg": {"valueOf": 2}}',
+        '{"n": 12345678901234567890, "x": 1.0, "level": "info", "y": '
+        + "[" * 6000
+        + "]" * 6000
+        + "}",
+        '{"n": 12345678901234567890, "x": 1.0, "y": null}',
+        "\x1b[32mINFO\x1b[0m: started \x1b[38:2::1:2:3mcolons\x1bPhidden\x1b\\",
     ]
     write(log, *lines)
     with logs(str(log)) as url, page_of(url) as page:
@@ -274,8 +281,18 @@ def test_hostile_lines_are_only_text(tmp_path: Path) -> None:
         assert looks[0] == lines[0]
         assert looks[1] == "red bold plain orangeback"
         assert looks[2] == "link cleared"
-        assert looks[3].strip() == r"""<b>bold</b>  deep={"<i>":[1,"\u001b[31mx"]} n=1"""
+        assert (
+            looks[3].strip() == r"""<b>bold</b>  level=error deep={"<i>":[1,"\u001b[31mx"]} n=1"""
+        )
         assert looks[5] == "x" * 2000 + " … 28,000 more characters"
+        assert looks[7].strip() == 'time={"toString":1} msg={"valueOf":2}'
+        assert looks[8].startswith('{"n": 12345678901234567890')
+        assert looks[9].strip() == "n=12345678901234567890 x=1.0 y=null"
+        assert looks[10] == "INFO: started colons"
+        page.fill("#search", "info: started")
+        expect(page.locator("#found")).to_have_text("1 found")
+        page.fill("#search", "")
+        until(page, lambda: len(shown(page)) == len(lines))
         row = page.locator(".row").nth(1)
         expect(row.locator(".fg-1").first).to_have_text("red ")
         expect(row.locator(".bold.underline")).to_have_text("bold")

@@ -10,8 +10,8 @@
  * @property {string} [background]
  */
 
-// CSI; OSC, whose text is no part of the line; two characters.
-const SEQUENCE = /\x1b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*[0-~]|$)/g;
+// CSI; OSC, DCS and the like, whose text is no part of the line; two characters.
+const SEQUENCE = /\x1b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*[0-~]|$)/g;
 const CUBE = [0, 95, 135, 175, 215, 255];
 const STYLES = new Map([[1, "bold"], [2, "faint"], [3, "italic"], [4, "underline"], [9, "struck"]]);
 const ENDED_BY = new Map([[22, ["bold", "faint"]], [23, ["italic"]], [24, ["underline"]], [29, ["struck"]]]);
@@ -29,11 +29,21 @@ export function fragments(text) {
   let last = 0;
   for (const match of text.matchAll(SEQUENCE)) {
     if (match.index > last) found.push(style.fragment(text.slice(last, match.index)));
-    if (match[2] === "m") style.change(match[1].split(/[;:]/).map(Number));
+    if (match[2] === "m") style.change(match[1].split(";").flatMap(codesOf));
     last = match.index + match[0].length;
   }
   if (last < text.length) found.push(style.fragment(text.slice(last)));
   return found;
+}
+
+/** The numbers of one parameter. With colons, a color may name its space, and a kind of underline is one.
+ * @param {string} parameter */
+function codesOf(parameter) {
+  const codes = parameter.split(":").map(Number);
+  if (codes.length === 1) return codes;
+  if (codes[1] === 2 && codes.length > 5) codes.splice(2, 1);
+  if (codes[0] === 4) return [codes[1] ? 4 : 24];
+  return codes[0] === 38 || codes[0] === 48 ? codes : [];
 }
 
 class Style {

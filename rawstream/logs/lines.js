@@ -5,6 +5,7 @@
 // million lines take little more memory than their characters. What is shown is found block by block,
 // a few milliseconds at a time, the newest first.
 
+import { plain } from "./ansi.js";
 import { NONE } from "./levels.js";
 
 export const MOST_LINES = 1_000_000;
@@ -45,6 +46,8 @@ class Block {
     this.shown = null;
     /** Whether the search finds it, for each line. */
     this.isFound = new Uint8Array(BLOCK_LINES);
+    /** It may be looked at just now. */
+    this.isDropped = false;
     /** How many were looked at. */
     this.looked = 0;
     this.shownCount = 0;
@@ -89,7 +92,8 @@ export class Lines {
     /** @type {Filter} */
     this.filter = { least: -1, search: null, onlyFound: false };
     this.isSearching = false;
-    this.lastLevel = NONE;
+    /** Of the newest line of each log. @type {Map<string, number>} */
+    this.lastLevels = new Map();
   }
 
   // -- Adding -------------------------------------------------------------------------------------
@@ -111,11 +115,11 @@ export class Lines {
 
   /** Add older lines, in their order. @param {Line[]} lines */
   addBefore(lines) {
-    const blocks = [];
+    const blocks = [], lastLevels = new Map();
     for (let at = 0; at < lines.length; at += BLOCK_LINES) {
       const block = new Block();
       block.shown = new Uint16Array(BLOCK_LINES);
-      for (const line of lines.slice(at, at + BLOCK_LINES)) this.put(block, line);
+      for (const line of lines.slice(at, at + BLOCK_LINES)) this.put(block, line, lastLevels);
       block.seal();
       this.look(block, block.count);
       blocks.push(block);
@@ -124,16 +128,16 @@ export class Lines {
     return blocks.reduce((sum, block) => sum + block.shownCount, 0);
   }
 
-  /** @param {Block} block @param {Line} line */
-  put(block, line) {
+  /** @param {Block} block @param {Line} line @param {Map<string, number>} [lastLevels] */
+  put(block, line, lastLevels = this.lastLevels) {
     const at = block.count;
     block.texts?.push(line.text);
     block.characters += line.text.length;
     block.ends[at] = block.characters;
     let { level } = line;
     // What is indented belongs to the line before: a stack trace has the level of its error.
-    if (level === NONE && /^\s/.test(line.text)) level = this.lastLevel;
-    this.lastLevel = level;
+    if (level === NONE && /^\s/.test(line.text)) level = lastLevels.get(line.name) ?? NONE;
+    lastLevels.set(line.name, level);
     block.levels[at] = level;
     const dash = line.id.lastIndexOf("-");
     block.numbers[at] = Number(line.id.slice(dash + 1));
@@ -159,6 +163,7 @@ export class Lines {
   dropOldest() {
     const block = this.blocks.shift();
     if (!block) return;
+    block.isDropped = true;
     this.count -= block.count;
     this.characters -= block.characters;
     for (let at = 0; at < block.count; at += 1) this.perLevel[block.levels[at]] -= 1;
@@ -180,7 +185,7 @@ export class Lines {
     this.isSearching = true;
     let end = performance.now() + SLICE_MS;
     for (const block of [...this.blocks].reverse()) {
-      for (let stop = 0; block.looked < block.count;) {
+      for (let stop = 0; block.looked < block.count && !block.isDropped;) {
         stop = Math.min(block.count, block.looked + 512);
         block.shown ??= new Uint16Array(block.texts ? BLOCK_LINES : block.count);
         this.look(block, stop);
@@ -204,7 +209,7 @@ export class Lines {
     for (let at = block.looked; at < stop; at += 1) {
       const level = block.levels[at];
       if (least >= 0 && (level < least || level === NONE)) continue;
-      const isFound = search !== null && search.test(block.textAt(at));
+      const isFound = search !== null && search.test(plain(block.textAt(at)));
       block.isFound[at] = Number(isFound);
       if (isFound) block.foundCount += 1;
       if (isFound || !onlyFound || search === null) block.shown[block.shownCount++] = at;

@@ -6,7 +6,7 @@ import { plain } from "./ansi.js";
 import { LEVELS, levelOf } from "./levels.js";
 import { EXIT, GAP, Lines } from "./lines.js";
 import { Plot } from "./plot.js";
-import { View, clock, fieldsOf, highlighted, kindOf, partsOf } from "./view.js";
+import { View, clock, fieldsOf, highlighted, kindOf, partsOf, textOf } from "./view.js";
 
 /**
  * @typedef {import("./follow.js").Entry} Entry
@@ -39,9 +39,6 @@ const plot = new Plot(/** @type {any} */ (byId("plot")), byId("rate"));
 let logs = [];
 /** The names of those that are read. @type {string[]} */
 let chosen = [];
-/** Where the page is in each of them: behind the last line that it has shown.
- * @type {Map<string, string>} */
-let places = new Map();
 /** @type {import("./follow.js").Follower | null} */
 let reader = null;
 let isPaused = false;
@@ -51,55 +48,62 @@ let missed = 0;  // while it is paused
 let hasOlder = true;
 let isLoading = false;
 let attempt = 0;
+let isReading = Promise.resolve();
+/** The cursor where the page was paused; what comes behind it is only counted. @type {string | undefined} */
+let pausedAt;
 
-/** Read the chosen logs from a cursor on, or from the last lines. @param {{after?: string, last?: number}} from */
+/** Read the chosen logs from a cursor on, or from the last lines, until another reader takes over.
+ * @param {{after?: string, last?: number}} from */
 async function read(from) {
-  reader?.close();
   attempt += 1;
+  const own = attempt;
+  await stopped();
+  if (own !== attempt) return;
   isCatchingUp = true;
   lastCame = 0;
-  const own = attempt;
   const [name, ...others] = chosen;
   const way = /** @type {import("./follow.js").Way | ""} */ (input("way").value);
   const current = reader = follow(`logs/${encodeURIComponent(name)}`, {
     ...from, channels: others, types: ["exit"], onstate: state => { if (own === attempt) showState(state); },
     ...(way && { ways: [way] }),
   });
-  try {
-    for await (const entry of current) {
-      if (own !== attempt) return;
-      take(entry);
+  isReading = (async () => {
+    try {
+      for await (const entry of current) if (chosen[0] === name) take(entry);
+    } catch (error) {
+      if (own === attempt) setState("refused", error instanceof Error ? error.message : String(error));
     }
-  } catch (error) {
-    if (own !== attempt) return;
-    const why = error instanceof Error ? error.message : String(error);
-    setState("refused", why);
-  }
+  })();
 }
 
-/** The cursor behind what was shown. */
-function cursor() {
-  if (chosen.length === 1) return places.get(chosen[0]);
-  return [...places].map(([name, id]) => `${name}:${id}`).join(",") || undefined;
+/** End the reader. What has arrived is taken first: then its cursor is the place of the page. */
+async function stopped() {
+  reader?.close();
+  await isReading;
 }
 
-/** Go on where the page is, with another transport or after a pause. */
-function goOn() {
-  const after = cursor();
-  void read(after ? { after } : { last: FIRST_LINES });
+/** Go on where the page is, with another transport. */
+async function goOn() {
+  attempt += 1;
+  const own = attempt;
+  await stopped();
+  if (own !== attempt) return;
+  const after = reader?.cursor;
+  await read(after ? { after } : { last: FIRST_LINES });
 }
 
 /** Begin anew with other logs. @param {string[]} names @param {{after?: string, last?: number}} [from] */
 function choose(names, from = { last: FIRST_LINES }) {
   chosen = names;
-  places = new Map();
   lines = view.lines = new Lines();
   view.selected = -1;
   view.showsNames = names.length > 1;
   view.setFollows(from.after === undefined);
   hasOlder = names.length === 1 && from.after !== "0";
+  pausedAt = undefined;
   setPaused(false);
   byId("detail").hidden = true;
+  delete byId("counts").dataset.note;
   search();
   showLogs();
   document.title = `${names.join(", ")} - logs`;
@@ -118,9 +122,7 @@ function take(entry) {
     return;
   }
   const name = entry.channel ?? chosen[0];
-  const id = idOf(entry, name);
-  if (id) places.set(name, id);
-  lines.add({ ...lineOf(entry), id: id || "-0", name, arrived: isCatchingUp ? 0 : now });
+  lines.add({ ...lineOf(entry), id: idOf(entry, name) || "-0", name, arrived: isCatchingUp ? 0 : now });
   view.changed();
 }
 
@@ -139,11 +141,12 @@ function idOf(entry, name) {
   return own?.slice(name.length + 1) ?? "";
 }
 
-/** Lines before one, the oldest first. @param {string} name @param {string} id @param {number} count */
+/** Lines before one, the oldest first; null if the log does not have this one any more. @param {string} name @param {string} id @param {number} count */
 async function older(name, id, count) {
   const url = `logs/${encodeURIComponent(name)}?before=${encodeURIComponent(id)}&last=${count}`;
   const response = await fetch(url, { cache: "no-store" });
-  if (!response.ok) return [];
+  if (response.status === 410) return null;  // the log does not go back to this line
+  if (!response.ok) throw new Error(`older lines: status ${response.status}`);
   const text = await response.text();
   const entries = text.split("\n").filter(Boolean).map(line => /** @type {Entry} */ (JSON.parse(line)));
   return entries.map(entry => ({ ...lineOf(entry), id: entry.id, name, arrived: 0 }));
@@ -158,8 +161,10 @@ async function loadOlder() {
   try {
     const found = await older(chosen[0], first.id, OLDER_LINES);
     if (own !== lines) return;
-    hasOlder = found.length > 0;
-    view.shift(lines.addBefore(found));
+    hasOlder = found !== null && found.length > 0;
+    view.shift(lines.addBefore(found ?? []));
+  } catch {
+    await new Promise(resolve => setTimeout(resolve, 1000));  // the next movement asks again
   } finally {
     isLoading = false;
   }
@@ -168,6 +173,11 @@ async function loadOlder() {
 /** Open a log at a line. @param {string} name @param {string} id */
 async function openAt(name, id) {
   const before = await older(name, id, FIRST_LINES);
+  if (!before) {
+    choose([name]);
+    byId("counts").dataset.note = "The line of the link is gone. ";
+    return;
+  }
   const last = before.at(-1);
   choose([name], { after: last ? last.id : "0" });
   lines.addBefore(before);
@@ -210,6 +220,9 @@ function begin() {
 }
 
 function showLogs() {
+  const focused = document.activeElement?.closest("#logs li");
+  const place = focused ? [...byId("logs").children].indexOf(focused) : -1;
+  const kind = document.activeElement?.localName ?? "";
   byId("logs").replaceChildren(...logs.map(log => {
     const item = document.createElement("li");
     const isChosen = chosen.includes(log.name);
@@ -238,6 +251,7 @@ function showLogs() {
     item.append(also, only);
     return item;
   }));
+  if (place >= 0) /** @type {HTMLElement | null} */ (byId("logs").children[place]?.querySelector(kind))?.focus();
 }
 
 function closeMenu() {
@@ -280,16 +294,21 @@ function setPaused(paused) {
   showCounts();
 }
 
-byId("pause").onclick = () => {
-  const wasPaused = isPaused;
-  setPaused(!isPaused);
-  if (wasPaused) goOn();
+byId("pause").onclick = async () => {
+  attempt += 1;
+  const own = attempt, wasPaused = isPaused;
+  await stopped();
+  if (own !== attempt) return;
+  if (!wasPaused) pausedAt = reader?.cursor;
+  setPaused(!wasPaused);
+  await read(pausedAt ? { after: pausedAt } : { last: FIRST_LINES });
 };
 
 function showCounts() {
   const { count, shownCount, foundCount, perLevel, filter } = lines;
   byId("pause").textContent = isPaused ? `Go on (${grouped(missed)} new)` : "Pause";
-  byId("counts").textContent = shownCount === count ? `${grouped(count)} lines` : `${grouped(shownCount)} of ${grouped(count)} lines`;
+  const note = byId("counts").dataset.note ?? "";
+  byId("counts").textContent = note + (shownCount === count ? `${grouped(count)} lines` : `${grouped(shownCount)} of ${grouped(count)} lines`);
   byId("warnings").textContent = grouped(perLevel[WARNING]);
   byId("errors").textContent = grouped(perLevel[ERROR] + perLevel[ERROR + 1]);
   byId("next").hidden = byId("previous").hidden = !filter.search;
@@ -313,12 +332,15 @@ function search() {
   }
   const level = /** @type {HTMLInputElement} */ (document.querySelector("[name=level]:checked"));
   const filter = { least: Number(level.value), search: found, onlyFound: input("only").checked };
-  view.selected = -1;
+  const anchor = view.follows ? undefined : lines.shownAt(view.selected >= 0 ? view.selected : Math.ceil(view.top));
   const own = lines;
+  view.selected = -1;
   void lines.setFilter(filter, () => {
     if (own !== lines) return;
     view.changed();
     showCounts();
+    const index = anchor && !lines.isSearching ? lines.indexOf(anchor.id) : -1;
+    if (index >= 0) view.moveTo(index - view.visible / 2);
   });
 }
 
@@ -335,9 +357,9 @@ function toNext(step) {
 byId("next").onclick = () => toNext(1);
 byId("previous").onclick = () => toNext(-1);
 byId("time").addEventListener("change", () => { view.showsTime = input("time").checked; view.changed(); });
-byId("way").addEventListener("change", () => { if (chosen.length && !isPaused) goOn(); });
+byId("way").addEventListener("change", () => { if (chosen.length) void goOn(); });
 byId("bottom").onclick = () => { view.setFollows(true); view.changed(); };
-byId("first").onclick = () => choose(chosen, { after: "0" });
+byId("first").onclick = () => choose(chosen, { after: chosen.length === 1 ? "0" : chosen.map(name => `${name}:0`).join(",") });
 
 // -- One line ---------------------------------------------------------------------------------------
 
@@ -355,7 +377,7 @@ function showDetail(index) {
     for (const [name, value] of Object.entries(fields)) {
       const term = document.createElement("dt"), definition = document.createElement("dd");
       term.textContent = name;
-      definition.textContent = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+      definition.textContent = textOf(value, 2);
       list.append(term, definition);
     }
     whole.replaceChildren(list);
@@ -417,7 +439,8 @@ addEventListener("keydown", event => {
     else if (event.key === "Escape") { COMMANDS.Escape(); byId("lines").focus(); }
     return;
   }
-  const isControl = target instanceof HTMLElement && target.matches("button, select, input, a, [tabindex] :not(#lines)");
+  if (target instanceof HTMLElement && target.matches("select")) return;
+  const isControl = target instanceof HTMLElement && target.matches("button, input, a, [tabindex]:not(#lines)");
   if (isControl && /^(Enter| |Arrow.*|Home|End|Page.*)$/.test(event.key)) return;
   if (/^[1-4]$/.test(event.key)) {
     /** @type {HTMLElement} */ (document.querySelectorAll("[name=level]")[Number(event.key) - 1]).click();

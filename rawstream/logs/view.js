@@ -52,8 +52,8 @@ export class View {
     new ResizeObserver(() => this.measure()).observe(scroller);
     this.measure();
     const frame = () => {
-      if (this.isDirty) this.draw();
       requestAnimationFrame(frame);
+      if (this.isDirty) this.draw();
     };
     requestAnimationFrame(frame);
   }
@@ -83,6 +83,7 @@ export class View {
 
   /** @param {WheelEvent} event */
   wheeled(event) {
+    if (event.deltaY < 0 && this.top < 2) this.told.top();  // also where there is nothing to scroll
     if (!this.isScaled || event.ctrlKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) return;
     event.preventDefault();
     const pixels = event.deltaMode === 1 ? event.deltaY * this.rowHeight : event.deltaY;
@@ -201,14 +202,25 @@ function part(kind, text) {
   return span;
 }
 
-/** The fields of a line that is a JSON object; null if it is none. @param {string} text */
+/** The fields of a line that is a JSON object; null if it is none. Numbers that a computer's arithmetic
+ * would change are left as they are written. @param {string} text */
 export function fieldsOf(text) {
-  if (!text.startsWith("{") || !text.endsWith("}")) return null;
+  if (!text.startsWith("{") || !text.endsWith("}") || DEEP.test(text)) return null;
+  /** @param {string} _ @param {unknown} value @param {{source?: string}} [context] */
+  const asWritten = (_, value, context) =>
+    typeof value === "number" && context?.source && context.source !== String(value) ? context.source : value;
   try {
-    return /** @type {Record<string, unknown>} */ (JSON.parse(text));
+    return /** @type {Record<string, unknown>} */ (JSON.parse(text, asWritten));
   } catch {
     return null;
   }
+}
+
+const DEEP = /[[{]{100}/;  // would exhaust the stack
+
+/** A value of JSON as text. @param {unknown} value @param {number} [indent] */
+export function textOf(value, indent) {
+  return typeof value === "string" ? value : JSON.stringify(value, null, indent);
 }
 
 /** The parts of a line: colored text, or the message of a JSON object and its other fields.
@@ -216,14 +228,20 @@ export function fieldsOf(text) {
 export function partsOf(text) {
   const fields = fieldsOf(text);
   if (!fields) return fragments(text);
-  const { time = fields["@timestamp"] ?? fields.timestamp ?? fields.ts, level: _, ...rest } = fields;
-  for (const name of ["time", "@timestamp", "timestamp", "ts"]) delete rest[name];
-  const named = ["message", "msg", "event"].find(name => typeof rest[name] === "string") ?? "";
-  const parts = [{ text: time === undefined ? "" : `${time} `, kind: "key" }, { text: `${rest[named] ?? ""} `, kind: "" }];
-  delete rest[named];
-  for (const [name, value] of Object.entries(rest)) {
-    const shown = typeof value === "string" ? value : JSON.stringify(value);
-    parts.push({ text: ` ${name}=`, kind: "key" }, { text: plain(shown), kind: "value" });
+  const rest = new Map(Object.entries(fields));
+  /** @param {string[]} names  of which the first that is text is taken out */
+  const taken = names => {
+    const name = names.find(name => typeof rest.get(name) === "string") ?? "";
+    const value = rest.get(name);
+    rest.delete(name);
+    return typeof value === "string" ? `${plain(value)} ` : "";
+  };
+  const parts = [
+    { text: taken(["time", "@timestamp", "timestamp", "ts"]), kind: "key" },
+    { text: taken(["message", "msg", "event"]), kind: "" },
+  ];
+  for (const [name, value] of rest) {
+    parts.push({ text: ` ${plain(name)}=`, kind: "key" }, { text: plain(textOf(value)), kind: "value" });
   }
   return parts;
 }
