@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawstream import Channel, Gap
+from rawstream.logs.collection import Logs
 from rawstream.logs.file import LogFile, OpenLog
+from rawstream.logs.files import FollowedFiles
 from rawstream.logs.following import FollowedFile
 from rawstream.logs.lines import LONGEST_LINE, LONGEST_SPAN, LineSplitter, offset_of
 from rawstream.logs.names import names_of
+from rawstream.logs.streams import publish_stream
 
 # -- Lines ----------------------------------------------------------------------------------------
 
@@ -218,3 +224,210 @@ def test_names_are_as_short_as_they_stay_apart() -> None:
         "b.app.log": paths[2],
         "_.log": paths[3],
     }
+
+
+# -- What could be lost unnoticed -----------------------------------------------------------------
+
+
+async def all_of(followed: FollowedFile, after: str = "0") -> list[str]:
+    """What a reader is sent until nothing has come for a while."""
+    found: list[str] = []
+    with trio.move_on_after(2.5):
+        async for entry in followed.channel.entries(after=after):
+            found.append("GAP" if isinstance(entry, Gap) else entry.data)
+    return found
+
+
+@pytest.fixture
+async def follow(nursery: trio.Nursery, tmp_path: Path) -> Callable[[], FollowedFile]:
+    """Follow the file "log"."""
+
+    def follow() -> FollowedFile:
+        followed = FollowedFile("log", tmp_path / "log")
+        nursery.start_soon(partial(followed.run, until_gone=False))
+        return followed
+
+    return follow
+
+
+Follow = Callable[[], FollowedFile]
+
+
+async def test_two_rotations_in_a_moment(follow: Follow, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("one\n")
+    followed = follow()
+    for number, text in ((1, "two\n"), (2, "three\n"), (3, "four\n")):
+        await trio.sleep(0.15)
+        log.rename(tmp_path / f"log.{number}")
+        log.write_text(text)
+    assert await all_of(followed) == ["one", "two", "three", "four"]
+
+
+async def test_a_log_that_python_rotates_as_fast_as_it_can(follow: Follow, tmp_path: Path) -> None:
+    handler = RotatingFileHandler(tmp_path / "log", maxBytes=200_000, backupCount=3)
+    followed = follow()
+    got: list[str] = []
+
+    async def read() -> None:
+        async for entry in followed.channel.entries(after="0"):
+            got.append("GAP" if isinstance(entry, Gap) else entry.data)
+            if len(got) == 20_000:
+                return
+
+    def write() -> None:
+        for n in range(20_000):
+            handler.emit(logging.LogRecord("x", 20, "", 0, f"{n} " + "x" * 40, (), None))
+            if n % 50 == 0:
+                time.sleep(0.002)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.to_thread.run_sync(write)
+    handler.close()
+    assert [int(line.split()[0]) for line in got] == list(range(20_000))
+
+
+async def test_a_rewritten_file_that_begins_as_before(follow: Follow, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("banner\n" + "".join(f"old {n}\n" for n in range(100)))
+    followed = follow()
+    await trio.sleep(0.2)
+    cursor = followed.channel.id_of(followed.channel.end)
+    log.write_text("banner\n" + "".join(f"new {n}\n" for n in range(200)))
+    new = ["banner", *(f"new {n}" for n in range(200))]
+    assert await all_of(followed, cursor) == ["GAP", *new]
+    # The same place in another server, which knows only the new file:
+    assert await all_of(follow(), cursor) == ["GAP", *new]
+
+
+async def test_lines_that_were_read_before_a_truncation_are_kept(
+    follow: Follow, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("one\ntwo\n")
+    followed = follow()
+    await trio.sleep(0.2)
+    log.write_text("three\n")
+    assert await all_of(followed) == ["one", "two", "GAP", "three"]
+    [gap] = [entry for entry in followed.channel.entries_after(0) if entry.is_gap]
+    assert followed.channel.position_of(gap.data) is not None, "it names the last line before it"
+
+
+async def test_history_while_the_new_file_is_empty_and_after(
+    follow: Follow, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    lines = [f"line {n}" for n in range(500)]
+    log.write_text("".join(f"{line}\n" for line in lines))
+    followed = follow()
+    await trio.sleep(0.2)
+    log.rename(tmp_path / "log.1")
+    log.touch()
+    await trio.sleep(1.5)
+    assert await all_of(followed) == lines
+    append(log, "new\n")
+    assert await all_of(followed) == [*lines, "new"]
+    channel = followed.channel
+    for last in (501, 502, 100_000):
+        position, is_lost = channel.resume(None, last)
+        assert [entry.data for entry in channel.entries_after(position)] == [*lines, "new"]
+        assert not is_lost
+
+
+async def test_an_unfinished_line_in_a_file_that_is_emptied(follow: Follow, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("a\n")
+    followed = follow()
+    append(log, "b")
+    await trio.sleep(0.3)
+    log.write_text("")
+    await trio.sleep(1.5)
+    append(log, "c\n")
+    assert await all_of(followed) == ["a", "GAP", "c"]
+
+
+async def test_line_ends_that_come_late_or_never(follow: Follow, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("one")
+    followed = follow()
+    await trio.sleep(2.3)
+    assert await read(followed.channel, "0", 1) == ["one"]
+    append(log, "\ntwo")
+    await trio.sleep(1.5)
+    cursor = followed.channel.id_of(followed.channel.end)
+    append(log, "\nthree\n")
+    assert await all_of(followed) == ["one", "two", "three"]
+    assert (await all_of(follow(), cursor))[-1:] == ["three"]
+
+
+async def test_what_a_truncated_file_held_is_read_back_no_longer(
+    follow: Follow, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(f"{n}\n" for n in range(30_000)))
+    followed = follow()
+    channel = followed.channel
+    assert channel.oldest == 0 < channel.start
+    os.truncate(log, 0)  # nobody has looked at it since
+    assert channel.entry_after(0) is None
+    assert channel.oldest == channel.start
+
+
+def test_only_files_are_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in ((tmp_path / "pipe", "Not a regular file"), (tmp_path, "Is a directory")):
+        with pytest.raises(OSError, match=why):
+            FollowedFile("x", path)
+
+
+async def test_files_of_a_pattern_that_are_odd_or_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawstream.logs.following.GONE_SECONDS", 0.5)
+    monkeypatch.setattr("rawstream.logs.files.SEARCH_SECONDS", 0.1)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff\n.log"))
+    append(odd, "odd\n")
+    os.mkfifo(tmp_path / "pipe.log")
+    logs = Logs()
+    files = FollowedFiles([f"{tmp_path}/*.log"], logs)
+    [log] = logs
+    assert log.channel.name == "bad__.log"
+    assert log.as_json()["about"] == f"{tmp_path}/bad\\xff\\n.log"
+
+    async def are(*names: str) -> None:
+        with trio.fail_after(5):
+            while [log.channel.name for log in logs] != [*names]:
+                await Channel.wait_for_entry(logs.changes)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.run)
+        await trio.sleep(0.3)
+        os.unlink(odd)
+        await are()
+        append(odd, "again\n")
+        await are("bad__.log")
+        nursery.cancel_scope.cancel()
+
+
+def test_a_line_that_never_ends_is_several() -> None:
+    splitter = LineSplitter()
+    block = b"x" * 65536
+    lines = [line for _ in range(3 * LONGEST_SPAN // len(block)) for line in splitter.feed(block)]
+    assert len(lines) == 3
+    assert [line.text for line in splitter.feed(b"\nnext\n")] == ["next"]
+
+
+async def test_bytes_that_wait_for_a_slow_terminal_are_no_unfinished_line() -> None:
+    channel = Channel("a")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"beg"
+        yield b"un\nand ended\n"
+
+    async def slow(data: bytes) -> None:
+        await trio.sleep(2.5)
+
+    await publish_stream(channel, pieces(), slow)
+    assert [entry.data for entry in channel.entries_after(0)] == ["begun", "and ended"]

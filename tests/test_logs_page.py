@@ -78,31 +78,42 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-FRAMES = """async step => {
+STEP = """async ([top, selector]) => {
     const { view } = await import("/page.js");
-    const frames = [];
-    let last = performance.now();
-    for (let n = 0; n < 60; n += 1) {
-        view.moveTo(n * 16_000);
-        if (n === 20 && step) document.querySelector(step).click();
-        await new Promise(requestAnimationFrame);
-        const now = performance.now();
-        frames.push(now - last);
-        last = now;
-    }
-    return frames.sort((one, other) => one - other)[53];
+    if (selector) document.querySelector(selector).click(); else view.moveTo(top);
+    await new Promise(requestAnimationFrame);
+    await new Promise(requestAnimationFrame);
 }"""
 
 
+def longest_frame(page: Page, first: str = "") -> float:
+    """The milliseconds of CPU that the page takes at most for a step, while it scrolls through all
+    lines; before that it clicks on something. (Time on the clock would tell how busy the machine
+    is.)"""
+    cdp = page.context.new_cdp_session(page)
+    cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def taken() -> float:
+        metrics = cdp.send("Performance.getMetrics")["metrics"]
+        return next(float(m["value"]) for m in metrics if m["name"] == "TaskDuration")
+
+    longest = 0.0
+    for step in range(30):
+        before = taken()
+        page.evaluate(STEP, [step * 33_000, first if step == 0 else ""])
+        longest = max(longest, taken() - before)
+    return longest * 1000
+
+
 def test_a_million_lines_are_all_there_and_stay_smooth(big: Path) -> None:
-    """The set of lines, the memory, and the frames (nine of ten, on a machine that is shared)."""
+    """The set of lines, the memory, and the frames."""
     with logs(str(big)) as url, page_of(f"{url}/#logs=big.log&from=0") as page:
         counts = page.locator("#counts")
         until(page, lambda: counts.inner_text() == "1,000,000 lines", 100)
         expect(page.locator("#state")).to_have_text("live by WebSocket")
         assert page.evaluate(HASH) == hashlib.sha256(big.read_bytes()).hexdigest()
-        assert page.evaluate(FRAMES, None) < 50, "scrolling"
-        assert page.evaluate(FRAMES, "[name=level][value='4']") < 50, "filtering"
+        assert longest_frame(page) < 50
+        assert longest_frame(page, "[name=level][value='4']") < 50
         expect(counts).to_have_text("1,000 of 1,000,000 lines")
         page.fill("#search", "request 99900")
         expect(page.locator("#found")).to_have_text("1 found")
@@ -112,7 +123,7 @@ def test_a_million_lines_are_all_there_and_stay_smooth(big: Path) -> None:
         for way, told in (("events", "EventSource"), ("lines", "fetch"), ("poll", "long-poll")):
             page.select_option("#way", way)
             expect(page.locator("#state")).to_have_text(f"live by {told}")
-            assert page.evaluate(FRAMES, None) < 50, way
+            assert longest_frame(page) < 50, way
         write(big, "INFO and one more")
         page.locator("#bottom").click()
         expect(page.locator(".row").last).to_contain_text("and one more")

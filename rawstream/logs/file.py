@@ -42,16 +42,13 @@ class OpenLog:
 
     def __init__(self, path: Path) -> None:
         """Raises `OSError` if it cannot be opened, or is no file."""
-        self._fd = os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        )  # not for a pipe's writer
+        # Without O_NONBLOCK it would wait for somebody to write to a named pipe.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         mode = os.fstat(self._fd).st_mode
         if not stat.S_ISREG(mode):
             self.close()
-            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(
-                number, os.strerror(number) if stat.S_ISDIR(mode) else "no file", str(path)
-            )
+            why = "Is a directory" if stat.S_ISDIR(mode) else "Not a regular file"
+            raise OSError(errno.EINVAL, why, str(path))
         self.first = b""
         """The first line, or its beginning."""
 
@@ -76,6 +73,7 @@ class OpenLog:
     def find_first(self, *, whole: bool) -> bool:
         """Look for the first line; if not `whole`, its beginning will do. Return whether there is
         one."""
+        self.first = b""
         first, end, _ = self.read(0, FIRST_BYTES).partition(b"\n")
         if end or len(first) == FIRST_BYTES or (first and not whole):
             self.first = first + end
@@ -157,7 +155,6 @@ class LogFile:
         self._tail = b""  # the last bytes that were read
         self._is_read = False  # up to its end, as far as is known
         self._silent_since = 0.0
-        self._lost = False
 
     def close(self) -> None:
         """Close all files."""
@@ -182,8 +179,8 @@ class LogFile:
             self._lines = LineSplitter()
             self._tail = b""
             self._has_begun = False
-            self._lost = True
-            return self._begin(now) or News(None, True, [])
+            begun = self._begin(now)
+            return News(begun.begun if begun else None, True, [])
         if data := self._open.read(self._lines.offset):
             self._silent_since = now
             self._tail = (self._tail + data)[-CHECKED_BYTES:]
@@ -225,8 +222,7 @@ class LogFile:
         self._has_begun, self._is_read = True, False
         self._lines, self._tail = LineSplitter(), b""
         self._silent_since = now
-        lost, self._lost = self._lost, False
-        return News(self._open, lost, [])
+        return News(self._open, False, [])
 
     def _was_rewritten(self) -> bool:
         assert self._open is not None

@@ -15,6 +15,7 @@ import trio
 from ..stderr import logger
 from .collection import Kind, Logs
 from .following import FollowedFile
+from .lines import readable
 from .names import name_of, names_of
 
 MOST_FILES = 1000
@@ -87,7 +88,7 @@ class FollowedFiles:
     def _begin(self, name: str, path: Path) -> FollowedFile:
         followed = FollowedFile(name, path)
         self._paths.add(path)
-        about = os.fsencode(path).decode("utf-8", "backslashreplace")
+        about = readable(os.fsencode(path)).replace("\n", "\\n")
         self._logs.add(followed.channel, Kind.FILE, about)
         return followed
 
