@@ -1203,3 +1203,57 @@ async def test_what_a_paused_reader_missed_is_a_gap(enter: Enter) -> None:
     await visitor.peer.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert channels.presence("a").count == 0
+
+
+async def test_a_gap_is_told_even_if_it_is_paused_or_filtered_at_once(enter: Enter) -> None:
+    channels = quiet_and_loud()
+    visitor = await enter(channels, "/b")
+    await visitor.hears()
+    for command, answer in (
+        ({"filter": "a", "only": "loud"}, "filtered"),
+        ({"pause": "a"}, "paused"),
+    ):
+        await visitor.says({"join": "a", "after": "gone-1"}, command, {"resume": "a"})
+        heard = [await visitor.hears()]
+        while heard[-1].get("data") != "D":
+            heard.append(await visitor.hears())
+        assert {"joined", answer, "resumed"} <= {next(iter(o)) for o in heard}
+        gaps = [o["gap"] for o in heard if "gap" in o]
+        assert gaps == [{"from": "gone-1", "to": "aaaa-0"}]
+        await visitor.says({"leave": "a"})
+        while "left" not in await visitor.hears():
+            pass
+
+
+async def test_a_pause_tells_the_last_id_that_was_sent() -> None:
+    """The client is slow, and the log has rolled on meanwhile."""
+    channels = Channels(lambda name: Channel(name, epoch="aaaa", entries=10))
+    async with connected(app_of(channels)) as (peer, _):
+        await peer.send(get("/a", *handshake_fields()))
+        visitor = Visitor(peer)
+        await peer.until(b'-0"}')
+        for n in range(300):
+            channels.get("a").publish(f"{n} " + "x" * 50_000)
+            await trio.lowlevel.checkpoint()  # its socket is soon full
+        await visitor.says({"pause": "a"})
+        heard = [await visitor.hears()]
+        while "paused" not in heard[-1]:
+            heard.append(await visitor.hears())
+        *entries, paused = heard
+        assert paused["id"] == entries[-1]["id"]
+        await visitor.says({"resume": "a"})
+        assert (await visitor.hears())["id"] == paused["id"]
+        assert (await visitor.hears())["gap"]["from"] == paused["id"]
+
+
+async def test_the_cursor_of_a_reader_that_wants_nothing_of_it_moves_all_the_same(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = quiet_and_loud()
+    for accept, place in (("text/event-stream", b"id: aaaa-"), ("application/x-ndjson", b"aaaa-")):
+        peer = connect(app_of(channels))
+        await peer.send(get("/a?after=aaaa-4&only=loud", f"Accept: {accept}"))
+        await peer.until(b"\r\n\r\n")
+        channels.get("a").publish("quiet")
+        now = channels.get("a").end
+        await peer.has(place + b"%d" % now, patience=100)

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -582,3 +584,151 @@ def test_through_nginx_with_its_defaults(tmp_path: Path) -> None:
                     elif b"two" in data:
                         break
             log.write_text("one\n")
+
+
+# -- What could end a server ----------------------------------------------------------------------
+
+
+def test_a_file_that_was_truncated_a_moment_ago(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    write(log, *map(str, range(30_000)))
+    with logs(str(log)) as url:
+        [last] = entries(f"{url}/logs/app.log?last=1", 1)
+        time.sleep(0.5)
+        os.truncate(log, 0)
+        answers = [
+            httpx.get(f"{url}/logs/app.log?before={last['id']}&last=20000"),
+            httpx.get(f"{url}/logs/app.log?after=0&wait=0"),
+        ]
+        assert answers[0].status_code in (200, 410)
+        assert answers[1].status_code == 200
+        write(log, "new")
+        eventually(partial(is_last, url, "new"))
+
+
+def test_names_that_a_file_system_allows(tmp_path: Path) -> None:
+    with logs(f"{tmp_path}/*.log") as url:
+        (tmp_path / "odd\udcff\n.log").write_text("odd\n")
+        os.mkfifo(tmp_path / "pipe.log")
+        (tmp_path / "closed.log").write_text("x")
+        eventually(lambda: "odd" in httpx.get(f"{url}/logs").text)
+        assert httpx.get(f"{url}/logs").text.count("\n") == 2
+        assert texts(f"{url}/logs/odd__.log?after=0", 1) == ["odd"]
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["--", "seq", "100000"]])
+def test_a_terminal_that_is_stopped_stops_nothing_else(arguments: list[str]) -> None:
+    port = free_port()
+    ours, its = os.openpty()  # nobody reads it
+    with subprocess.Popen(
+        [*LOGS, "--port", str(port), *arguments], stdin=subprocess.PIPE, stdout=its
+    ) as process:
+        try:
+            assert process.stdin
+            with suppress(BrokenPipeError):
+                process.stdin.write(b"line\n" * 10_000)
+                process.stdin.flush()
+            eventually(lambda: is_answered(f"http://127.0.0.1:{port}/healthz"))
+            time.sleep(0.3)
+            assert is_answered(f"http://127.0.0.1:{port}/healthz")
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)  # what cannot be passed on is given up
+            assert process.wait(PATIENCE) is not None
+        finally:
+            process.kill()
+            os.close(ours)
+            os.close(its)
+
+
+def is_answered(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_missing_standard_streams() -> None:
+    for redirection in ("<&-", ">&-", "<&- >&- 2>&-"):
+        command = " ".join([*LOGS, "-", "--port", "0", redirection])
+        done = subprocess.run(
+            ["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=PATIENCE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_writer_in_the_background_does_not_keep_us() -> None:
+    script = "(while :; do echo x; sleep 0.2; done) & echo $! >&2; exit 3"
+    with subprocess.Popen(
+        [*LOGS, "--port", "0", "--", "sh", "-c", script],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr
+        number = next(int(line) for line in process.stderr if line.strip().isdigit())
+        try:
+            assert process.wait(PATIENCE) == 3
+        finally:
+            os.kill(number, signal.SIGKILL)
+
+
+def test_a_hang_up_is_passed_on_to_the_command() -> None:
+    with subprocess.Popen(
+        [*LOGS, "--port", "0", "--", "sh", "-c", "echo $$; while :; do sleep 0.05; done"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        number = int(process.stdout.readline())
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE) == 128 + signal.SIGHUP
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+
+
+def test_a_post_that_is_cut_off_keeps_its_last_words() -> None:
+    with logs("-", "--stay") as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as sock:
+            head = f"POST /logs/a HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+            sock.sendall(head.encode() + b"whole\nunfinished")
+            eventually(lambda: "a\tposted" in httpx.get(f"{url}/logs").text)
+        assert texts(f"{url}/logs/a?after=0", 2) == ["whole", "unfinished"]
+
+
+def test_a_long_command_line_is_cut_where_it_is_shown() -> None:
+    done = subprocess.run(
+        [*LOGS, "--port", "0", "--", "true", *("x" * 1000 for _ in range(1000))],
+        capture_output=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("token", ["", "a;b", "a&b", "a b"])
+def test_tokens_that_would_not_survive_a_url_or_a_cookie(token: str, tmp_path: Path) -> None:
+    command = [*LOGS, str(tmp_path / "x"), "--token", token]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--token" in done.stderr
+
+
+def test_a_client_that_polls_sees_the_end_of_a_command() -> None:
+    port = free_port()
+    script = "echo one; read line; echo two"
+    with subprocess.Popen(
+        [*LOGS, "--port", str(port), "--", "sh", "-c", script],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        eventually(lambda: is_answered(f"http://127.0.0.1:{port}/healthz"))
+        got: list[str] = []
+        cursor, has_ended = "0", False
+        while not has_ended:
+            url = f"http://127.0.0.1:{port}/logs/sh?after={cursor}&wait=5"
+            answer = httpx.get(url).json()
+            got += [entry["data"] for entry in answer["entries"]]
+            cursor, has_ended = answer["next"], "end" in answer
+            if got == ["one"]:
+                process.stdin.close()
+        assert got == ["one", "two", "exit status 0"]
+        assert process.wait(PATIENCE) == 0
