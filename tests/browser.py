@@ -8,7 +8,7 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from peers import program
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -22,16 +22,26 @@ ARGUMENTS = [
 
 
 @contextmanager
-def chromium(**options: Any) -> Iterator[Page]:
-    """A page in headless Chromium. Its scripts must not fail."""
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=ARGUMENTS)
-        page = browser.new_context(**options).new_page()
-        errors: list[str] = []
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def page_in(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page that knows nothing of those before it. Its scripts must not fail."""
+    context = browser.new_context(**options)
+    errors: list[str] = []
+    try:
+        page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
-        browser.close()
-        assert errors == []
+    finally:
+        context.close()
+    assert errors == []
 
 
 def serious(page: Page) -> list[str]:

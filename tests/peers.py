@@ -384,3 +384,9 @@ def program(name: str) -> str:
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def fetched(url: str, *options: str) -> bytes:
+    """What curl receives. For tests without Trio."""
+    command = [program("curl"), "-sN", *options, url]
+    return subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE * 3).stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import reference
 import trio
-from browser import chromium
+from browser import chromium, page_in
 from documents import LISTENING, PORT, ROOT, exchanges, fenced, terminals
 from peers import COMMAND, PATIENCE, Curl, free_port, program, served
 
@@ -143,7 +143,7 @@ def test_a_page_that_never_loses_its_place() -> None:
     port = free_port()
     publish = "fetch('/channels/news', {method: 'POST', body: '%s'})"
     command = [*COMMAND, "--port", str(port)]
-    with chromium() as page:
+    with chromium() as browser, page_in(browser) as page:
         with served(*command, announced=b"rawstream on"):
             page.goto(f"http://127.0.0.1:{port}/hello")
             page.evaluate("() => { window.shown = []; window.show = text => shown.push(text); }")
