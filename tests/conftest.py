@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import ssl
 import subprocess
@@ -45,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     peers.use_shortcuts = not config.getoption("--without-shortcuts")
+    # Else each of the many servers that tests start would compile the whole package anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture
@@ -156,7 +159,10 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
             folder.mkdir(exist_ok=True)
             for name in ("pyproject.toml", "README.md", "LICENSE"):
                 shutil.copy(ROOT / name, folder)
-            shutil.copytree(ROOT / "rawstream", folder / "rawstream", dirs_exist_ok=True)
+            compiled = shutil.ignore_patterns("__pycache__")  # others write there meanwhile
+            shutil.copytree(
+                ROOT / "rawstream", folder / "rawstream", ignore=compiled, dirs_exist_ok=True
+            )
             [install] = fenced((ROOT / "examples/README.md").read_text(), "sh")
             done = subprocess.run(
                 ["bash", "-c", install],
