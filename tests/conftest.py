@@ -35,6 +35,9 @@ from wire import NOW
 from rawstream import Handler, serve
 from rawstream.tcp.listeners import tls_context
 
+LONGEST = ["examples", "browser", "follow", "attacks", "example_pages", "readme", "wire_page"]
+"""The modules that take longest. They come first, so that no worker is left alone with one."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -48,6 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
     peers.use_shortcuts = not config.getoption("--without-shortcuts")
     # Else each of the many servers that tests start would compile the whole package anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
