@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, TypeAlias
 
 import pytest
 from browser import page_in, serious, width_of
 from peers import COMMAND, Certificate, free_port, free_ports, served
 from playwright.sync_api import Browser, Page, expect
 
+Scheme: TypeAlias = Literal["light", "dark"]
+
 
 def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """The demo in a process; killed at the end."""
     return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
+
+
+@contextmanager
+def demo_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """The page of a demo of its own."""
+    port = free_port()
+    with demo(port), page_in(browser, **options) as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        yield page
 
 
 def out(page: Page, way: str) -> list[str]:
@@ -39,9 +52,7 @@ def wait_until_all_have_seen(page: Page, counts: list[int]) -> None:
 
 
 def test_every_way_can_be_tried(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.fill("#ticks input", "2")
         for way in ("chunked", "ticks", "ws", "poll"):
             page.click(f"#{way} button.main")
@@ -56,14 +67,12 @@ def test_every_way_can_be_tried(browser: Browser) -> None:
         assert out(page, "poll") == ["news"]
         page.click("#chunked-curl")
         expect(page.locator("#chunked-curl-panel")).to_have_text(
-            f"curl -N -d 'Why is the sky blue?' http://127.0.0.1:{port}/generate"
+            f"curl -N -d 'Why is the sky blue?' {page.url}generate"
         )
 
 
 def test_large_files(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.click("#files summary")
         page.click("#download button")
         wait_for(page, "download", "20000000 bytes in")
@@ -77,9 +86,7 @@ def test_large_files(browser: Browser) -> None:
 
 def test_a_second_start_ends_the_first(browser: Browser) -> None:
     """Their lines do not mix; what is in the fields counts at each start."""
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.fill("#chunked input", "one two three four five six seven")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "You said: one")
@@ -92,9 +99,7 @@ def test_a_second_start_ends_the_first(browser: Browser) -> None:
 
 
 def test_refusals_are_told(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.fill("#chunked input", "   ")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "400 Bad Request: POST a prompt")
@@ -115,9 +120,7 @@ def test_refusals_are_told(browser: Browser) -> None:
 )
 def test_faults_are_seen_on_the_wire(browser: Browser, fault: str, told: str, writes: int) -> None:
     """`writes`: at least this many for a fault that divides, else at most."""
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.select_option("#chunked select", fault)
         page.fill("#chunked input", "one two three")
         page.click("#chunked-Wire")
@@ -135,9 +138,7 @@ def test_faults_are_seen_on_the_wire(browser: Browser, fault: str, told: str, wr
 def test_one_channel_read_four_ways_loses_and_repeats_nothing(browser: Browser) -> None:
     """Connections are cut; each reader comes back and goes on from its cursor. (A poll that is cut
     the browser repeats by itself, unseen by the page.)"""
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         wait_until_all_have_seen(page, [3] * 4)
         for _ in range(2):
             before = seen(page)
@@ -157,9 +158,7 @@ def test_one_channel_read_four_ways_loses_and_repeats_nothing(browser: Browser) 
 
 
 def test_a_hidden_tab_leaves_its_connections_to_others(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         wait_until_all_have_seen(page, [2] * 4)
         page.evaluate(
             """() => {
@@ -183,11 +182,9 @@ def test_a_hidden_tab_leaves_its_connections_to_others(browser: Browser) -> None
 
 
 def test_two_tabs_poll_the_same_lines(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_in(browser) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         other = page.context.new_page()
-        other.goto(f"http://127.0.0.1:{port}/")
+        other.goto(page.url)
         for tab, text in ((page, "one"), (other, "two"), (page, "three")):
             tab.bring_to_front()
             tab.fill("#poll input", text)
@@ -219,23 +216,23 @@ def test_the_server_is_killed_and_started_again(browser: Browser) -> None:
             wait_until_all_have_seen(page, [count + 2 for count in seen(page)])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_everybody_can_use_it(browser: Browser, width: int, scheme: str) -> None:
-    port = free_port()
-    with (
-        demo(port),
-        page_in(browser, viewport={"width": width, "height": 900}, color_scheme=scheme) as page,
-    ):
-        page.goto(f"http://127.0.0.1:{port}/")
+@pytest.mark.parametrize(
+    ("width", "schemes"),
+    [(1440, ("light", "dark")), (390, ("dark", "light"))],
+    ids=["desk", "phone"],
+)
+def test_everybody_can_use_it(browser: Browser, width: int, schemes: tuple[Scheme, Scheme]) -> None:
+    """In both schemes, and when the other one is chosen while the page is open."""
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": schemes[0]}
+    with demo_page(browser, **options) as page:
         wait_until_all_have_seen(page, [1] * 4)
         page.click("#publishing")
         page.click("#ticks-Wire")
         page.click("#ticks button.main")
         expect(page.locator("#ticks .piece").nth(1)).to_be_attached()
-        assert serious(page) == []
-        page.emulate_media(color_scheme="dark")
-        assert serious(page) == []
+        assert serious(page) == [], schemes[0]
+        page.emulate_media(color_scheme=schemes[1])
+        assert serious(page) == [], schemes[1]
         assert width_of(page) <= width
         small = page.evaluate(
             """() => [...document.querySelectorAll("main button, main input, main select, summary")]
