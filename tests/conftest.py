@@ -18,6 +18,7 @@ import trio
 import trustme
 from browser import chromium
 from documents import ROOT, environment, fenced
+from hypothesis import settings
 from peers import (
     PATIENCE,
     Certificate,
@@ -51,6 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
     peers.use_shortcuts = not config.getoption("--without-shortcuts")
     # Else each of the many servers that tests start would compile the whole package anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # An example that takes long while other workers are busy has not failed.
+    settings.register_profile("patient", settings.default, deadline=None)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
