@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import page_in, serious, width_of
+from browser import page_in, prompt, serious, width_of
 from peers import COMMAND, fetched, free_ports, served
 from playwright.sync_api import Browser, expect
 
@@ -194,7 +194,7 @@ def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None
     ]
     capture = tmp_path / "long.jsonl"
     capture.write_text("\n".join(lines))
-    with page_in(browser, viewport=DESK) as page:
+    with prompt(browser) as alone, page_in(alone, viewport=DESK) as page:
         page.goto(kept(capture, tmp_path))
         expect(page.locator("#state")).to_have_text("10002 reads and writes", timeout=30_000)
         frames = page.evaluate(
