@@ -355,7 +355,7 @@ def is_free(port: int) -> bool:
 
 
 NGINX = """
-worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
+master_process off; daemon off; pid nginx.pid; error_log stderr;
 events {{}}
 http {{
   access_log off;
@@ -367,7 +367,8 @@ http {{
   }}
 }}
 """
-"""A proxy in a folder of the test's own. Apart from `more`, nginx's defaults."""
+"""A proxy in a folder of the test's own, in one process: killed, it leaves no worker behind. Apart
+from that and `more`, nginx's defaults."""
 
 
 # -- Other people's programs ----------------------------------------------------------------------
