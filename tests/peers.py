@@ -356,7 +356,7 @@ def is_free(port: int) -> bool:
 
 
 NGINX = """
-worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
+master_process off; daemon off; pid nginx.pid; error_log stderr;
 events {{}}
 http {{
   access_log off;
@@ -368,7 +368,8 @@ http {{
   }}
 }}
 """
-"""A proxy in a folder of the test's own. Apart from `more`, nginx's defaults."""
+"""A proxy in a folder of the test's own, in one process: killed, it leaves no worker behind. Apart
+from that and `more`, nginx's defaults."""
 
 
 # -- Other people's programs ----------------------------------------------------------------------
@@ -403,3 +404,9 @@ def program(name: str) -> str:
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def fetched(url: str, *options: str) -> bytes:
+    """What curl receives. For tests without Trio."""
+    command = [program("curl"), "-sN", *options, url]
+    return subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE * 3).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
-from browser import chromium
+from browser import chromium, page_in
 from peers import COMMAND, free_port, served
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -23,7 +23,8 @@ def take_demo(scheme: Scheme, path: Path) -> None:
     size = {"width": 1100, "height": 560}
     with (
         served(*COMMAND, "--port", str(port), announced=b"rawstream on"),
-        chromium(viewport=size, color_scheme=scheme) as page,
+        chromium() as browser,
+        page_in(browser, viewport=size, color_scheme=scheme) as page,
     ):
         page.goto(f"http://127.0.0.1:{port}/")
         for lane in (0, 3):
@@ -39,7 +40,11 @@ def take_demo(scheme: Scheme, path: Path) -> None:
 def take_wire(scheme: Scheme, path: Path) -> None:
     """Point at a byte of an event, and take a picture of the page."""
     size = {"width": 1200, "height": 720}
-    with TemporaryDirectory() as folder, chromium(viewport=size, color_scheme=scheme) as page:
+    with (
+        TemporaryDirectory() as folder,
+        chromium() as browser,
+        page_in(browser, viewport=size, color_scheme=scheme) as page,
+    ):
         html = Path(folder) / "wire.html"
         subprocess.run([*COMMAND, "wire", str(CAPTURE), "--html", str(html)], check=True)
         page.goto(html.as_uri())
