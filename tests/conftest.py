@@ -36,7 +36,10 @@ from wire import NOW
 from rawstream import Handler, serve
 from rawstream.tcp.listeners import tls_context
 
-LONGEST = ["examples", "browser", "follow", "attacks", "example_pages", "readme", "wire_page"]
+LONGEST = [
+    *("examples", "browser", "logs_page", "follow", "attacks", "example_pages", "logs_command"),
+    *("readme", "wire_page", "logs"),
+]
 """The modules that take longest. They come first, so that no worker is left alone with one."""
 
 

@@ -78,7 +78,8 @@ def take_logs(scheme: Scheme, path: Path) -> None:
         command = [*COMMAND, "logs", *map(str, logs), "--port", str(port)]
         with (
             served(*command, announced=b"rawstream logs on"),
-            chromium(viewport=size, color_scheme=scheme) as page,
+            chromium() as browser,
+            page_in(browser, viewport=size, color_scheme=scheme) as page,
         ):
             page.goto(f"http://127.0.0.1:{port}/")
             for n in range(24):

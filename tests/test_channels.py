@@ -1214,10 +1214,10 @@ async def test_a_gap_is_told_even_if_it_is_paused_or_filtered_at_once(enter: Ent
         ({"pause": "a"}, "paused"),
     ):
         await visitor.says({"join": "a", "after": "gone-1"}, command, {"resume": "a"})
-        heard = [await visitor.hears()]
-        while heard[-1].get("data") != "D":
+        heard = list[Any]()
+        while not ("D" in [o.get("data") for o in heard] and any("resumed" in o for o in heard)):
             heard.append(await visitor.hears())
-        assert {"joined", answer, "resumed"} <= {next(iter(o)) for o in heard}
+        assert {"joined", answer} <= {next(iter(o)) for o in heard}
         gaps = [o["gap"] for o in heard if "gap" in o]
         assert gaps == [{"from": "gone-1", "to": "aaaa-0"}]
         await visitor.says({"leave": "a"})

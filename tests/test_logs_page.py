@@ -8,16 +8,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from browser import chromium, serious, width_of
+from browser import page_in, serious, width_of
 from log_servers import LOGS, logs, write
 from peers import PATIENCE, free_port, program, served
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from rawstream.logs.levels import LEVELS, level_of
 
@@ -59,10 +57,9 @@ def shown(page: Page) -> list[str]:
     return page.locator(".row .text").all_inner_texts()
 
 
-@contextmanager
-def page_of(url: str, **options: Any) -> Iterator[Page]:
-    with chromium(viewport=DESK, **options) as page:
-        page.goto(url)
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with page_in(browser, viewport=DESK) as page:
         yield page
 
 
@@ -105,9 +102,10 @@ def longest_frame(page: Page, first: str = "") -> float:
     return longest * 1000
 
 
-def test_a_million_lines_are_all_there_and_stay_smooth(big: Path) -> None:
+def test_a_million_lines_are_all_there_and_stay_smooth(big: Path, page: Page) -> None:
     """The set of lines, the memory, and the frames."""
-    with logs(str(big)) as url, page_of(f"{url}/#logs=big.log&from=0") as page:
+    with logs(str(big)) as url:
+        page.goto(f"{url}/#logs=big.log&from=0")
         counts = page.locator("#counts")
         until(page, lambda: counts.inner_text() == "1,000,000 lines", 100)
         expect(page.locator("#state")).to_have_text("live by WebSocket")
@@ -134,7 +132,9 @@ def test_a_million_lines_are_all_there_and_stay_smooth(big: Path) -> None:
         assert page.locator(".row").count() < 100
 
 
-def test_nothing_is_lost_between_two_servers_and_four_transports(tmp_path: Path) -> None:
+def test_nothing_is_lost_between_two_servers_and_four_transports(
+    page: Page, tmp_path: Path
+) -> None:
     log, port = tmp_path / "app.log", free_port()
     command = [*LOGS, str(log), "--port", str(port)]
     written: list[str] = []
@@ -145,26 +145,26 @@ def test_nothing_is_lost_between_two_servers_and_four_transports(tmp_path: Path)
         write(log, *new)
 
     more(20)
-    with chromium(viewport=DESK) as page:
-        for way in ("websocket", "events", "lines", "poll"):
-            with served(*command, announced=b"rawstream logs on"):
-                if not page.url.startswith("http"):
-                    page.goto(f"http://127.0.0.1:{port}/")
-                page.select_option("#way", way)
-                more(5)
-                until(page, lambda: texts(page) == written, 40)
-            more(5)  # while it is away
-            expect(page.locator("#state")).to_contain_text("connection lost")
+    for way in ("websocket", "events", "lines", "poll"):
         with served(*command, announced=b"rawstream logs on"):
+            if not page.url.startswith("http"):
+                page.goto(f"http://127.0.0.1:{port}/")
+            page.select_option("#way", way)
+            more(5)
             until(page, lambda: texts(page) == written, 40)
-            page.reload()
-            until(page, lambda: texts(page) == written)
+        more(5)  # while it is away
+        expect(page.locator("#state")).to_contain_text("connection lost")
+    with served(*command, announced=b"rawstream logs on"):
+        until(page, lambda: texts(page) == written, 40)
+        page.reload()
+        until(page, lambda: texts(page) == written)
 
 
-def test_paused_lines_are_counted_and_fetched_afterwards(tmp_path: Path) -> None:
+def test_paused_lines_are_counted_and_fetched_afterwards(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "before")
-    with logs(str(log)) as url, page_of(url) as page:
+    with logs(str(log)) as url:
+        page.goto(url)
         until(page, lambda: texts(page) == ["before"])
         for key, name in (("p", "first"), ("p", "second")):
             page.keyboard.press(key)
@@ -177,10 +177,11 @@ def test_paused_lines_are_counted_and_fetched_afterwards(tmp_path: Path) -> None
         assert texts(page) == written
 
 
-def test_older_lines_come_when_they_are_looked_for(tmp_path: Path) -> None:
+def test_older_lines_come_when_they_are_looked_for(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, *(f"line {n}" for n in range(6000)))
-    with logs(str(log)) as url, page_of(url) as page:
+    with logs(str(log)) as url:
+        page.goto(url)
         until(page, lambda: texts(page)[:1] == ["line 5000"])
         page.focus("#lines")
 
@@ -192,26 +193,27 @@ def test_older_lines_come_when_they_are_looked_for(tmp_path: Path) -> None:
         assert texts(page) == log.read_text().splitlines()
 
 
-def test_a_link_leads_to_a_line(tmp_path: Path) -> None:
+def test_a_link_leads_to_a_line(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, *(f"line {n}" for n in range(20_000)))
     with logs(str(log)) as url:
         entry = httpx.get(f"{url}/logs/app.log?after=0&wait=1").json()["entries"][700]
-        with page_of(f"{url}/#logs=app.log&line={entry['id']}") as page:
-            expect(page.locator(".row.marked")).to_have_text("line 700")
-            expect(page.locator(".row.marked")).to_be_in_viewport()
-            until(page, lambda: texts(page) == log.read_text().splitlines(), 20)
-            page.locator(".row", has_text="line 702").click()
-            page.click("#link")
-            expect(page.locator(".row.marked")).to_have_text("line 702")
-            page.reload()
-            expect(page.locator(".row.marked")).to_have_text("line 702")
+        page.goto(f"{url}/#logs=app.log&line={entry['id']}")
+        expect(page.locator(".row.marked")).to_have_text("line 700")
+        expect(page.locator(".row.marked")).to_be_in_viewport()
+        until(page, lambda: texts(page) == log.read_text().splitlines(), 20)
+        page.locator(".row", has_text="line 702").click()
+        page.click("#link")
+        expect(page.locator(".row.marked")).to_have_text("line 702")
+        page.reload()
+        expect(page.locator(".row.marked")).to_have_text("line 702")
 
 
-def test_search_filters_and_keys(tmp_path: Path) -> None:
+def test_search_filters_and_keys(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "DEBUG a", "INFO b (1)", "WARNING c", "ERROR d", "  File x", "no level", "INFO b 11")
-    with logs(str(log)) as url, page_of(url) as page:
+    with logs(str(log)) as url:
+        page.goto(url)
         until(page, lambda: len(texts(page)) == 7)
         key = page.keyboard.press
         found = page.locator("#found")
@@ -264,7 +266,7 @@ def test_search_filters_and_keys(tmp_path: Path) -> None:
         expect(page.locator(".row .time").last).to_contain_text(":")
 
 
-def test_hostile_lines_are_only_text(tmp_path: Path) -> None:
+def test_hostile_lines_are_only_text(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     lines = [
         "<script>document.title = 'hacked'</script><img src=x onerror=\"document.title = 'hacked'\">",
@@ -283,7 +285,8 @@ def test_hostile_lines_are_only_text(tmp_path: Path) -> None:
         "\x1b[32mINFO\x1b[0m: started \x1b[38:2::1:2:3mcolons\x1bPhidden\x1b\\",
     ]
     write(log, *lines)
-    with logs(str(log)) as url, page_of(url) as page:
+    with logs(str(log)) as url:
+        page.goto(url)
         policy = httpx.get(url).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -339,12 +342,13 @@ LEVELS_OF = [
 ]
 
 
-def test_levels_are_the_same_in_both_languages(tmp_path: Path) -> None:
+def test_levels_are_the_same_in_both_languages(page: Page, tmp_path: Path) -> None:
     assert [
         (text, None if (level := level_of(text)) is None else LEVELS[level])
         for text, _ in LEVELS_OF
     ] == LEVELS_OF
-    with logs(str(tmp_path / "a.log")) as url, page_of(url) as page:
+    with logs(str(tmp_path / "a.log")) as url:
+        page.goto(url)
         expect(page.locator("#empty")).to_have_text("No lines yet.")
         script = """async texts => {
             const { LEVELS, levelOf } = await import("/levels.js");
@@ -354,16 +358,13 @@ def test_levels_are_the_same_in_both_languages(tmp_path: Path) -> None:
         assert found == [level for _, level in LEVELS_OF]
 
 
-def test_several_logs_and_a_command_that_ends(tmp_path: Path) -> None:
+def test_several_logs_and_a_command_that_ends(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "INFO from the file")
     script = "echo ready; read line; echo ERROR from the command; exit 3"
     port = free_port()
     command = [*LOGS, str(log), "--port", str(port), "--", "sh", "-c", script]
-    with (
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process,
-        chromium(viewport=DESK) as page,
-    ):
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         try:
             assert process.stdin
             end = time.monotonic() + PATIENCE
@@ -392,24 +393,24 @@ def test_several_logs_and_a_command_that_ends(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_a_browser_with_a_token(tmp_path: Path) -> None:
+def test_a_browser_with_a_token(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "secret line")
     with logs(str(log), "--token", "open-sesame") as url:
-        with page_of(f"{url}/?token=open-sesame") as page:
-            until(page, lambda: shown(page) == ["secret line"])
-            expect(page.locator("#state")).to_have_text("live by WebSocket")
-            assert "open-sesame" not in page.url
+        page.goto(f"{url}/?token=open-sesame")
+        until(page, lambda: shown(page) == ["secret line"])
+        expect(page.locator("#state")).to_have_text("live by WebSocket")
+        assert "open-sesame" not in page.url
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_everybody_can_use_it(size: dict[str, int], tmp_path: Path) -> None:
+def test_everybody_can_use_it(browser: Browser, size: dict[str, int], tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(
         log, *["DEBUG a", "INFO b", "WARNING c", "ERROR d", "FATAL e", '{"msg": "f", "n": 1}'] * 20
     )
     write(log, *(f"\x1b[{code}mcolored {code}\x1b[0m" for code in (*range(30, 38), *range(90, 98))))
-    with logs(str(log)) as url, chromium(viewport=size) as page:
+    with logs(str(log)) as url, page_in(browser, viewport=size) as page:
         page.goto(url)
         until(page, lambda: len(texts(page)) == 136)
         for scheme in ("light", "dark"):
