@@ -169,7 +169,7 @@ async def read(channel: Channel, after: str | None, count: int) -> list[str]:
 
 
 async def test_history_older_than_the_ring_comes_from_the_file(
-    tmp_path: Path, nursery: trio.Nursery
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     path = tmp_path / "log"
     path.write_text("".join(f"line {n}\n" for n in range(5000)))
@@ -202,7 +202,10 @@ async def test_a_cursor_outlives_the_server(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rotate", [rename_and_create, copy_and_truncate, truncate_and_regrow])
 async def test_readers_across_a_rotation(
-    rotate: Callable[[Path], None], tmp_path: Path, nursery: trio.Nursery
+    rotate: Callable[[Path], None],
+    tmp_path: Path,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     path = tmp_path / "log"
     path.write_text("first\n")
@@ -239,8 +242,10 @@ async def all_of(followed: FollowedFile, after: str = "0") -> list[str]:
 
 
 @pytest.fixture
-async def follow(nursery: trio.Nursery, tmp_path: Path) -> Callable[[], FollowedFile]:
-    """Follow the file "log"."""
+async def follow(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> Callable[[], FollowedFile]:
+    """Follow the file "log", in a time that passes while nothing happens."""
 
     def follow() -> FollowedFile:
         followed = FollowedFile("log", tmp_path / "log")
@@ -264,9 +269,12 @@ async def test_two_rotations_in_a_moment(follow: Follow, tmp_path: Path) -> None
     assert await all_of(followed) == ["one", "two", "three", "four"]
 
 
-async def test_a_log_that_python_rotates_as_fast_as_it_can(follow: Follow, tmp_path: Path) -> None:
+async def test_a_log_that_python_rotates_as_fast_as_it_can(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
     handler = RotatingFileHandler(tmp_path / "log", maxBytes=200_000, backupCount=3)
-    followed = follow()
+    followed = FollowedFile("log", tmp_path / "log")
+    nursery.start_soon(partial(followed.run, until_gone=False))
     got: list[str] = []
 
     async def read() -> None:
@@ -282,8 +290,8 @@ async def test_a_log_that_python_rotates_as_fast_as_it_can(follow: Follow, tmp_p
                 time.sleep(0.002)
 
     with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read)
             await trio.to_thread.run_sync(write)
     handler.close()
     assert [int(line.split()[0]) for line in got] == list(range(20_000))
@@ -419,7 +427,9 @@ def test_a_line_that_never_ends_is_several() -> None:
     assert [line.text for line in splitter.feed(b"\nnext\n")] == ["next"]
 
 
-async def test_bytes_that_wait_for_a_slow_terminal_are_no_unfinished_line() -> None:
+async def test_bytes_that_wait_for_a_slow_terminal_are_no_unfinished_line(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     channel = Channel("a")
 
     async def pieces() -> AsyncIterator[bytes]:

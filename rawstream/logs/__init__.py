@@ -2,7 +2,7 @@ r"""Live logs: files, commands and standard input as channels, for browsers and 
 
     app.log     INFO started\n              -->   GET /logs/app.log     INFO started\n
                 ERROR no disk\n                                         ERROR no disk\n
-    offset      0            13           27      id: 6ec7d1c1dd859c99-27374
+    offset      0            13           27      id: 6ec7d1c1dd859c99-27810
 
 The number in an ID is the offset behind the line and three digits that check its bytes; the epoch
 is made of the file itself. So a cursor means the same after the server was started again, and what

@@ -10,7 +10,7 @@ Start the live logs of chapter 16 first. (What a channel is, is told there and i
     2026-11-21 09:00:00,000 rawstream serving on http://127.0.0.1:8000
     $ curl -s -X POST http://127.0.0.1:8000/logs/shop-1
     deploying shop-1
-    $ python examples/10_following_with_httpx.py http://127.0.0.1:8000/logs/shop-1 4
+    $ python examples/10_never_losing_the_place.py http://127.0.0.1:8000/logs/shop-1 4
     fetching the source
     installing 41 packages
     running 120 tests
@@ -43,7 +43,7 @@ import httpx
 import trio
 
 if len(sys.argv) < 2:
-    sys.exit("usage: 10_following_with_httpx.py URL [COUNT]")
+    sys.exit("usage: 10_never_losing_the_place.py URL [COUNT]")
 URL = sys.argv[1]
 COUNT = int(sys.argv[2]) if sys.argv[2:] else 0
 JSON_LINES = {"Accept": "application/x-ndjson"}
