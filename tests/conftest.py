@@ -38,7 +38,7 @@ from rawstream.tcp.listeners import tls_context
 
 LONGEST = [
     *("examples", "browser", "logs_page", "follow", "attacks", "example_pages", "logs_command"),
-    *("readme", "wire_page", "logs"),
+    *("readme", "wire_page"),
 ]
 """The modules that take longest. They come first, so that no worker is left alone with one."""
 

@@ -242,10 +242,8 @@ async def all_of(followed: FollowedFile, after: str = "0") -> list[str]:
 
 
 @pytest.fixture
-async def follow(
-    nursery: trio.Nursery, tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> Callable[[], FollowedFile]:
-    """Follow the file "log", in a time that passes while nothing happens."""
+async def follow(nursery: trio.Nursery, tmp_path: Path) -> Callable[[], FollowedFile]:
+    """Follow the file "log"."""
 
     def follow() -> FollowedFile:
         followed = FollowedFile("log", tmp_path / "log")
@@ -258,7 +256,9 @@ async def follow(
 Follow = Callable[[], FollowedFile]
 
 
-async def test_two_rotations_in_a_moment(follow: Follow, tmp_path: Path) -> None:
+async def test_two_rotations_in_a_moment(
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     log = tmp_path / "log"
     log.write_text("one\n")
     followed = follow()
@@ -297,7 +297,9 @@ async def test_a_log_that_python_rotates_as_fast_as_it_can(
     assert [int(line.split()[0]) for line in got] == list(range(20_000))
 
 
-async def test_a_rewritten_file_that_begins_as_before(follow: Follow, tmp_path: Path) -> None:
+async def test_a_rewritten_file_that_begins_as_before(
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     log = tmp_path / "log"
     log.write_text("banner\n" + "".join(f"old {n}\n" for n in range(100)))
     followed = follow()
@@ -311,7 +313,7 @@ async def test_a_rewritten_file_that_begins_as_before(follow: Follow, tmp_path: 
 
 
 async def test_lines_that_were_read_before_a_truncation_are_kept(
-    follow: Follow, tmp_path: Path
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     log = tmp_path / "log"
     log.write_text("one\ntwo\n")
@@ -324,7 +326,7 @@ async def test_lines_that_were_read_before_a_truncation_are_kept(
 
 
 async def test_history_while_the_new_file_is_empty_and_after(
-    follow: Follow, tmp_path: Path
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     log = tmp_path / "log"
     lines = [f"line {n}" for n in range(500)]
@@ -344,7 +346,9 @@ async def test_history_while_the_new_file_is_empty_and_after(
         assert not is_lost
 
 
-async def test_an_unfinished_line_in_a_file_that_is_emptied(follow: Follow, tmp_path: Path) -> None:
+async def test_an_unfinished_line_in_a_file_that_is_emptied(
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     log = tmp_path / "log"
     log.write_text("a\n")
     followed = follow()
@@ -356,7 +360,9 @@ async def test_an_unfinished_line_in_a_file_that_is_emptied(follow: Follow, tmp_
     assert await all_of(followed) == ["a", "GAP", "c"]
 
 
-async def test_line_ends_that_come_late_or_never(follow: Follow, tmp_path: Path) -> None:
+async def test_line_ends_that_come_late_or_never(
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     log = tmp_path / "log"
     log.write_text("one")
     followed = follow()
@@ -371,7 +377,7 @@ async def test_line_ends_that_come_late_or_never(follow: Follow, tmp_path: Path)
 
 
 async def test_what_a_truncated_file_held_is_read_back_no_longer(
-    follow: Follow, tmp_path: Path
+    follow: Follow, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     log = tmp_path / "log"
     log.write_text("".join(f"{n}\n" for n in range(30_000)))
