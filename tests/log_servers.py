@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from peers import COMMAND, free_port, served
+
+ASK = httpx.Client(verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""A client for all tests: to load the certificates of authorities takes longer than most tests."""
 
 LOGS = (*COMMAND, "logs")
 

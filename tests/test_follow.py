@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -63,12 +64,15 @@ def wait_for(page: Page, *texts: str, seconds: float = 20) -> None:
     ]
 
 
-def test_its_types_are_right(tmp_path: Path) -> None:
+def test_the_types_of_modules_are_right(tmp_path: Path) -> None:
+    """This one, and those of the page of the logs, which import it."""
+    for script in (ROOT / "rawstream/follow.js", *(ROOT / "rawstream/logs").glob("*.js")):
+        shutil.copy(script, tmp_path)
     command = [program("npm"), "exec", "--yes", "--package=typescript", "--", "tsc"]
     command += ["--allowJs", "--checkJs", "--noEmit", "--strict", "--target", "es2022"]
     command += ["--module", "es2022", "--lib", "es2023,dom,dom.iterable,dom.asynciterable"]
-    command += [str(ROOT / "rawstream/follow.js")]
-    environment = os.environ | {"npm_config_cache": str(tmp_path)}
+    command += [str(tmp_path / "page.js")]
+    environment = os.environ | {"npm_config_cache": str(tmp_path / "npm")}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

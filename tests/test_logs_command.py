@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from log_servers import LOGS, logs, write
+from log_servers import ASK, LOGS, logs, write
 from peers import PATIENCE, free_port, free_ports, nginx_before, program
 from websockets.sync.client import connect
 
@@ -31,7 +31,7 @@ def entries(url: str, count: int, **fields: str) -> list[dict[str, Any]]:
     """The first entries that come, as JSON lines, without the place that a reader begins at."""
     found: list[dict[str, Any]] = []
     headers = {"Accept": "application/x-ndjson", **fields}
-    with httpx.stream("GET", url, headers=headers, timeout=PATIENCE) as response:
+    with ASK.stream("GET", url, headers=headers, timeout=PATIENCE) as response:
         assert response.status_code == 200, response.read()
         for line in response.iter_lines():
             found += [entry for entry in [json.loads(line)] if len(entry) > 1]
@@ -59,9 +59,9 @@ def test_a_file_in_every_way(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "INFO one", "WARNING two", "ERROR three")
     with logs(str(log)) as url:
-        listed = httpx.get(f"{url}/logs").text
+        listed = ASK.get(f"{url}/logs").text
         assert listed == f"app.log\tfile\t{log}\n"
-        poll = httpx.get(f"{url}/logs/app.log?after=0&wait=5").json()
+        poll = ASK.get(f"{url}/logs/app.log?after=0&wait=5").json()
         first, second, third = poll["entries"]
         assert [entry["data"] for entry in poll["entries"]] == [
             "INFO one",
@@ -74,7 +74,7 @@ def test_a_file_in_every_way(tmp_path: Path) -> None:
         )  # fmt: skip
         assert curl.stdout == log.read_bytes()
         assert entries(f"{url}/logs/app.log?after={first['id']}", 2) == [second, third]
-        with httpx.stream(
+        with ASK.stream(
             "GET", f"{url}/logs/app.log?last=1", headers={"Accept": "text/event-stream"}
         ) as response:
             event = response.iter_lines()
@@ -84,12 +84,12 @@ def test_a_file_in_every_way(tmp_path: Path) -> None:
             "WARNING two",
             "ERROR three",
         ]
-        assert httpx.get(f"{url}/logs/app.log?only=loud").status_code == 400
-        assert httpx.get(f"{url}/logs/other").status_code == 404
-        assert httpx.get(f"{url}/other").status_code == 404
-        assert httpx.delete(f"{url}/logs/app.log").status_code == 405
-        assert httpx.post(f"{url}/").status_code == 405
-        posted = httpx.post(f"{url}/logs/app.log", content=b"x\n")
+        assert ASK.get(f"{url}/logs/app.log?only=loud").status_code == 400
+        assert ASK.get(f"{url}/logs/other").status_code == 404
+        assert ASK.get(f"{url}/other").status_code == 404
+        assert ASK.delete(f"{url}/logs/app.log").status_code == 405
+        assert ASK.post(f"{url}/").status_code == 405
+        posted = ASK.post(f"{url}/logs/app.log", content=b"x\n")
         assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
 
 
@@ -134,7 +134,7 @@ def test_older_lines(tmp_path: Path) -> None:
         before = last["id"]
         found: list[str] = []
         while True:
-            answer = httpx.get(f"{url}/logs/app.log?before={before}&last=9999")
+            answer = ASK.get(f"{url}/logs/app.log?before={before}&last=9999")
             assert answer.headers["content-type"] == "application/x-ndjson"
             some = [json.loads(line) for line in answer.text.splitlines()]
             if not some:
@@ -143,8 +143,8 @@ def test_older_lines(tmp_path: Path) -> None:
             found = [entry["data"] for entry in some] + found
             before = some[0]["id"]
         assert found == [f"line {n}" for n in range(29_999)]
-        assert httpx.get(f"{url}/logs/app.log?before=gone-1").status_code == 410
-        assert httpx.get(f"{url}/logs/app.log?before={before}&last=x").status_code == 400
+        assert ASK.get(f"{url}/logs/app.log?before=gone-1").status_code == 410
+        assert ASK.get(f"{url}/logs/app.log?before={before}&last=x").status_code == 400
 
 
 def test_older_lines_are_bounded_by_their_bytes(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_older_lines_are_bounded_by_their_bytes(tmp_path: Path) -> None:
     write(log, *(f"{n} " + "x" * 60_000 for n in range(200)), "last")
     with logs(str(log)) as url:
         [last] = entries(f"{url}/logs/app.log?last=1", 1)
-        answer = httpx.get(f"{url}/logs/app.log?before={last['id']}&last=10000")
+        answer = ASK.get(f"{url}/logs/app.log?before={last['id']}&last=10000")
         found = [int(json.loads(line)["data"].split()[0]) for line in answer.text.splitlines()]
         assert found == list(range(found[0], 200))
         assert len(answer.content) + 60_000 > 4_000_000
@@ -213,7 +213,7 @@ def test_patterns_and_files_that_come_later(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     write(tmp_path / "b/app.log", "b")
     with logs(str(tmp_path / "*/app.log"), str(tmp_path / "later.log")) as url:
-        with httpx.stream(
+        with ASK.stream(
             "GET", f"{url}/logs", headers={"Accept": "application/x-ndjson"}, timeout=PATIENCE
         ) as lists:
             lines = lists.iter_lines()
@@ -251,7 +251,7 @@ def test_a_million_lines_written_at_once_are_all_read(tmp_path: Path) -> None:
     log.touch()
     count = 1_000_000
     with logs(str(log)) as url:
-        with httpx.stream("GET", f"{url}/logs/app.log?after=0", timeout=PATIENCE * 3) as response:
+        with ASK.stream("GET", f"{url}/logs/app.log?after=0", timeout=PATIENCE * 3) as response:
             with log.open("w") as file:
                 file.writelines(f"line {n}\n" for n in range(count))
             expected = b"".join(b"line %d\n" % n for n in range(count))
@@ -281,7 +281,7 @@ def test_hostile_lines(accept: str, tmp_path: Path) -> None:
     with logs(str(log)) as url:
         found: list[str] = []
         headers = {"Accept": accept}
-        with httpx.stream("GET", f"{url}/logs/app.log?after=0", headers=headers) as response:
+        with ASK.stream("GET", f"{url}/logs/app.log?after=0", headers=headers) as response:
             pending = b""
             for data in response.iter_raw():
                 *lines, pending = (pending + data).split(b"\n")
@@ -328,7 +328,7 @@ def test_standard_input_is_passed_on_and_ends_with_its_readers(tmp_path: Path) -
         reader.start()
         presence = f"http://127.0.0.1:{port}/logs/stdin@presence"
         headers = {"Accept": "application/json"}
-        eventually(lambda: httpx.get(presence, headers=headers).json()["count"] == 1)
+        eventually(lambda: ASK.get(presence, headers=headers).json()["count"] == 1)
         process.stdin.close()
         reader.join(PATIENCE)
         shown = [entry.get("data", "END" if entry.get("end") else "GAP") for entry in got]
@@ -349,7 +349,7 @@ def test_a_pipeline_whose_reader_leaves_goes_on(tmp_path: Path) -> None:
 
             def is_over() -> bool:
                 try:
-                    answer = httpx.get(f"http://127.0.0.1:{port}/logs/stdin?wait=0&last=1").json()
+                    answer = ASK.get(f"http://127.0.0.1:{port}/logs/stdin?wait=0&last=1").json()
                 except httpx.TransportError:
                     return False
                 return bool(answer.get("end"))
@@ -396,7 +396,7 @@ def test_a_command_and_its_exit_status() -> None:
         assert complaint == b"complaint\n"
         name = Path(sys.executable).name
         url = f"http://127.0.0.1:{port}/logs"
-        listed = httpx.get(url).text.splitlines()
+        listed = ASK.get(url).text.splitlines()
         assert [line.split("\t")[:2] for line in listed] == [
             [name, "command"],
             [f"{name}.stderr", "command"],
@@ -484,30 +484,30 @@ def test_lines_are_posted_as_they_come() -> None:
             assert curl.stdout
             curl.stdin.write(b"first\n\xff second\nno end")
             curl.stdin.flush()
-            eventually(lambda: "web.1\tposted\t127.0.0.1" in httpx.get(f"{url}/logs").text)
+            eventually(lambda: "web.1\tposted\t127.0.0.1" in ASK.get(f"{url}/logs").text)
             assert texts(f"{url}/logs/web.1?after=0", 3) == ["first", "\\xff second", "no end"]
             curl.stdin.close()
             answer = json.loads(curl.stdout.read())
             assert answer["entries"] == 3
-        posted = httpx.post(f"{url}/logs/web.1", content=b"a\nb\n")
+        posted = ASK.post(f"{url}/logs/web.1", content=b"a\nb\n")
         assert (posted.status_code, posted.json()["entries"]) == (201, 2)
-        assert httpx.post(f"{url}/logs/a%20b", content=b"x").status_code == 400
-        foreign = httpx.post(
+        assert ASK.post(f"{url}/logs/a%20b", content=b"x").status_code == 400
+        foreign = ASK.post(
             f"{url}/logs/web.1", content=b"x", headers={"Origin": "http://evil.example"}
         )
         assert foreign.status_code == 403
         for n in range(100):
-            assert httpx.post(f"{url}/logs/n{n}", content=b"x").status_code == 201
-        listed = httpx.get(f"{url}/logs").text
+            assert ASK.post(f"{url}/logs/n{n}", content=b"x").status_code == 201
+        listed = ASK.get(f"{url}/logs").text
         assert "web.1" not in listed, "the one that was posted to longest ago has made room"
         assert listed.count("posted") == 100
 
 
 def test_a_post_that_outruns_the_history_is_a_gap() -> None:
     with logs("-", "--stay") as url:
-        httpx.post(f"{url}/logs/a", content=b"first\n")
+        ASK.post(f"{url}/logs/a", content=b"first\n")
         [first] = entries(f"{url}/logs/a?after=0", 1)
-        httpx.post(f"{url}/logs/a", content=b"more\n" * 200_000, timeout=3 * PATIENCE)
+        ASK.post(f"{url}/logs/a", content=b"more\n" * 200_000, timeout=3 * PATIENCE)
         gap, *_ = entries(f"{url}/logs/a?after={first['id']}", 2)
         assert gap["gap"]["from"] == first["id"]
 
@@ -527,16 +527,16 @@ def test_a_token_is_needed_beyond_loopback(tmp_path: Path) -> None:
             token = found[1]
             url = f"http://127.0.0.1:{port}"
             ask = f"{url}/logs/app.log?after=0&wait=0"
-            refused = httpx.get(ask)
+            refused = ASK.get(ask)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"] == "Bearer"
             for wrong in ("x", "\xe9", token[:-1]):
                 bearer = [(b"Authorization", f"Bearer {wrong}".encode("latin-1"))]
-                assert httpx.get(ask, headers=bearer).status_code == 401
-                assert httpx.get(ask, params={"token": wrong}).status_code == 401
-                assert httpx.get(ask, headers={"Cookie": "rawstream-0=x"}).status_code == 401
-            assert httpx.get(ask, headers={"Authorization": f"Bearer {token}"}).status_code == 200
-            assert httpx.get(f"{ask}&token={token}").status_code == 200
+                assert ASK.get(ask, headers=bearer).status_code == 401
+                assert ASK.get(ask, params={"token": wrong}).status_code == 401
+                assert ASK.get(ask, headers={"Cookie": "rawstream-0=x"}).status_code == 401
+            assert ASK.get(ask, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+            assert ASK.get(f"{ask}&token={token}").status_code == 200
             with httpx.Client() as browser:
                 assert browser.get(f"{url}/").status_code == 401
                 first = browser.get(f"{url}/?token={token}")
@@ -556,11 +556,11 @@ def test_a_token_is_needed_beyond_loopback(tmp_path: Path) -> None:
 
 def test_a_token_of_ones_own_and_hosts_on_loopback(tmp_path: Path) -> None:
     with logs(str(tmp_path / "a.log"), "--token", "open-sesame") as url:
-        assert httpx.get(f"{url}/logs").status_code == 401
-        assert httpx.get(f"{url}/logs?token=open-sesame").status_code == 200
+        assert ASK.get(f"{url}/logs").status_code == 401
+        assert ASK.get(f"{url}/logs?token=open-sesame").status_code == 200
     with logs(str(tmp_path / "a.log")) as url:
-        assert httpx.get(f"{url}/logs").status_code == 200
-        assert httpx.get(f"{url}/logs", headers={"Host": "evil.example"}).status_code == 421
+        assert ASK.get(f"{url}/logs").status_code == 200
+        assert ASK.get(f"{url}/logs", headers={"Host": "evil.example"}).status_code == 421
 
 
 # -- Behind nginx ---------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ def test_through_nginx_with_its_defaults(tmp_path: Path) -> None:
     write(log, "one")
     with logs(str(log), port=ours), nginx_before(ours, tmp_path, port=its):
         for accept in ("text/plain", "application/x-ndjson", "text/event-stream"):
-            with httpx.stream(
+            with ASK.stream(
                 "GET", f"http://127.0.0.1:{its}/logs/app.log?last=1", headers={"Accept": accept},
                 timeout=PATIENCE,
             ) as response:  # fmt: skip
@@ -597,8 +597,8 @@ def test_a_file_that_was_truncated_a_moment_ago(tmp_path: Path) -> None:
         time.sleep(0.5)
         os.truncate(log, 0)
         answers = [
-            httpx.get(f"{url}/logs/app.log?before={last['id']}&last=20000"),
-            httpx.get(f"{url}/logs/app.log?after=0&wait=0"),
+            ASK.get(f"{url}/logs/app.log?before={last['id']}&last=20000"),
+            ASK.get(f"{url}/logs/app.log?after=0&wait=0"),
         ]
         assert answers[0].status_code in (200, 410)
         assert answers[1].status_code == 200
@@ -611,8 +611,8 @@ def test_names_that_a_file_system_allows(tmp_path: Path) -> None:
         (tmp_path / "odd\udcff\n.log").write_text("odd\n")
         os.mkfifo(tmp_path / "pipe.log")
         (tmp_path / "closed.log").write_text("x")
-        eventually(lambda: "odd" in httpx.get(f"{url}/logs").text)
-        assert httpx.get(f"{url}/logs").text.count("\n") == 2
+        eventually(lambda: "odd" in ASK.get(f"{url}/logs").text)
+        assert ASK.get(f"{url}/logs").text.count("\n") == 2
         assert texts(f"{url}/logs/odd__.log?after=0", 1) == ["odd"]
 
 
@@ -643,7 +643,7 @@ def test_a_terminal_that_is_stopped_stops_nothing_else(arguments: list[str]) -> 
 
 def is_answered(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return ASK.get(url, timeout=2).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -692,7 +692,7 @@ def test_a_post_that_is_cut_off_keeps_its_last_words() -> None:
         with socket.create_connection((host, int(port))) as sock:
             head = f"POST /logs/a HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
             sock.sendall(head.encode() + b"whole\nunfinished")
-            eventually(lambda: "a\tposted" in httpx.get(f"{url}/logs").text)
+            eventually(lambda: "a\tposted" in ASK.get(f"{url}/logs").text)
         assert texts(f"{url}/logs/a?after=0", 2) == ["whole", "unfinished"]
 
 
@@ -725,7 +725,7 @@ def test_a_client_that_polls_sees_the_end_of_a_command() -> None:
         cursor, has_ended = "0", False
         while not has_ended:
             url = f"http://127.0.0.1:{port}/logs/sh?after={cursor}&wait=5"
-            answer = httpx.get(url).json()
+            answer = ASK.get(url).json()
             got += [entry["data"] for entry in answer["entries"]]
             cursor, has_ended = answer["next"], "end" in answer
             if got == ["one"]:

@@ -304,18 +304,25 @@ byId("pause").onclick = async () => {
   await read(pausedAt ? { after: pausedAt } : { last: FIRST_LINES });
 };
 
+/** Set a text, where it is another. @param {string} id @param {string} text */
+function say(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+}
+
 function showCounts() {
   const { count, shownCount, foundCount, perLevel, filter } = lines;
-  byId("pause").textContent = isPaused ? `Go on (${grouped(missed)} new)` : "Pause";
   const note = byId("counts").dataset.note ?? "";
-  byId("counts").textContent = note + (shownCount === count ? `${grouped(count)} lines` : `${grouped(shownCount)} of ${grouped(count)} lines`);
-  byId("warnings").textContent = grouped(perLevel[WARNING]);
-  byId("errors").textContent = grouped(perLevel[ERROR] + perLevel[ERROR + 1]);
+  const isWhole = shownCount === count;
+  say("pause", isPaused ? `Go on (${grouped(missed)} new)` : "Pause");
+  say("counts", `${note}${isWhole ? "" : `${grouped(shownCount)} of `}${grouped(count)} lines`);
+  say("warnings", grouped(perLevel[WARNING]));
+  say("errors", grouped(perLevel[ERROR] + perLevel[ERROR + 1]));
+  say("found", filter.search ? `${grouped(foundCount)} found` : "");
   byId("next").hidden = byId("previous").hidden = !filter.search;
-  byId("found").textContent = filter.search ? `${grouped(foundCount)} found` : "";
   const isEmpty = shownCount === 0 && !lines.isSearching;
   byId("empty").hidden = !isEmpty;
-  if (isEmpty) byId("empty").textContent = count ? "No line is like this." : chosen.length ? "No lines yet." : "No log yet. They appear here.";
+  if (!isEmpty) return;
+  say("empty", count ? "No line is like this." : chosen.length ? "No lines yet." : "No log yet. They appear here.");
 }
 
 // -- Search and filters -----------------------------------------------------------------------------

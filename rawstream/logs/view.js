@@ -39,7 +39,7 @@ export class View {
     this.marked = "";
     this.showsTime = false;
     this.showsNames = false;
-    this.isDirty = true;
+    this.isDirty = false;
     this.rowHeight = 20;
     this.visible = 1;
     this.position = 0;  // that we have set last
@@ -51,21 +51,23 @@ export class View {
     });
     new ResizeObserver(() => this.measure()).observe(scroller);
     this.measure();
-    const frame = () => {
-      requestAnimationFrame(frame);
-      if (this.isDirty) this.draw();
-    };
-    requestAnimationFrame(frame);
   }
 
   measure() {
     this.rowHeight = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row")) || 20;
     this.visible = this.scroller.clientHeight / this.rowHeight;
-    this.isDirty = true;
+    this.changed();
   }
 
-  /** Draw again soon. */
-  changed() { this.isDirty = true; }
+  /** Draw with the next frame. */
+  changed() {
+    if (this.isDirty) return;
+    this.isDirty = true;
+    requestAnimationFrame(() => {
+      this.isDirty = false;
+      this.draw();
+    });
+  }
 
   /** The last place that `top` can have. */
   get bottom() { return Math.max(0, this.lines.shownCount - this.visible); }
@@ -94,7 +96,7 @@ export class View {
   moveTo(top) {
     this.top = Math.min(Math.max(0, top), this.bottom);
     this.setFollows(this.top >= this.bottom - .5);
-    this.isDirty = true;
+    this.changed();
     if (this.top < 2) this.told.top();
   }
 
@@ -102,7 +104,7 @@ export class View {
   setFollows(follows) {
     if (this.follows === follows) return;
     this.follows = follows;
-    this.isDirty = true;
+    this.changed();
     this.told.followed(follows);
   }
 
@@ -110,7 +112,7 @@ export class View {
   shift(count) {
     this.top = Math.max(0, this.top + count);
     if (this.selected >= 0) this.selected = Math.max(-1, this.selected + count);
-    this.isDirty = true;
+    this.changed();
   }
 
   /** @param {number} index */
@@ -123,14 +125,13 @@ export class View {
   select(index, opens) {
     this.selected = Math.min(Math.max(0, index), this.lines.shownCount - 1);
     this.bringIntoSight(this.selected);
-    this.isDirty = true;
+    this.changed();
     if (opens) this.told.open(this.selected);
   }
 
   // -- Drawing ------------------------------------------------------------------------------------
 
   draw() {
-    this.isDirty = false;
     const dropped = this.lines.takeDropped();
     if (dropped) this.shift(-dropped);
     const count = this.lines.shownCount;
