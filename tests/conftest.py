@@ -37,8 +37,8 @@ from rawstream import Handler, serve
 from rawstream.tcp.listeners import tls_context
 
 LONGEST = [
-    *("examples", "browser", "logs_page", "follow", "attacks", "example_pages", "logs_command"),
-    *("readme", "wire_page"),
+    *("examples", "browser", "follow", "attacks", "example_pages", "logs_page", "readme"),
+    *("logs_command", "wire_page"),
 ]
 """The modules that take longest. They come first, so that no worker is left alone with one."""
 
