@@ -165,7 +165,7 @@ def _site_packages() -> Path:
     return Path(trio.__file__).parent.parent
 
 
-TYPES = ("Authorize", "Compose", "Fields", "Handler", "Lag")
+TYPES = ("Authorize", "Compose", "Fields", "Handler", "Lag", "Select")
 """Aliases of types, whose text stands behind them in the source."""
 
 

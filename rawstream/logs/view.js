@@ -241,6 +241,9 @@ export function partsOf(text) {
     { text: taken(["time", "@timestamp", "timestamp", "ts"]), kind: "key" },
     { text: taken(["message", "msg", "event"]), kind: "" },
   ];
+  if (typeof rest.get("level") === "string" && (rest.size > 1 || parts.some(({ text }) => text))) {
+    rest.delete("level");  // it is seen in the color
+  }
   for (const [name, value] of rest) {
     parts.push({ text: ` ${plain(name)}=`, kind: "key" }, { text: plain(textOf(value)), kind: "value" });
   }
