@@ -2,11 +2,11 @@
 
 from .browser import FOLLOW_JS
 from .channels.channel import Channel, Gap
-from .channels.log import Entry
 from .channels.presence import Presence
 from .channels.readers import Lag, serve_channel
-from .channels.registry import Authorize, Channels, Compose
+from .channels.registry import Authorize, Channels, Compose, Select
 from .channels.serving import serve_channels
+from .entries.log import Entry
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .http.fields import Fields, Headers, Query
 from .http.request import Handler, Request
@@ -47,6 +47,7 @@ __all__ = [
     "Presence",
     "Query",
     "Request",
+    "Select",
     "Stream",
     "Unavailable",
     "WebSocket",

@@ -9,19 +9,19 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from urllib.parse import urlsplit
 
 from rawstream import __version__
 
 from .arguments import port
 from .http.request import Handler
+from .http.tokens import new_token
 from .limits import Limits
 from .program import run
 from .server import UNIX_MODE
 from .stderr import log_to_stderr
-from .tcp.listeners import is_loopback_ip
+from .tcp.listeners import is_loopback_url
 from .wire import command as wire_command
-from .wire.live import EVENTS_PATH, LiveWire, new_token
+from .wire.live import EVENTS_PATH, LiveWire
 from .wire.recorder import View, WireRecorder
 
 DEMO = "demo"
@@ -29,11 +29,18 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, which may begin with `wire`. The exit status is 0 when drained, 1 if
-    the server could not start, 2 for an invalid option."""
+    """Run the command line, which may begin with `wire` or `logs`. The exit status is 0 when
+    drained, 1 if the server could not start, 2 for an invalid option."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["wire"]:
         wire_command.main(arguments[1:])
+        return
+    if arguments[:1] == ["logs"]:
+        try:
+            from .logs import command as logs_command
+        except ImportError as error:  # Windows has no pseudo-terminals
+            sys.exit(f"rawstream: this system cannot follow logs: {error}")
+        logs_command.main(arguments[1:])
         return
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -216,7 +223,7 @@ def _app(name: str) -> tuple[Handler, str]:
 
 def _announce(to_try: str, live: LiveWire | None, has_names: bool, urls: list[str]) -> None:
     # A server that answers to a name may stand behind a proxy, and be reached from anywhere.
-    if live and not has_names and all(map(_is_loopback, urls)):
+    if live and not has_names and all(map(is_loopback_url, urls)):
         live.token = ""
     try:
         for url in urls:
@@ -232,11 +239,6 @@ def _announce(to_try: str, live: LiveWire | None, has_names: bool, urls: list[st
         # What nobody can read is still in the buffer: Python would try again as it exits, and fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname
-    return host is not None and is_loopback_ip(host)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ export class Follower {
   /** @param {string} url @param {Options} [options] */
   constructor(url, options = {}) {
     this.url = new URL(url, location.href);
+    /** The name of the channel of the URL. */
+    this.name = decodeURIComponent(this.url.pathname.split("/").at(-1) ?? "");
     this.options = options;
     /** @type {Way[]} */
     this.ways = options.ways ?? (options.token ? ["lines", "poll"] : ["websocket", "lines", "poll"]);
@@ -190,11 +192,6 @@ export class Follower {
   rejoin() {
     this.isRejoining = this.reconnect !== undefined;
     this.reconnect?.();
-  }
-
-  /** The name of the channel of the URL. */
-  get name() {
-    return decodeURIComponent(this.url.pathname.split("/").at(-1) ?? "");
   }
 
   /** @param {string} channel */
@@ -353,7 +350,7 @@ export class Follower {
 
   /** @param {AbortSignal} signal @returns {Promise<void>} */
   websocket(signal) {
-    const url = this.target();
+    const url = this.target({ batch: "1" });
     url.protocol = url.protocol.replace("http", "ws");
     const socket = this.socket = new WebSocket(url);
     return new Promise(resolve => {
@@ -371,14 +368,18 @@ export class Follower {
       socket.onclose = end;
       socket.onmessage = ({ data }) => {
         if (signal.aborted) return;
-        const message = JSON.parse(data);
-        const waiting = this.replies.get(message.ref);
-        if (message.error) waiting?.reject(new Refused(message.error, message.text));
-        else waiting?.resolve(message);
-        if (message.joined) this.remember(message.id, message.joined);
-        else if (message.id) this.took(message);
+        for (const line of data.split("\n")) if (line) this.heardOf(JSON.parse(line));
       };
     });
+  }
+
+  /** @param {any} message */
+  heardOf(message) {
+    const waiting = this.replies.get(message.ref);
+    if (message.error) waiting?.reject(new Refused(message.error, message.text));
+    else waiting?.resolve(message);
+    if (message.joined) this.remember(message.id, message.joined);
+    else if (message.id) this.took(message);
   }
 
   /** It reconnects by itself, and respects `retry:`, until an answer is no event stream.

@@ -34,12 +34,15 @@ def run(
     recorder: Recorder | None = None,
     alongside: Callable[[], Awaitable[None]] | None = None,
     announce: Callable[[list[str]], None] | None = None,
+    on_signal: Callable[[int], bool] | None = None,
 ) -> None:
     """Serve `handler` as a whole program. It logs to stderr, drains on SIGTERM and SIGINT (a second
     signal ends it at once), and takes over the listening sockets of systemd if there are any.
 
-    `alongside` is an async function that runs as long as the server does, and is then cancelled.
-    `announce` is called with the URLs once connections are accepted; by default they are logged.
+    `alongside` is an async function that runs beside the server. When it returns, the server
+    drains; when the server has ended, it is cancelled. `announce` is called with the URLs once
+    connections are accepted; by default they are logged. `on_signal` is called with the number of
+    a signal before anything else is done about it, and returns whether nothing else is to be done.
     The other options are those of `serve`. Returns when drained. If it cannot start, the program
     ends with one line on stderr and exit status 1.
     """
@@ -52,7 +55,7 @@ def run(
             inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
             access_log=access_log, recorder=recorder,
         )  # fmt: skip
-        trio.run(_run, serving, announce or _log_urls, tls is not None, alongside)
+        trio.run(_run, serving, announce or _log_urls, tls is not None, alongside, on_signal)
     except (OSError, ValueError) as error:
         where = unix if unix is not None else f"{host}:{port}"
         sys.exit(f"rawstream: {_one_line(error, where)}")
@@ -76,29 +79,39 @@ async def _run(
     announce: Callable[[list[str]], None],
     tls: bool,
     alongside: Callable[[], Awaitable[None]] | None,
+    on_signal: Callable[[int], bool] | None,
 ) -> None:
     """Run `serve` until it ends or a signal ends it. Errors at start leave it outside any exception
     group."""
     stop = trio.Event()
     failure: Exception | None = None
     forced = 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if on_signal is not None and hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)  # it has something to do about it
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
 
             async def until_served(task_status: trio.TaskStatus[list[Address]]) -> None:
                 await serving(stop=stop, task_status=task_status)
                 nursery.cancel_scope.cancel()
 
+            async def until_done(alongside: Callable[[], Awaitable[None]]) -> None:
+                await alongside()
+                stop.set()
+
             try:
                 addresses = await nursery.start(until_served)
                 announce([url_of(address, tls=tls) for address in addresses])
                 if alongside is not None:
-                    nursery.start_soon(alongside)
+                    nursery.start_soon(until_done, alongside)
             except (OSError, TypeError, ValueError) as error:
                 failure = error
                 nursery.cancel_scope.cancel()
             else:
                 async for number in signals:
+                    if on_signal is not None and on_signal(number):
+                        continue
                     if stop.is_set():
                         forced = number
                         nursery.cancel_scope.cancel()

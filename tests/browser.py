@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from peers import program
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -20,18 +24,45 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+GENTLY = "nice"
+if os.geteuid() == 0 and shutil.which("setpriv"):
+    GENTLY += " setpriv --bounding-set=-sys_nice"  # else root's Chromium puts itself before others
+
 
 @contextmanager
-def chromium(**options: Any) -> Iterator[Page]:
-    """A page in headless Chromium. Its scripts must not fail."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=ARGUMENTS)
-        page = browser.new_context(**options).new_page()
-        errors: list[str] = []
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium, which gives way: what runs beside it is not late because of it."""
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        gentle = Path(folder) / "chromium"
+        gentle.write_text(f'#!/bin/sh\nexec {GENTLY} {program("chromium")} "$@"\n')
+        gentle.chmod(0o755)
+        browser = playwright.chromium.launch(executable_path=gentle, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def prompt(browser: Browser) -> Iterator[Browser]:
+    """One beside it that does not give way: for what is measured in a page itself."""
+    other = browser.browser_type.launch(executable_path=program("chromium"), args=ARGUMENTS)
+    try:
+        yield other
+    finally:
+        other.close()
+
+
+@contextmanager
+def page_in(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page that knows nothing of those before it. Its scripts must not fail."""
+    context = browser.new_context(**options)
+    errors: list[str] = []
+    try:
+        page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
-        browser.close()
-        assert errors == []
+    finally:
+        context.close()
+    assert errors == []
 
 
 def serious(page: Page) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import ssl
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,9 @@ import peers
 import pytest
 import trio
 import trustme
+from browser import chromium
+from documents import ROOT, environment, fenced
+from hypothesis import settings
 from peers import (
     PATIENCE,
     Certificate,
@@ -22,11 +29,18 @@ from peers import (
     connect_over_memory,
     program,
 )
+from playwright.sync_api import Browser
 from proxies import Proxying, proxy_to
 from wire import NOW
 
 from rawstream import Handler, serve
 from rawstream.tcp.listeners import tls_context
+
+LONGEST = [
+    *("examples", "browser", "follow", "attacks", "example_pages", "logs_page", "readme"),
+    *("logs_command", "wire_page"),
+]
+"""The modules that take longest. They come first, so that no worker is left alone with one."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +53,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     peers.use_shortcuts = not config.getoption("--without-shortcuts")
+    # Else each of the many servers that tests start would compile the whole package anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # An example that takes long while other workers are busy has not failed.
+    settings.register_profile("patient", settings.default, deadline=None)
+    settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -132,6 +159,47 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
         keyfile,
         ca,
     )
+
+
+@pytest.fixture(scope="session")
+def tutorial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The programs of an environment made by the install command that the tutorial prints, so
+    that a library missing from it is missed here, too. It takes some seconds and is made once for
+    all workers. Coverage is not measured in it: what the chapters reach of the package other
+    tests reach as well."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    folder = shared / "tutorial"
+    with (shared / "tutorial.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            for name in ("pyproject.toml", "README.md", "LICENSE"):
+                shutil.copy(ROOT / name, folder)
+            compiled = shutil.ignore_patterns("__pycache__")  # others write there meanwhile
+            shutil.copytree(
+                ROOT / "rawstream", folder / "rawstream", ignore=compiled, dirs_exist_ok=True
+            )
+            [install] = fenced((ROOT / "examples/README.md").read_text(), "sh")
+            done = subprocess.run(
+                ["bash", "-c", install],
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            (folder / "made").touch()
+    return folder / ".venv/bin"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium for all tests of a module, which open their pages in it. They are without
+    Trio: Playwright's own loop is there until the last of them ends."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

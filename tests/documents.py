@@ -20,12 +20,12 @@ PORT = "8000"
 WIRE_PORT = "8001"
 """The ports that the documents speak of: of a server, and of `rawstream wire` in front of it."""
 
-LISTENING = re.compile("(listening|serving|rawstream) on ")
+LISTENING = re.compile("(listening|serving|rawstream|rawstream logs) on ")
 
 WATCHING = re.compile(r"rawstream wire on .*\nSee it in a browser: .*\n")
 """What `rawstream wire --to` says at its start, in a third terminal."""
 
-EPOCH = re.compile(r"\b[0-9a-f]{8}(?=-\d)")
+EPOCH = re.compile(r"\b(?:[0-9a-f]{8}){1,2}(?=-\d)")
 """The part of a cursor that differs from run to run. Commands use the one printed before."""
 
 Exchange = tuple[str, str]

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -355,7 +356,7 @@ def is_free(port: int) -> bool:
 
 
 NGINX = """
-worker_processes 1; daemon off; pid nginx.pid; error_log stderr;
+master_process off; daemon off; pid nginx.pid; error_log stderr;
 events {{}}
 http {{
   access_log off;
@@ -367,10 +368,29 @@ http {{
   }}
 }}
 """
-"""A proxy in a folder of the test's own. Apart from `more`, nginx's defaults."""
+"""A proxy in a folder of the test's own, in one process: killed, it leaves no worker behind. Apart
+from that and `more`, nginx's defaults."""
 
 
 # -- Other people's programs ----------------------------------------------------------------------
+
+
+@contextmanager
+def nginx_before(behind: int, folder: Path, *, port: int, more: str = "") -> Iterator[None]:
+    """nginx on a port, before a server on another, once it answers."""
+    (folder / "nginx.conf").write_text(NGINX.format(port=port, behind=behind, more=more))
+    folder.chmod(0o755)
+    command = [program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + PATIENCE
+            while is_free(port):
+                assert time.monotonic() < end, "nginx does not listen"
+                time.sleep(0.02)
+            yield
+        finally:
+            process.kill()
+
 
 Curl = Callable[..., Awaitable[tuple[int, bytes]]]
 """Of the fixture `curl`."""
@@ -384,3 +404,9 @@ def program(name: str) -> str:
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def fetched(url: str, *options: str) -> bytes:
+    """What curl receives. For tests without Trio."""
+    command = [program("curl"), "-sN", *options, url]
+    return subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE * 3).stdout

@@ -30,7 +30,7 @@ LAYERS = {
     ),
     "WebSocket": ("open_websocket", "WebSocket", "MessageStream"),
     "Channels": (
-        "Channel", "Entry", "Gap", "serve_channel", "Lag", "Channels", "Authorize", "Compose",
+        "Channel", "Entry", "Gap", "serve_channel", "Lag", "Channels", "Authorize", "Compose", "Select",
         "Presence", "serve_channels", "FOLLOW_JS",
     ),
     "Exceptions": ("HTTPError", "Unavailable", "ClientGone", "BrokenStream", "WebSocketClosed"),

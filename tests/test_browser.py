@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, TypeAlias
 
 import pytest
-from browser import chromium, serious, width_of
+from browser import page_in, serious, width_of
 from peers import COMMAND, Certificate, free_port, free_ports, served
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
+
+Scheme: TypeAlias = Literal["light", "dark"]
 
 
 def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """The demo in a process; killed at the end."""
     return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
+
+
+@contextmanager
+def demo_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """The page of a demo of its own."""
+    port = free_port()
+    with demo(port), page_in(browser, **options) as page:
+        page.goto(f"http://127.0.0.1:{port}/")
+        yield page
 
 
 def out(page: Page, way: str) -> list[str]:
@@ -38,10 +51,8 @@ def wait_until_all_have_seen(page: Page, counts: list[int]) -> None:
     )
 
 
-def test_every_way_can_be_tried() -> None:
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+def test_every_way_can_be_tried(browser: Browser) -> None:
+    with demo_page(browser) as page:
         page.fill("#ticks input", "2")
         for way in ("chunked", "ticks", "ws", "poll"):
             page.click(f"#{way} button.main")
@@ -56,14 +67,12 @@ def test_every_way_can_be_tried() -> None:
         assert out(page, "poll") == ["news"]
         page.click("#chunked-curl")
         expect(page.locator("#chunked-curl-panel")).to_have_text(
-            f"curl -N -d 'Why is the sky blue?' http://127.0.0.1:{port}/generate"
+            f"curl -N -d 'Why is the sky blue?' {page.url}generate"
         )
 
 
-def test_large_files() -> None:
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+def test_large_files(browser: Browser) -> None:
+    with demo_page(browser) as page:
         page.click("#files summary")
         page.click("#download button")
         wait_for(page, "download", "20000000 bytes in")
@@ -75,11 +84,9 @@ def test_large_files() -> None:
         wait_for(page, "upload", '"bytes": 3')
 
 
-def test_a_second_start_ends_the_first() -> None:
+def test_a_second_start_ends_the_first(browser: Browser) -> None:
     """Their lines do not mix; what is in the fields counts at each start."""
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.fill("#chunked input", "one two three four five six seven")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "You said: one")
@@ -91,10 +98,8 @@ def test_a_second_start_ends_the_first() -> None:
         assert out(page, "chunked") == ["You said: again."]
 
 
-def test_refusals_are_told() -> None:
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+def test_refusals_are_told(browser: Browser) -> None:
+    with demo_page(browser) as page:
         page.fill("#chunked input", "   ")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "400 Bad Request: POST a prompt")
@@ -113,11 +118,9 @@ def test_refusals_are_told() -> None:
         ("drop", "network error", 4),
     ],
 )
-def test_faults_are_seen_on_the_wire(fault: str, told: str, writes: int) -> None:
+def test_faults_are_seen_on_the_wire(browser: Browser, fault: str, told: str, writes: int) -> None:
     """`writes`: at least this many for a fault that divides, else at most."""
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         page.select_option("#chunked select", fault)
         page.fill("#chunked input", "one two three")
         page.click("#chunked-Wire")
@@ -132,12 +135,10 @@ def test_faults_are_seen_on_the_wire(fault: str, told: str, writes: int) -> None
         expect(page.locator("#chunked .piece").last).to_be_attached()
 
 
-def test_one_channel_read_four_ways_loses_and_repeats_nothing() -> None:
+def test_one_channel_read_four_ways_loses_and_repeats_nothing(browser: Browser) -> None:
     """Connections are cut; each reader comes back and goes on from its cursor. (A poll that is cut
     the browser repeats by itself, unseen by the page.)"""
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+    with demo_page(browser) as page:
         wait_until_all_have_seen(page, [3] * 4)
         for _ in range(2):
             before = seen(page)
@@ -156,10 +157,8 @@ def test_one_channel_read_four_ways_loses_and_repeats_nothing() -> None:
         assert cuts[0] == cuts[1] == cuts[3] == 2, "a retry that fails is no cut"
 
 
-def test_a_hidden_tab_leaves_its_connections_to_others() -> None:
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+def test_a_hidden_tab_leaves_its_connections_to_others(browser: Browser) -> None:
+    with demo_page(browser) as page:
         wait_until_all_have_seen(page, [2] * 4)
         page.evaluate(
             """() => {
@@ -182,12 +181,10 @@ def test_a_hidden_tab_leaves_its_connections_to_others() -> None:
         assert page.locator("#lost, #repeated").all_inner_texts() == ["0", "0"]
 
 
-def test_two_tabs_poll_the_same_lines() -> None:
-    port = free_port()
-    with demo(port), chromium() as page:
-        page.goto(f"http://127.0.0.1:{port}/")
+def test_two_tabs_poll_the_same_lines(browser: Browser) -> None:
+    with demo_page(browser) as page:
         other = page.context.new_page()
-        other.goto(f"http://127.0.0.1:{port}/")
+        other.goto(page.url)
         for tab, text in ((page, "one"), (other, "two"), (page, "three")):
             tab.bring_to_front()
             tab.fill("#poll input", text)
@@ -197,9 +194,9 @@ def test_two_tabs_poll_the_same_lines() -> None:
             expect(tab.locator("#poll .out").first).to_have_text(text)
 
 
-def test_the_server_is_killed_and_started_again() -> None:
+def test_the_server_is_killed_and_started_again(browser: Browser) -> None:
     port = free_port()
-    with chromium() as page:
+    with page_in(browser) as page:
         with demo(port) as process:
             page.goto(f"http://127.0.0.1:{port}/")
             page.fill("#ticks input", "5")
@@ -219,23 +216,23 @@ def test_the_server_is_killed_and_started_again() -> None:
             wait_until_all_have_seen(page, [count + 2 for count in seen(page)])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_everybody_can_use_it(width: int, scheme: str) -> None:
-    port = free_port()
-    with (
-        demo(port),
-        chromium(viewport={"width": width, "height": 900}, color_scheme=scheme) as page,
-    ):
-        page.goto(f"http://127.0.0.1:{port}/")
+@pytest.mark.parametrize(
+    ("width", "schemes"),
+    [(1440, ("light", "dark")), (390, ("dark", "light"))],
+    ids=["desk", "phone"],
+)
+def test_everybody_can_use_it(browser: Browser, width: int, schemes: tuple[Scheme, Scheme]) -> None:
+    """In both schemes, and when the other one is chosen while the page is open."""
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": schemes[0]}
+    with demo_page(browser, **options) as page:
         wait_until_all_have_seen(page, [1] * 4)
         page.click("#publishing")
         page.click("#ticks-Wire")
         page.click("#ticks button.main")
         expect(page.locator("#ticks .piece").nth(1)).to_be_attached()
-        assert serious(page) == []
-        page.emulate_media(color_scheme="dark")
-        assert serious(page) == []
+        assert serious(page) == [], schemes[0]
+        page.emulate_media(color_scheme=schemes[1])
+        assert serious(page) == [], schemes[1]
         assert width_of(page) <= width
         small = page.evaluate(
             """() => [...document.querySelectorAll("main button, main input, main select, summary")]
@@ -246,10 +243,10 @@ def test_everybody_can_use_it(width: int, scheme: str) -> None:
         assert small == []
 
 
-def test_https_and_wss(certificate: Certificate) -> None:
+def test_https_and_wss(browser: Browser, certificate: Certificate) -> None:
     port = free_port()
     tls = ("--certfile", str(certificate.certfile), "--keyfile", str(certificate.keyfile))
-    with demo(port, *tls), chromium(ignore_https_errors=True) as page:
+    with demo(port, *tls), page_in(browser, ignore_https_errors=True) as page:
         page.goto(f"https://127.0.0.1:{port}/")
         page.click("#ws button.main")
         wait_for(page, "ws", '{"push": 1}')
@@ -258,9 +255,9 @@ def test_https_and_wss(certificate: Certificate) -> None:
         wait_for(page, "ticks", "[DONE] is the agreed last event")
 
 
-def test_a_foreign_page_opens_no_websocket() -> None:
+def test_a_foreign_page_opens_no_websocket(browser: Browser) -> None:
     port, other = free_ports(2)
-    with demo(port), demo(other), chromium() as page:
+    with demo(port), demo(other), page_in(browser) as page:
         page.goto(f"http://127.0.0.1:{other}/hello")
         code = page.evaluate(
             """url => new Promise(done => {

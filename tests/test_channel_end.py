@@ -30,7 +30,7 @@ from rawstream import (
     serve_channel,
     serve_channels,
 )
-from rawstream.channels.log import encoded_size
+from rawstream.entries.log import encoded_size
 from rawstream.http.json_text import json_text
 
 EPOCH = "5eed5eed"

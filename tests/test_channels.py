@@ -29,6 +29,7 @@ from wire import (
 from rawstream import (
     Channel,
     Channels,
+    Entry,
     EventDecoder,
     Handler,
     HTTPError,
@@ -37,7 +38,7 @@ from rawstream import (
     Unavailable,
     serve_channels,
 )
-from rawstream.channels.cursors import make_vector, own_part
+from rawstream.entries.cursors import make_vector, own_part
 
 EPOCHS = {"a": "aaaa", "b": "bbbb", "c": "cccc"}
 
@@ -1035,3 +1036,224 @@ async def test_nobody_stays_when_all_have_left(serving: Serving) -> None:
             await trio.sleep(0.01)
     assert channels.presence("a").count == channels.presence("b").count == 0
     assert channels.presence("a").members == {}
+
+
+async def test_silent_lines_have_heartbeats(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = rooms()
+    for query in ("", "?channel=b"):
+        peer = connect(app_of(channels))
+        await peer.send(get(f"/a{query}", "Accept: application/x-ndjson"))
+        await peer.has(b'-0"}\n\r\n')
+        start = trio.current_time()
+        await peer.has(b"1\r\n\n\r\n" * 2, patience=100)
+        assert trio.current_time() - start == pytest.approx(30, abs=0.1)
+        channels.get("a").publish("x")
+        assert b'"data": "x"' in await peer.until(b"}\n\r\n")
+
+
+# -- Only some entries, and pauses ----------------------------------------------------------------
+
+
+def is_loud(entry: Entry) -> bool:
+    return entry.data.isupper()
+
+
+def loud_ones(only: str) -> Callable[[Entry], bool]:
+    if only != "loud":
+        raise ValueError("only is loud")
+    return is_loud
+
+
+def quiet_and_loud() -> Channels:
+    channels = Channels(lambda name: Channel(name, epoch="aaaa"), select=loud_ones)
+    for data in ("a", "B", "c", "D", "e"):
+        channels.get("a").publish(data)
+    return channels
+
+
+@pytest.mark.parametrize(
+    ("target", "accept", "brings", "then"),
+    [
+        ("/a?after=0&only=loud", "text/plain", b"B\nD\n", b"F\n"),
+        (
+            "/a?after=0&only=loud",
+            "text/event-stream",
+            b"id: aaaa-2\ndata: B\n\nid: aaaa-4\ndata: D\n\n",
+            b"id: aaaa-7\ndata: F\n\n",
+        ),
+        (
+            "/a?after=a:aaaa-0&only=loud&channel=a&channel=b",
+            "application/x-ndjson",
+            b'"data": "B"}\n{"id": "a:aaaa-4,b:aaaa-0", "channel": "a", "data": "D"}\n',
+            b'{"id": "a:aaaa-7,b:aaaa-0", "channel": "a", "data": "F"}\n',
+        ),
+    ],
+)
+async def test_a_stream_of_only_some_entries(
+    connect: Connect, target: str, accept: str, brings: bytes, then: bytes
+) -> None:
+    channels = quiet_and_loud()
+    peer = connect(app_of(channels))
+    await peer.send(get(target, f"Accept: {accept}"))
+    assert brings in await peer.has(brings)
+    channels.get("a").publish("f?")
+    await trio.testing.wait_all_tasks_blocked()
+    channels.get("a").publish("F")
+    assert await peer.until(then + b"\r\n") == b"%x\r\n%b\r\n" % (len(then), then)
+
+
+@pytest.mark.parametrize("others", ["", "&channel=b"])
+async def test_a_poll_for_only_some_entries_waits_behind_the_others(
+    connect: Connect, others: str
+) -> None:
+    channels = quiet_and_loud()
+    peer = connect(app_of(channels))
+    status, answer = await ask(peer, get(f"/a?after=0&wait=5&only=loud{others}"))
+    assert (status, [entry["data"] for entry in answer["entries"]]) == (200, ["B", "D"])
+    cursor = answer["next"]
+    await peer.send(get(f"/a?after={cursor}&wait=0&only=loud{others}"))
+    told = await peer.until(b"\r\n\r\n")
+    assert b" 204 " in told
+    assert b"aaaa-5" in told, "the next poll need not look at them again"
+    await peer.send(get(f"/a?after={cursor}&wait=5&only=loud{others}"))
+    await trio.testing.wait_all_tasks_blocked()
+    channels.get("a").publish("f")
+    await trio.testing.wait_all_tasks_blocked()
+    channels.get("a").publish("G")
+    status, answer = answered(await peer.until(b"\n"))
+    assert [entry["data"] for entry in answer["entries"]] == ["G"]
+
+
+async def test_many_unwanted_entries_hold_nobody_up(serving: Serving) -> None:
+    """They are passed by without a write; the reader is parked behind them, and hears the next."""
+    channels = quiet_and_loud()
+    server = await serving(app_of(channels))
+    peer = await server.connect()
+    await peer.send(get("/a?only=loud"))
+    await peer.until(b"\r\n\r\n")
+    for n in range(5000):
+        channels.get("a").publish(f"quiet {n}")
+        await channels.get("a").keep_pace()
+    channels.get("a").publish("LOUD")
+    assert await peer.until(b"LOUD\n\r\n") == b"5\r\nLOUD\n\r\n"
+
+
+@pytest.mark.parametrize("target", ["/a?only=silent", "/a?wait=0&only=silent"])
+async def test_a_filter_that_means_nothing(connect: Connect, target: str) -> None:
+    channels = quiet_and_loud()
+    assert await ask(connect(app_of(channels)), get(target)) == (
+        400,
+        "400 Bad Request: only is loud\n",
+    )
+
+
+async def test_a_websocket_filters_and_pauses(enter: Enter) -> None:
+    channels = quiet_and_loud()
+    visitor = await enter(channels, "/a?after=aaaa-1&only=loud")
+    assert await visitor.hears() == {"joined": "a", "id": "aaaa-1"}
+    assert [(await visitor.hears())["data"] for _ in range(2)] == ["B", "D"]
+    await visitor.says({"pause": "a", "ref": 1})
+    assert await visitor.hears() == {"paused": "a", "id": "aaaa-5", "ref": 1}
+    assert channels.presence("a").count == 1
+    channels.get("a").publish("f")
+    channels.get("a").publish("G")
+    await visitor.says({"pause": "a"}, {"filter": "a", "only": None})
+    assert await visitor.hears() == {"paused": "a", "id": "aaaa-5"}
+    assert await visitor.hears() == {"filtered": "a", "id": "aaaa-5"}
+    await visitor.says({"resume": "a", "ref": 2})
+    assert await visitor.hears() == {"resumed": "a", "id": "aaaa-5", "ref": 2}
+    assert [(await visitor.hears())["data"] for _ in range(2)] == ["f", "G"]
+    await visitor.says({"filter": "a", "only": "loud"}, {"resume": "a"})
+    assert await visitor.hears() == {"filtered": "a", "id": "aaaa-7"}
+    assert await visitor.hears() == {"resumed": "a", "id": "aaaa-7"}
+    for data in ("h", "I"):
+        channels.get("a").publish(data)
+    assert (await visitor.hears())["data"] == "I"
+    for command, status in (
+        ({"pause": "b"}, 404),
+        ({"resume": "b"}, 404),
+        ({"filter": "b", "only": "loud"}, 404),
+        ({"filter": "a", "only": "silent"}, 400),
+        ({"filter": "a", "only": 1}, 400),
+        ({"join": "b", "only": "silent"}, 400),
+    ):
+        await visitor.says(command)
+        assert (await visitor.hears())["error"] == status, command
+    channels.get("a").close()
+    assert await visitor.hears() == {"id": "aaaa-10", "channel": "a", "end": True}
+
+
+async def test_what_a_paused_reader_missed_is_a_gap(enter: Enter) -> None:
+    channels = Channels(lambda name: Channel(name, epoch="aaaa", entries=2))
+    visitor = await enter(channels, "/a")
+    await visitor.hears()
+    await visitor.says({"pause": "a"})
+    assert await visitor.hears() == {"paused": "a", "id": "aaaa-0"}
+    for data in ("b", "c", "d"):
+        channels.get("a").publish(data)
+    await visitor.says({"resume": "a"})
+    assert await visitor.hears() == {"resumed": "a", "id": "aaaa-0"}
+    gap = {"from": "aaaa-0", "to": "aaaa-1"}
+    assert await visitor.hears() == {"id": "aaaa-1", "channel": "a", "gap": gap}
+    assert [(await visitor.hears())["data"] for _ in range(2)] == ["c", "d"]
+    await visitor.says({"pause": "a"})
+    await visitor.hears()
+    await visitor.peer.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert channels.presence("a").count == 0
+
+
+async def test_a_gap_is_told_even_if_it_is_paused_or_filtered_at_once(enter: Enter) -> None:
+    channels = quiet_and_loud()
+    visitor = await enter(channels, "/b")
+    await visitor.hears()
+    for command, answer in (
+        ({"filter": "a", "only": "loud"}, "filtered"),
+        ({"pause": "a"}, "paused"),
+    ):
+        await visitor.says({"join": "a", "after": "gone-1"}, command, {"resume": "a"})
+        heard = list[Any]()
+        while not ("D" in [o.get("data") for o in heard] and any("resumed" in o for o in heard)):
+            heard.append(await visitor.hears())
+        assert {"joined", answer} <= {next(iter(o)) for o in heard}
+        gaps = [o["gap"] for o in heard if "gap" in o]
+        assert gaps == [{"from": "gone-1", "to": "aaaa-0"}]
+        await visitor.says({"leave": "a"})
+        while "left" not in await visitor.hears():
+            pass
+
+
+async def test_a_pause_tells_the_last_id_that_was_sent() -> None:
+    """The client is slow, and the log has rolled on meanwhile."""
+    channels = Channels(lambda name: Channel(name, epoch="aaaa", entries=10))
+    async with connected(app_of(channels)) as (peer, _):
+        await peer.send(get("/a", *handshake_fields()))
+        visitor = Visitor(peer)
+        await peer.until(b'-0"}')
+        for n in range(300):
+            channels.get("a").publish(f"{n} " + "x" * 50_000)
+            await trio.lowlevel.checkpoint()  # its socket is soon full
+        await visitor.says({"pause": "a"})
+        heard = [await visitor.hears()]
+        while "paused" not in heard[-1]:
+            heard.append(await visitor.hears())
+        *entries, paused = heard
+        assert paused["id"] == entries[-1]["id"]
+        await visitor.says({"resume": "a"})
+        assert (await visitor.hears())["id"] == paused["id"]
+        assert (await visitor.hears())["gap"]["from"] == paused["id"]
+
+
+async def test_the_cursor_of_a_reader_that_wants_nothing_of_it_moves_all_the_same(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    channels = quiet_and_loud()
+    for accept, place in (("text/event-stream", b"id: aaaa-"), ("application/x-ndjson", b"aaaa-")):
+        peer = connect(app_of(channels))
+        await peer.send(get("/a?after=aaaa-4&only=loud", f"Accept: {accept}"))
+        await peer.until(b"\r\n\r\n")
+        channels.get("a").publish("quiet")
+        now = channels.get("a").end
+        await peer.has(place + b"%d" % now, patience=100)

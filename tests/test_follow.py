@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from browser import chromium
+from browser import page_in
 from peers import COMMAND, NGINX, free_port, free_ports, program, served
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
 WAYS = ["websocket", "events", "lines", "poll"]
@@ -31,8 +32,8 @@ FOLLOW = """async ([url, options]) => {
 
 
 @contextmanager
-def page_of(port: int) -> Iterator[Page]:
-    with chromium() as page:
+def page_of(browser: Browser, port: int) -> Iterator[Page]:
+    with page_in(browser) as page:
         page.goto(f"http://127.0.0.1:{port}/hello")
         yield page
 
@@ -63,22 +64,25 @@ def wait_for(page: Page, *texts: str, seconds: float = 20) -> None:
     ]
 
 
-def test_its_types_are_right(tmp_path: Path) -> None:
+def test_the_types_of_modules_are_right(tmp_path: Path) -> None:
+    """This one, and those of the page of the logs, which import it."""
+    for script in (ROOT / "rawstream/follow.js", *(ROOT / "rawstream/logs").glob("*.js")):
+        shutil.copy(script, tmp_path)
     command = [program("npm"), "exec", "--yes", "--package=typescript", "--", "tsc"]
     command += ["--allowJs", "--checkJs", "--noEmit", "--strict", "--target", "es2022"]
     command += ["--module", "es2022", "--lib", "es2023,dom,dom.iterable,dom.asynciterable"]
-    command += [str(ROOT / "rawstream/follow.js")]
-    environment = os.environ | {"npm_config_cache": str(tmp_path)}
+    command += [str(tmp_path / "page.js")]
+    environment = os.environ | {"npm_config_cache": str(tmp_path / "npm")}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_way_goes_on_where_it_was() -> None:
+def test_each_way_goes_on_where_it_was(browser: Browser) -> None:
     """The connection is cut, and entries are published meanwhile."""
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         for way in WAYS:
             publish(page, "zero", way)
             follow(page, f"/channels/{way}?reader=me", ways=[way], after="0")
@@ -94,9 +98,9 @@ def test_each_way_goes_on_where_it_was() -> None:
             assert page.evaluate("failed") is None
 
 
-def test_a_restart_is_a_gap_in_each_way() -> None:
+def test_a_restart_is_a_gap_in_each_way(browser: Browser) -> None:
     port = free_port()
-    with chromium() as page:
+    with page_in(browser) as page:
         tabs = {way: page if way == WAYS[0] else page.context.new_page() for way in WAYS}
         with demo(port):
             for way, tab in tabs.items():
@@ -115,7 +119,9 @@ def test_a_restart_is_a_gap_in_each_way() -> None:
                 wait_for(tab, "before", "after")
 
 
-def test_what_does_not_get_through_is_followed_by_the_next_way(tmp_path: Path) -> None:
+def test_what_does_not_get_through_is_followed_by_the_next_way(
+    browser: Browser, tmp_path: Path
+) -> None:
     """Behind an nginx that buffers and passes no upgrade on, only polls get through."""
     port, front = free_ports(2)
     more = "proxy_set_header Host $http_host; proxy_ignore_headers X-Accel-Buffering;"
@@ -123,7 +129,7 @@ def test_what_does_not_get_through_is_followed_by_the_next_way(tmp_path: Path) -
     (tmp_path / "nginx.conf").write_text(config)
     command = [program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
     tmp_path.chmod(0o755)
-    with demo(port), chromium() as page:
+    with demo(port), page_in(browser) as page:
         nginx = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             for _ in range(100):
@@ -144,17 +150,17 @@ def test_what_does_not_get_through_is_followed_by_the_next_way(tmp_path: Path) -
             nginx.wait()
 
 
-def test_a_refusal_that_stays_ends_it() -> None:
+def test_a_refusal_that_stays_ends_it(browser: Browser) -> None:
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         page.evaluate(FOLLOW, ["/channels/not%20a%20name", {}])
         page.wait_for_function("failed")
         assert page.evaluate("failed") == "Refused 404"
 
 
-def test_publishing_is_acknowledged() -> None:
+def test_publishing_is_acknowledged(browser: Browser) -> None:
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         for way, number in (("websocket", '{"n": 1}'), ("lines", '{"n":1}')):
             follow(page, f"/channels/{way}", ways=[way])
             ids = page.evaluate(
@@ -172,9 +178,9 @@ def test_publishing_is_acknowledged() -> None:
             page.evaluate("stop.abort()")
 
 
-def test_several_channels_and_one_cursor() -> None:
+def test_several_channels_and_one_cursor(browser: Browser) -> None:
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         for way in WAYS:
             a, b = f"a-{way}", f"b-{way}"
             follow(page, f"/channels/{a}?reader=me", ways=[way], channels=[b], after="0")
@@ -191,10 +197,10 @@ def test_several_channels_and_one_cursor() -> None:
             page.evaluate("stop.abort()")
 
 
-def test_joining_and_leaving() -> None:
+def test_joining_and_leaving(browser: Browser) -> None:
     """A WebSocket says so in its conversation; lines are read anew."""
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         for way in ("websocket", "lines"):
             a, b = f"a-{way}", f"b-{way}"
             opens = iter(range(2, 4))
@@ -221,7 +227,7 @@ def test_joining_and_leaving() -> None:
             page.evaluate("stop.abort()")
 
 
-def test_an_ended_channel_ends_the_reading(tmp_path: Path) -> None:
+def test_an_ended_channel_ends_the_reading(browser: Browser, tmp_path: Path) -> None:
     """One, and several, in each way; each end is told once."""
     (tmp_path / "ending.py").write_text(
         "from rawstream import FOLLOW_JS, Channels, serve_channels\n"
@@ -241,7 +247,10 @@ def test_an_ended_channel_ends_the_reading(tmp_path: Path) -> None:
     port = free_port()
     close = "name => fetch('/channels/' + name, { method: 'DELETE' })"
     command = [*COMMAND, "ending:app", "--port", str(port)]
-    with served(*command, announced=b"rawstream on", folder=tmp_path), page_of(port) as page:
+    with (
+        served(*command, announced=b"rawstream on", folder=tmp_path),
+        page_of(browser, port) as page,
+    ):
         for way in WAYS:
             for others in ([], [f"b-{way}"]):
                 name = f"a-{way}-{len(others)}"
@@ -255,10 +264,10 @@ def test_an_ended_channel_ends_the_reading(tmp_path: Path) -> None:
                 assert page.evaluate("failed") is None
 
 
-def test_a_server_that_is_silent_for_ever_is_left() -> None:
+def test_a_server_that_is_silent_for_ever_is_left(browser: Browser) -> None:
     """It answers nothing any more, but has not closed its connections."""
     port = free_port()
-    with demo(port) as process, page_of(port) as page:
+    with demo(port) as process, page_of(browser, port) as page:
         tabs = {"websocket": page, "events": page.context.new_page()}
         for way, tab in tabs.items():
             tab.goto(f"http://127.0.0.1:{port}/hello")
@@ -274,9 +283,9 @@ def test_a_server_that_is_silent_for_ever_is_left() -> None:
             wait_for(tab, "again", seconds=30)
 
 
-def test_a_signal_that_is_aborted_already() -> None:
+def test_a_signal_that_is_aborted_already(browser: Browser) -> None:
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         page.evaluate(
             """async () => {
                 const { follow } = await import("/follow.js");
@@ -285,8 +294,8 @@ def test_a_signal_that_is_aborted_already() -> None:
         )
 
 
-def test_the_pages_of_a_demo_name_it() -> None:
+def test_the_pages_of_a_demo_name_it(browser: Browser) -> None:
     port = free_port()
-    with demo(port), page_of(port) as page:
+    with demo(port), page_of(browser, port) as page:
         kind = page.evaluate("fetch('/follow.js').then(r => r.headers.get('content-type'))")
         assert kind == "text/javascript"

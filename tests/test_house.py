@@ -23,26 +23,37 @@ LAYERS = [
     {"http1"},
     {"streams"},
     {"websocket"},
+    {"entries"},
     {"channels", "browser"},
     {"server"},
     {"program"},
     {"demo"},
+    {"logs"},
     {"dissector"},
     {"wire"},
     {"__init__", "__main__"},
 ]
 """From the bottom up. Each imports from itself and from those below it."""
 
-SERVING = ("http1", "streams", "websocket", "channels", "server", "program")
+SERVING = ("http1", "streams", "websocket", "entries", "channels", "server", "program")
+
+FOLDERS = [
+    *("tcp", "http", "http1", "streams", "websocket", "entries", "channels"),
+    *("logs", "dissector", "wire"),
+]
 
 SIDE_BY_SIDE = [
     ("http1", "streams"),
     ("http1", "websocket"),
+    ("http1", "entries"),
     ("http1", "channels"),
     ("streams", "websocket"),
     ("demo", "__init__"),
     ("demo", "dissector"),
     ("demo", "wire"),
+    ("logs", "demo"),
+    ("logs", "wire"),
+    ("logs", "dissector"),
     *(("dissector", below) for below in SERVING),
 ]
 """These do not know each other."""
@@ -88,10 +99,7 @@ def test_layers_import_from_below(path: Path) -> None:
         assert not (own == other and one in layers_imported(path))
 
 
-@pytest.mark.parametrize(
-    "layer",
-    ["tcp", "http", "http1", "streams", "websocket", "channels", "demo", "dissector", "wire"],
-)
+@pytest.mark.parametrize("layer", [*FOLDERS, "demo"])
 def test_a_layer_begins_with_a_page_that_names_its_files_and_exports_nothing(layer: str) -> None:
     page = PACKAGE / layer / "__init__.py"
     tree = ast.parse(page.read_text())
@@ -113,9 +121,7 @@ def lines_of_code(path: Path) -> int:
     return sum(1 for n, line in lines if n not in prose and line.strip()[:1] not in ("", "#"))
 
 
-@pytest.mark.parametrize(
-    "layer", ["tcp", "http", "http1", "streams", "websocket", "channels", "dissector", "wire"]
-)
+@pytest.mark.parametrize("layer", FOLDERS)
 def test_a_layer_is_one_sitting_and_a_file_one_concept(layer: str) -> None:
     sizes = {path.name: lines_of_code(path) for path in (PACKAGE / layer).glob("*.py")}
     assert sum(sizes.values()) < 1_400, sizes
@@ -159,7 +165,7 @@ def _site_packages() -> Path:
     return Path(trio.__file__).parent.parent
 
 
-TYPES = ("Authorize", "Compose", "Fields", "Handler", "Lag")
+TYPES = ("Authorize", "Compose", "Fields", "Handler", "Lag", "Select")
 """Aliases of types, whose text stands behind them in the source."""
 
 

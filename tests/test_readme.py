@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import reference
 import trio
-from browser import chromium
+from browser import chromium, page_in
 from documents import LISTENING, PORT, ROOT, exchanges, fenced, terminals
 from peers import COMMAND, PATIENCE, Curl, free_port, program, served
 
@@ -50,7 +50,9 @@ async def test_console_lines_print_what_stands_there(number: int, tmp_path: Path
         await both.follow(
             [
                 (
-                    command.replace("curl -i ", "curl -si ").replace("python ", "python /tmp/"),
+                    command.replace("curl -i ", "curl -si ")
+                    .replace("python ", "python /tmp/")
+                    .replace("rawstream logs ", "rawstream logs --port 8000 "),
                     printed,
                 )
                 for command, printed in shown
@@ -66,6 +68,7 @@ async def running(name: str, folder: Path) -> AsyncIterator[tuple[str, trio.Proc
     command = [sys.executable, str(folder / name)]
     process = await trio.lowlevel.open_process(command, stderr=subprocess.DEVNULL)
     try:
+        await listening(port)
         yield f"http://127.0.0.1:{port}", process
     finally:
         if process.returncode is None:
@@ -76,12 +79,19 @@ async def running(name: str, folder: Path) -> AsyncIterator[tuple[str, trio.Proc
     assert process.returncode == 0
 
 
-RETRY = ("--retry", "20", "--retry-connrefused", "--retry-delay", "1")
+async def listening(port: int) -> None:
+    """Wait until a server answers on this port."""
+    with trio.fail_after(PATIENCE * 2):
+        while True:
+            with suppress(OSError):
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+                return await stream.aclose()
+            await trio.sleep(0.05)
 
 
 async def test_the_first_program(tmp_path: Path, curl: Curl) -> None:
     async with running("clock.py", tmp_path) as (url, _):
-        assert (await curl(*RETRY, "-I", url))[0] == 0
+        assert (await curl("-I", url))[0] == 0
         status, events = await curl("-N", "--max-time", "1.5", url)
         assert (status, events.count(b"event: tick\ndata: ")) == (28, 2)
 
@@ -93,7 +103,7 @@ def test_the_first_program_is_short() -> None:
 
 async def test_the_handler_with_everything(tmp_path: Path, curl: Curl) -> None:
     async with running("app.py", tmp_path) as (url, _):
-        assert await curl(*RETRY, url) == (0, b"hello\n")
+        assert await curl(url) == (0, b"hello\n")
         assert (await curl("-I", url))[1].startswith(b"HTTP/1.1 200 OK\r\n")
         assert await curl(f"{url}/about") == (0, b'{"client": "127.0.0.1"}\n')
         assert await curl("-N", f"{url}/count") == (0, b"".join(b"%d\n" % n for n in range(10)))
@@ -113,7 +123,7 @@ async def test_a_stop_ends_streams_properly_and_then_the_program(
     tmp_path: Path, curl: Curl, name: str, part: bytes
 ) -> None:
     async with running(name, tmp_path) as (url, process):
-        assert (await curl(*RETRY, "-I", url))[0] == 0
+        assert (await curl("-I", url))[0] == 0
 
         async def stop() -> None:
             await trio.sleep(0.6)
@@ -143,7 +153,7 @@ def test_a_page_that_never_loses_its_place() -> None:
     port = free_port()
     publish = "fetch('/channels/news', {method: 'POST', body: '%s'})"
     command = [*COMMAND, "--port", str(port)]
-    with chromium() as page:
+    with chromium() as browser, page_in(browser) as page:
         with served(*command, announced=b"rawstream on"):
             page.goto(f"http://127.0.0.1:{port}/hello")
             page.evaluate("() => { window.shown = []; window.show = text => shown.push(text); }")

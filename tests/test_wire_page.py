@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import chromium, serious, width_of
-from peers import COMMAND, free_ports, program, served
-from playwright.sync_api import expect
+from browser import page_in, prompt, serious, width_of
+from peers import COMMAND, fetched, free_ports, served
+from playwright.sync_api import Browser, expect
 
 CAPTURES = Path(__file__).parent / "captures"
 PHONE = {"width": 390, "height": 844}
@@ -39,15 +39,8 @@ def demo_and_proxy() -> Iterator[tuple[str, str]]:
             yield f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{page}/wire"
 
 
-def curl(url: str, *options: str) -> bytes:
-    done = subprocess.run(
-        [program("curl"), "-sN", *options, url], capture_output=True, check=True, timeout=30
-    )
-    return done.stdout
-
-
-def test_a_page_to_keep_shows_every_byte(tmp_path: Path) -> None:
-    with chromium(viewport=DESK) as page:
+def test_a_page_to_keep_shows_every_byte(browser: Browser, tmp_path: Path) -> None:
+    with page_in(browser, viewport=DESK) as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         for capture in sorted(CAPTURES.glob("*.jsonl")):
@@ -72,8 +65,8 @@ def test_a_page_to_keep_shows_every_byte(tmp_path: Path) -> None:
             assert requests == [page.url], "it needs nothing from elsewhere"
 
 
-def test_a_byte_is_explained_in_every_layer(tmp_path: Path) -> None:
-    with chromium(viewport=DESK) as page:
+def test_a_byte_is_explained_in_every_layer(browser: Browser, tmp_path: Path) -> None:
+    with page_in(browser, viewport=DESK) as page:
         page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
         first = page.locator(".element[data-layer=websocket] .byte").first
         first.hover()
@@ -92,7 +85,7 @@ def test_a_byte_is_explained_in_every_layer(tmp_path: Path) -> None:
         assert page.evaluate("document.activeElement.className") == "rung"
 
 
-def test_bytes_of_one_event_are_lit_in_all_its_chunks(tmp_path: Path) -> None:
+def test_bytes_of_one_event_are_lit_in_all_its_chunks(browser: Browser, tmp_path: Path) -> None:
     """One event in three chunks: what is not known from one write is shown in all of them."""
     head = (
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -106,15 +99,15 @@ def test_bytes_of_one_event_are_lit_in_all_its_chunks(tmp_path: Path) -> None:
     ]
     capture = tmp_path / "one.jsonl"
     capture.write_text("\n".join(lines))
-    with chromium(viewport=DESK) as page:
+    with page_in(browser, viewport=DESK) as page:
         page.goto(kept(capture, tmp_path))
         page.locator(".element[data-layer=sse]", has_text="6f").locator(".byte").first.hover()
         near = page.locator(".element.lit, .element.near").all_inner_texts()
         assert any("64" in text for text in near), "the field name, in another chunk"
 
 
-def test_filters_and_depths(tmp_path: Path) -> None:
-    with chromium(viewport=DESK) as page:
+def test_filters_and_depths(browser: Browser, tmp_path: Path) -> None:
+    with page_in(browser, viewport=DESK) as page:
         page.goto(kept(CAPTURES / "events.jsonl", tmp_path))
         expect(page.locator(".box[data-layer=http]").first).to_be_visible()
         for layer in ("tcp", "http", "ndjson", "websocket", "message"):
@@ -138,18 +131,18 @@ def test_filters_and_depths(tmp_path: Path) -> None:
         assert page.locator(".piece").count() > 0
 
 
-def test_live_behind_the_proxy(tmp_path: Path) -> None:
-    with demo_and_proxy() as (proxy, url), chromium(viewport=DESK) as page:
+def test_live_behind_the_proxy(browser: Browser, tmp_path: Path) -> None:
+    with demo_and_proxy() as (proxy, url), page_in(browser, viewport=DESK) as page:
         page.goto(url)
         expect(page.locator("#state")).to_have_text("0 reads and writes")
         page.evaluate("wire.add({ connection: 99, lost: 'too much at once' })")
         expect(page.locator(".rung", has_text="not shown any further: too much")).to_be_visible()
-        assert curl(f"{proxy}/ticks?count=2&seconds=0.1").endswith(b"data: [DONE]\n\n")
+        assert fetched(f"{proxy}/ticks?count=2&seconds=0.1").endswith(b"data: [DONE]\n\n")
         expect(page.locator(".chip", has_text="[DONE]")).to_be_visible()
         expect(page.locator("#connection option")).to_contain_text(["All", "GET /ticks?count=2"])
         page.click("#pause")
         before = page.locator(".piece").count()
-        curl(f"{proxy}/hello")
+        fetched(f"{proxy}/hello")
         expect(page.locator("#state")).to_contain_text("not shown yet")
         assert page.locator(".piece").count() == before
         page.click("#step")
@@ -165,26 +158,26 @@ def test_live_behind_the_proxy(tmp_path: Path) -> None:
         expect(saved.locator("#save")).to_be_hidden()
 
 
-def test_the_page_goes_on_when_the_proxy_was_away() -> None:
+def test_the_page_goes_on_when_the_proxy_was_away(browser: Browser) -> None:
     port, proxy, page_port = free_ports(3)
     command = [*COMMAND, "wire", "--to", f"http://127.0.0.1:{port}"]
     command += ["--port", str(proxy), "--page-port", str(page_port)]
     with (
         served(*COMMAND, "--port", str(port), announced=b"rawstream on"),
-        chromium(viewport=DESK) as page,
+        page_in(browser, viewport=DESK) as page,
     ):
         with served(*command, announced=b"rawstream wire on"):
             page.goto(f"http://127.0.0.1:{page_port}/wire")
-            curl(f"http://127.0.0.1:{proxy}/hello")
+            fetched(f"http://127.0.0.1:{proxy}/hello")
             expect(page.locator(".piece")).to_have_count(4)
         expect(page.locator("#state")).to_contain_text("trying again")
         with served(*command, announced=b"rawstream wire on"):
             expect(page.locator("#state")).not_to_contain_text("trying again", timeout=10_000)
-            curl(f"http://127.0.0.1:{proxy}/hello")
+            fetched(f"http://127.0.0.1:{proxy}/hello")
             expect(page.locator(".piece")).to_have_count(8)
 
 
-def test_a_long_recording_stays_smooth(tmp_path: Path) -> None:
+def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None:
     """10,000 frames. Only what is near the window is in the document."""
     payload = bytes(4)
     handshake = (
@@ -201,7 +194,7 @@ def test_a_long_recording_stays_smooth(tmp_path: Path) -> None:
     ]
     capture = tmp_path / "long.jsonl"
     capture.write_text("\n".join(lines))
-    with chromium(viewport=DESK) as page:
+    with prompt(browser) as alone, page_in(alone, viewport=DESK) as page:
         page.goto(kept(capture, tmp_path))
         expect(page.locator("#state")).to_have_text("10002 reads and writes", timeout=30_000)
         frames = page.evaluate(
@@ -225,8 +218,8 @@ def test_a_long_recording_stays_smooth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_everybody_can_use_it(size: dict[str, int], tmp_path: Path) -> None:
-    with chromium(viewport=size) as page:
+def test_everybody_can_use_it(browser: Browser, size: dict[str, int], tmp_path: Path) -> None:
+    with page_in(browser, viewport=size) as page:
         page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
         page.locator(".byte").nth(5).focus()
         assert serious(page) == []

@@ -1,4 +1,4 @@
-r"""Layer 4: one log, many readers. An entry that is published once is read in five ways, and
+r"""Layer 5: one log, many readers. An entry that is published once is read in five ways, and
 resumed.
 
     channel.publish("hello")              events       id: 5f3a9c01-1\ndata: hello\n\n
@@ -10,15 +10,11 @@ resumed.
 
 A reader is a position in the log and nothing else, so the memory is that of the log, however many
 readers there are and however slowly they read. All five ways use the same cursor: a client may
-change from one to another at any entry. This layer builds on the streams. It does not know the
-publishers.
+change from one to another at any entry. This layer builds on the entries and the streams. It does
+not know the publishers.
 
 In reading order:
 
-    cursors.py        where a reader is: one ID, or several in a vector
-    log.py            the entries, bounded by count and bytes
-    batches.py        the encoded bytes of entries, which readers share
-    formats.py        the encoding of entries on each transport
     fanout.py         writing to all caught-up readers at once
     channel.py        a log and its fan-out
     asked.py          what a request asks of a channel, read once

@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from ..entries.formats import Wanted
 from ..errors import HTTPError
 from ..http.negotiation import preferred
 from ..http.request import Request
@@ -52,6 +53,10 @@ class Asked(NamedTuple):
     """The cursor as the client sent it, valid or not; None if it sent none."""
     last: int
     """How many entries before the present a client without a cursor starts."""
+    wanted: Wanted | None = None
+    """Which entries it wants, if not all: `Channels(select=...)`."""
+    in_batches: bool = False
+    """Whether a WebSocket message may hold several entries, each on a line: `?batch=1`."""
 
 
 def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:
@@ -66,7 +71,8 @@ def what_is_asked(request: Request, *, last: int, lists: bool = False) -> Asked:
     text = request.query.get("last", "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise HTTPError(400, "last is a number of entries")
-    return Asked(way, cursor or None, int(text) if text else last)
+    in_batches = way is WEBSOCKET and request.query.get("batch") == "1"
+    return Asked(way, cursor or None, int(text) if text else last, in_batches=in_batches)
 
 
 def _way(request: Request, *, lists: bool) -> Way:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import trio
 
+from ..entries.batches import Batches
+from ..entries.log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 from ..http.json_text import json_text, on_one_line
-from .batches import Batches
 from .fanout import FanOut
-from .log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 
 
 class Channel(Log):
@@ -52,9 +52,15 @@ class Channel(Log):
         self.fan_out = FanOut(self, self.batches)
 
     def publish(
-        self, data: str | None = None, event: str | None = None, *, json: object = ...
+        self,
+        data: str | None = None,
+        event: str | None = None,
+        *,
+        json: object = ...,
+        number: int | None = None,
     ) -> str:
         """Append an entry, and return its ID. `json` is a value whose JSON text is the data.
+        `number` is the number in the ID, by default that of the last entry and one.
 
         Publishing never waits. Call it in the Trio thread; when publishing in bulk, await
         `keep_pace` now and then. CR and CRLF in `data` become LF, the only line end that all
@@ -70,9 +76,15 @@ class Channel(Log):
             data = json_text(json)
         elif self.is_json and isinstance(data, str):
             data = on_one_line(data)
-        entry = self._append(data, event)
+        entry = self._append(data, event, number)
         self.fan_out.announce()
         return entry.id
+
+    def lose(self) -> None:
+        """Tell readers of a gap here: entries are lost that were never published. Older ones can be
+        read no longer, except those that the channel holds."""
+        self._append_gap()
+        self.fan_out.announce()
 
     def close(self) -> None:
         """End the channel. Readers are sent what it holds and then its end: an event "end", a
@@ -140,19 +152,23 @@ class _Entries:
         channel = self._channel
         await trio.lowlevel.checkpoint()
         while True:
-            if self._position < channel.start:
+            if self._position < channel.oldest:
                 self._lost_from = self._lost_from or channel.id_of(self._position)
-                self._position = channel.start
+                self._position = channel.oldest
             if self._lost_from is not None:
                 gap = Gap(self._lost_from, channel.id_of(self._position))
                 self._lost_from = None
                 return gap
             entry = channel.entry_after(self._position)
             if entry is None:
+                if self._position < channel.oldest:
+                    continue
                 if channel.is_closed:
                     raise StopAsyncIteration
                 await Channel.wait_for_entry(channel)
                 continue
             self._position = entry.position
+            if entry.is_gap:
+                return Gap(entry.data, entry.id)
             if not entry.is_end:
                 return entry

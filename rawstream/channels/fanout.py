@@ -14,11 +14,11 @@ from weakref import WeakSet
 
 import trio
 
+from ..entries.batches import Batches, Format
+from ..entries.log import Log
 from ..http.exchange import Frame, TryWrite
 from ..limits import KIB, MIB
 from ..stderr import logger
-from .batches import Batches, Format
-from .log import Log
 
 YIELD_EVERY_BYTES = 4 * MIB
 READER_COSTS = 8 * KIB
@@ -92,7 +92,7 @@ class FanOut:
         self._flushing: Iterator[None] | None = None
         self._flush_ended = trio.Event()
         self._flushed_to = log.end  # all parked readers have been sent what is up to here
-        self._kept_pace = log.end, 0  # position, and bytes ever, when `keep_pace` last waited
+        self._kept_pace = 0, 0  # entries and bytes ever, when `keep_pace` last waited
 
     def announce(self) -> None:
         """Note that there is a new entry, without waiting."""
@@ -144,15 +144,15 @@ class FanOut:
     async def keep_pace(self) -> None:
         """See `Channel.keep_pace`."""
         log = self._log
-        position, size = self._kept_pace
-        entries, size = log.end - position, log.bytes_ever - size
+        entries, size = self._kept_pace
+        entries, size = log.count_ever - entries, log.bytes_ever - size
         if 2 * entries >= log.max_entries or 2 * size >= log.max_bytes:
             goal = log.end
             await trio.lowlevel.checkpoint()
             while self._flushing is not None and self._flushed_to < goal:
                 await self._flush_ended.wait()
             await trio.lowlevel.checkpoint()  # for readers that could not be written to directly
-            self._kept_pace = log.end, log.bytes_ever
+            self._kept_pace = log.count_ever, log.bytes_ever
 
     # -- The flush ------------------------------------------------------------------------------
 
@@ -217,6 +217,8 @@ class FanOut:
                     if written:
                         reader.position = position
                         reader.last_sent = now
+                    elif not size:  # it wants none of them
+                        reader.position = position
                     if written < size:
                         self._wake(reader, group)
                     elif position != end:

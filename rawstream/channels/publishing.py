@@ -14,12 +14,12 @@ from math import inf
 
 import trio
 
+from ..entries.log import EntryTooLarge
 from ..errors import HTTPError
 from ..http.fields import Fields
 from ..http.request import Request
 from ..limits import KIB
 from .channel import Channel
-from .log import EntryTooLarge
 
 YIELD_EVERY_LINES = 64
 """Lines after which other tasks may run."""

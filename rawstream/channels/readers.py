@@ -7,25 +7,38 @@ the channel writes to it. A client without a cursor is first told where it is.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from enum import Enum
 from typing import Literal
 
 import trio
 
+from ..entries.formats import (
+    EVENTS,
+    LINES,
+    POLLS,
+    TEXT,
+    EntryFormat,
+    Frames,
+    Lines,
+    place_again,
+    text_message,
+)
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.exchange import as_it_is
 from ..http.fields import Fields
 from ..http.json_text import json_text
 from ..http.request import Request
-from ..streams.events import EventStream, open_events
+from ..streams.events import open_events
+from ..streams.heartbeat import BeatingStream
+from ..streams.lines import open_lines
 from ..streams.longpoll import open_poll
 from ..streams.stream import Stream, open_stream
-from ..websocket.connection import TRY_AGAIN_LATER
+from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
 from ..websocket.opening import open_websocket
 from .asked import VARY, Asked, Way, what_is_asked
 from .channel import Channel
-from .fanout import Reader
-from .formats import EVENTS, FRAMES, LINES, POLLS, TEXT, EntryFormat, place_again
+from .fanout import Reader, Sink
 from .resume import ResumePoint
 
 Lag = Literal["skip", "close"]
@@ -80,14 +93,18 @@ async def serve_channel(
 # -- Streams --------------------------------------------------------------------------------------
 
 
-def stream_of(request: Request, way: Way, headers: Fields) -> EventStream | Stream:
-    """The stream for one of the ways to stream."""
+def stream_of(request: Request, way: Way, headers: Fields) -> BeatingStream | Stream:
+    """The stream for one of the ways to stream. Text has no heartbeat: people would see it."""
     fields = [VARY, *headers]
-    if way is Way.EVENTS:
-        return open_events(request, headers=fields)
-    utf8 = "; charset=utf-8" if way is Way.TEXT else ""
-    fields.insert(0, ("Cache-Control", "no-cache"))
-    return open_stream(request, way.value + utf8, headers=fields, endless=True)
+    match way:
+        case Way.EVENTS:
+            return open_events(request, headers=fields)
+        case Way.LINES:
+            return open_lines(request, headers=fields)
+        case _:
+            fields.insert(0, ("Cache-Control", "no-cache"))
+            kind = f"{way.value}; charset=utf-8"
+            return open_stream(request, kind, headers=fields, endless=True)
 
 
 async def read_as_stream(
@@ -101,10 +118,13 @@ async def read_as_stream(
         await request.respond(204, headers=[VARY, *headers])
         return
     async with stream_of(request, asked.way, headers) as stream:
-        reader = Reader(stream.body, FORMATS[asked.way], point.position)
-        if isinstance(stream, EventStream):
+        format = replace(FORMATS[asked.way], wanted=asked.wanted)
+        reader = Reader(stream.body, format, point.position)
+        if isinstance(stream, BeatingStream):
             stream.heartbeat.other = reader
-        await follow(channel, reader, FORMATS[asked.way], point, lag)
+            if asked.wanted is not None:  # its cursor moves, too, where nothing is sent
+                stream.heartbeat.beat = lambda: format.place(channel.id_of(reader.position))
+        await follow(channel, reader, format, point, lag)
 
 
 async def follow(
@@ -118,13 +138,14 @@ async def follow(
     id = channel.id_of(start)
     if point.is_lost:
         await _tell(reader, format.gap(id, point.lost_from, id))
+        point.is_lost = False
     elif point.cursor is None:
         await _tell(reader, place_again(format, id))
     while not reader.leaving:
-        if reader.position < channel.start:
+        if reader.position < channel.oldest:
             if lag == "close":
                 return Followed.TOO_SLOW
-            lost_from, reader.position = channel.id_of(reader.position), channel.start
+            lost_from, reader.position = channel.id_of(reader.position), channel.oldest
             id = channel.id_of(reader.position)
             await _tell(reader, format.gap(id, lost_from, id))
             continue
@@ -133,6 +154,11 @@ async def follow(
             await reader.sink.send_framed(framed)
             reader.position = position
             reader.last_sent = trio.current_time()
+        elif position != reader.position:  # it wants none of them
+            reader.position = position
+            await trio.lowlevel.checkpoint()
+        elif position < channel.oldest:
+            continue  # what it was to be sent is gone
         elif channel.is_closed:
             if start == channel.end:  # it had seen the end before, but did not know that
                 await _tell(reader, format.last(channel.id_of(start)))
@@ -152,6 +178,24 @@ async def _tell(reader: Reader, data: bytes) -> None:
 # -- WebSockets -----------------------------------------------------------------------------------
 
 
+class _BatchSink:
+    """A WebSocket as the destination of batches, each of which becomes one message. A browser takes
+    a long message in the time of a short one."""
+
+    def __init__(self, ws: WebSocket) -> None:
+        self.frame = text_message
+        self.try_write = ws.writer.try_write
+        self.send_framed = ws.writer.send_framed
+
+
+def in_messages(ws: WebSocket, asked: Asked, name: str = "") -> tuple[Sink, EntryFormat]:
+    """How the entries of a channel are sent over a WebSocket that has asked for this. `name` is the
+    name to tell."""
+    if asked.in_batches:
+        return _BatchSink(ws), Lines(name, asked.wanted)
+    return ws.writer, Frames(name, asked.wanted)
+
+
 async def _read_by_websocket(
     request: Request,
     channel: Channel,
@@ -163,9 +207,10 @@ async def _read_by_websocket(
     point = ResumePoint(channel, asked.cursor, asked.last)
     async with open_websocket(request, origins=origins) as ws:
         ws.drop_messages()
-        reader = Reader(ws.writer, FRAMES, point.position)
+        sink, format = in_messages(ws, asked)
+        reader = Reader(sink, format, point.position)
         try:
-            if await follow(channel, reader, FRAMES, point, lag) is Followed.TOO_SLOW:
+            if await follow(channel, reader, format, point, lag) is Followed.TOO_SLOW:
                 await ws.close(TRY_AGAIN_LATER, "too slow")
         except (WebSocketClosed, BrokenStream):
             pass
@@ -182,11 +227,22 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
         point = ResumePoint(channel, asked.cursor, asked.last)
         position, lost_from = point.position, point.lost_from if point.is_lost else None
         poll.cursor = channel.id_of(position)
-        while position == channel.end and lost_from is None and not channel.is_closed:
-            await Channel.wait_for_entry(channel)
-        if position < channel.start:
-            position, lost_from = channel.start, channel.id_of(position)
-        answer, end = channel.batches.after(position, POLLS, as_it_is)
+        format = replace(POLLS, wanted=asked.wanted)
+        while True:
+            if position < channel.oldest:
+                position, lost_from = channel.oldest, lost_from or channel.id_of(position)
+            entry = channel.entry_after(position)
+            if entry is not None and entry.is_gap:
+                position, lost_from = entry.position, lost_from or entry.data
+            answer, end = channel.batches.after(position, format, as_it_is)
+            if answer or lost_from is not None or (channel.is_closed and end == position):
+                break
+            if end != position:  # it wants none of them
+                position = end
+                poll.cursor = channel.id_of(position)
+                await trio.lowlevel.checkpoint()
+            elif position == channel.end:
+                await Channel.wait_for_entry(channel)
         next_id = channel.id_of(end)
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
         rest = ""

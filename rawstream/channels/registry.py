@@ -12,11 +12,12 @@ from typing import Literal, TypeAlias
 
 import trio
 
+from ..entries.cursors import epoch_of, new_epoch
+from ..entries.formats import Wanted
+from ..entries.log import check_last
 from ..errors import HTTPError, Unavailable
 from ..http.request import Request
 from .channel import Channel
-from .cursors import epoch_of, new_epoch
-from .log import check_last
 from .presence import SUFFIX, Presence
 from .readers import Lag
 
@@ -31,6 +32,10 @@ Authorize: TypeAlias = Callable[[Request, str, Action], Awaitable["str | None"]]
 refuse, and returns the name under which the client is listed as present, or None."""
 Compose: TypeAlias = Callable[["str | None", str], str]
 """Makes the text of an entry, from the name of a client and the text that it publishes."""
+Select: TypeAlias = Callable[[str], Wanted]
+"""Tells which entries a client wants that asks for `?only=TEXT`. Raises `ValueError` for text that
+means nothing. For the same text it returns the same function: readers with the same function share
+encoded bytes."""
 
 
 async def anybody(request: Request, channel: str, action: Action) -> str | None:
@@ -55,7 +60,8 @@ class Channels:
     that only clients have asked for, is forgotten when the last of them has left.
 
     `authorize` decides who may read and publish. `compose` makes an entry of what a client
-    publishes; it can add the client's name, which clients must not be trusted to give. `origins`
+    publishes; it can add the client's name, which clients must not be trusted to give. `select`
+    makes filters of `?only=TEXT`, which without it has no meaning. `origins`
     lists the browser origins that are allowed, by default only our own ("*": any). `last` and
     `lag` are those of `serve_channel`.
     """
@@ -66,6 +72,7 @@ class Channels:
         *,
         authorize: Authorize = anybody,
         compose: Compose = as_it_is,
+        select: Select | None = None,
         origins: Collection[str] | None = None,
         max_channels: int = 1000,
         idle_seconds: float = 300,
@@ -75,6 +82,7 @@ class Channels:
         check_last(last)
         self._authorize = authorize
         self.compose = compose
+        self._select = select
         self.origins = origins
         self.last = last
         self.lag: Lag = lag
@@ -101,6 +109,18 @@ class Channels:
         if not _NAME.fullmatch(name):
             raise HTTPError(404, "a channel's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -")
         return await self._authorize(request, name, action)
+
+    def wanted(self, only: object) -> Wanted | None:
+        """The entries that a client wants that asks for only these; None or "": all of them.
+        Raises `HTTPError` 400."""
+        if not (self._select and only):
+            return None
+        try:
+            if isinstance(only, str):
+                return self._select(only)
+            raise ValueError("only is a string")
+        except ValueError as error:
+            raise HTTPError(400, str(error)) from None
 
     def get(self, name: str) -> Channel:
         """The channel of this name. Call this for each `publish`, because idle channels are

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..entries.cursors import BEGINNING, make_vector, own_part
 from .channel import Channel
-from .cursors import BEGINNING, make_vector, own_part, position_in
 
 MAX_CURSOR_CHARACTERS = 200
 """Characters of a client's cursor that are repeated in a gap."""
@@ -29,7 +29,7 @@ class ResumePoint:
     ) -> list[ResumePoint]:
         """The points in several channels, whose cursor is a vector. An ID of the first channel is
         the cursor of a client that has read only that channel until now."""
-        if cursor and channels and position_in(cursor, channels[0].epoch) is not None:
+        if cursor and channels and channels[0].position_of(cursor) is not None:
             cursor = make_vector([(channels[0].name, cursor)])
         return [cls(channel, cursor, last) for channel in channels]
 

@@ -84,6 +84,7 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
     members = [(name, await channels.allow(request, name, "read")) for name in names]
     lists = not others and name.endswith(SUFFIX)
     asked = what_is_asked(request, last=channels.last, lists=lists)
+    asked = asked._replace(wanted=channels.wanted(request.query.get("only")))
     if asked.way is Way.WEBSOCKET:
         await serve_conversation(request, channels, members, asked)
         return

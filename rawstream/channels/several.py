@@ -13,17 +13,17 @@ from enum import Enum
 
 import trio
 
+from ..entries.batches import SHARED_FROM
+from ..entries.cursors import BEGINNING, fit, make_vector
+from ..entries.formats import EntryFormat, Events, Lines, Text
 from ..http.fields import Fields
 from ..http.json_text import json_text
 from ..http.request import Request
 from ..limits import KIB
-from ..streams.events import EventStream
+from ..streams.heartbeat import BeatingStream
 from ..streams.longpoll import open_poll
 from .asked import VARY, Asked, Way
-from .batches import SHARED_FROM
 from .channel import Channel
-from .cursors import BEGINNING, fit, make_vector
-from .formats import EntryFormat, Events, Lines, Text
 from .readers import Lag, stream_of
 from .resume import ResumePoint
 
@@ -50,7 +50,7 @@ async def read_several(
         await request.respond(204, headers=[VARY, *headers])  # as in `readers.read_as_stream`
         return
     async with stream_of(request, asked.way, headers) as stream:
-        if isinstance(stream, EventStream):
+        if isinstance(stream, BeatingStream):
             stream.heartbeat.other = vector
         if asked.cursor in (None, BEGINNING):
             await stream.body.send(vector.format.place(vector.id))
@@ -61,7 +61,7 @@ async def read_several(
             elif vector.has_ended:
                 break
             else:
-                await Channel.wait_for_entry(*channels)
+                await vector.wait()
 
 
 async def _read_by_poll(
@@ -75,7 +75,8 @@ async def _read_by_poll(
         vector = _VectorPosition(channels, asked)
         poll.cursor = vector.id
         while not (batch := list(vector.batch())) and not vector.has_ended:
-            await Channel.wait_for_entry(*channels)
+            poll.cursor = vector.id  # behind entries that it does not want
+            await vector.wait()
         entries, gaps, ended = list[bytes](), list[object](), list[str]()
         for kind, name, parts in batch:
             match kind:
@@ -144,11 +145,11 @@ class _VectorPosition:
 
     def __init__(self, channels: Sequence[Channel], asked: Asked) -> None:
         format = FORMATS[asked.way]
-        self.format = format()
+        self.format = format(wanted=asked.wanted)
         self.last_sent = trio.current_time()
         points = ResumePoint.of_each(channels, asked.cursor, asked.last)
         self._positions = [
-            _Position(channel, point, format(channel.name))
+            _Position(channel, point, format(channel.name, asked.wanted))
             for channel, point in zip(channels, points, strict=True)
         ]
 
@@ -159,12 +160,20 @@ class _VectorPosition:
 
     def has_fallen_out(self) -> bool:
         """Whether entries were dropped before they were sent."""
-        return any(place.position < place.channel.start for place in self._positions)
+        return any(place.position < place.channel.oldest for place in self._positions)
 
     @property
     def has_ended(self) -> bool:
         """Whether all channels are closed, and the reader has been told."""
         return all(p.channel.is_closed and p.position == p.channel.end for p in self._positions)
+
+    async def wait(self) -> None:
+        """Wait for another batch, after one with nothing in it."""
+        channels = [place.channel for place in self._positions]
+        if all(place.position == place.channel.end for place in self._positions):
+            await Channel.wait_for_entry(*channels)
+        else:
+            await trio.lowlevel.checkpoint()
 
     def stream_parts(self) -> Iterator[bytes]:
         """The next batch, as a stream sends it."""
@@ -178,9 +187,9 @@ class _VectorPosition:
         which channel, and its bytes in parts. Each yielded item advances the cursor."""
         for place in self._positions:
             channel, format = place.channel, place.format
-            if place.position < channel.start:
+            if place.position < channel.oldest:
                 place.lost_from = place.lost_from or channel.id_of(place.position)
-                place.position = channel.start
+                place.position = channel.oldest
             if place.lost_from is not None:
                 lost_from, place.lost_from = place.lost_from, None
                 yield _Kind.GAP, channel.name, [format.gap(self.id, lost_from, place.id)]
@@ -190,6 +199,12 @@ class _VectorPosition:
                 if entry.is_end:
                     yield _Kind.END, channel.name, [format.last(self.id)]
                     break
+                if entry.is_gap:
+                    gap = format.gap(self.id, entry.data, entry.id)
+                    yield _Kind.GAP, channel.name, [gap]
+                    continue
+                if not format.has_place_for(entry):
+                    continue
                 parts = [format.head(self.id, entry), channel.batches.tail_of(entry, format)]
                 yield _Kind.ENTRY, channel.name, parts
                 left -= sum(map(len, parts))

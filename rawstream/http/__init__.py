@@ -20,6 +20,7 @@ In reading order:
     exchange.py       the interface of one request and its response
     request.py        the request, as a handler sees it
     origin.py         which browser pages may send requests
+    tokens.py         secrets in URLs
     lifetime.py       how a connection ends, and why
     context.py        what all connections of one server share
     error_response.py which response an error gets

@@ -17,6 +17,8 @@ In reading order:
 
     stream.py     a body sent piece by piece
     event.py      one Server-Sent Event, as bytes and back
-    events.py     a stream of events, with heartbeats
+    heartbeat.py  streams with a heartbeat
+    events.py     a stream of events
+    lines.py      a stream of JSON, one value a line
     longpoll.py   a request that is held until there is an answer
 """

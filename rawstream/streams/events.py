@@ -6,18 +6,15 @@ Chunks are not mentioned here: over HTTP/1.1 an event stream is a chunked body l
 from __future__ import annotations
 
 import random
-from typing import Protocol
 
 import trio
 
-from ..errors import BrokenStream, ClientGone
-from ..http.exchange import Body, Exchange
 from ..http.fields import Fields
 from ..http.json_text import json_text
-from ..http.lifetime import Ended
 from ..http.request import Request
 from .event import Event
-from .stream import BodyStream, entered
+from .heartbeat import BeatingStream
+from .stream import entered
 
 DEFAULT_RETRY = 3000
 """Milliseconds an EventSource waits before it reconnects when the stream has not said; browsers use
@@ -55,28 +52,22 @@ def open_events(
     return EventStream(request, fields, seconds, retry)
 
 
-class EventStream(BodyStream):
+class EventStream(BeatingStream):
     """An event stream under way. Made by `open_events`."""
 
-    __slots__ = ("_retry", "heartbeat")
+    __slots__ = ("_retry",)
 
     def __init__(
         self, request: Request, fields: Fields, heartbeat: float, retry: int | None
     ) -> None:
-        super().__init__(request, "sse", 200, fields, endless=True)
+        super().__init__(request, "sse", fields, interval=heartbeat, beat=b":\n\n")
         self._retry = retry
-        self.heartbeat = Heartbeat(request.exchange, heartbeat)
 
     async def __aenter__(self) -> EventStream:
         await super().__aenter__()
         if self._retry is not None:
             await self.send(retry=self._retry)
-        self.heartbeat.start(self.body)
         return self
-
-    async def __aexit__(self, exc_type: object, exc: object, traceback: object) -> None:
-        self.heartbeat.active = False
-        await super().__aexit__(exc_type, exc, traceback)
 
     async def send(
         self,
@@ -106,50 +97,3 @@ class EventStream(BodyStream):
         retry = self._retry or DEFAULT_RETRY
         await self.send(retry=round(random.uniform(retry, 2 * retry)))
         await self.body.end()
-
-
-class Sender(Protocol):
-    """Code that sends events to a body directly."""
-
-    last_sent: float
-    """When it last did, by `trio.current_time()`."""
-
-
-class Heartbeat:
-    """Sends a comment whenever an event stream has been silent, so that proxies and the client see
-    that it is alive."""
-
-    __slots__ = ("__weakref__", "_body", "_exchange", "active", "interval", "last_sent", "other")
-
-    other: Sender | None
-    """Another sender on the same body."""
-
-    def __init__(self, exchange: Exchange, interval: float) -> None:
-        self.interval = interval
-        self.active = False
-        self.last_sent = 0.0
-        self.other = None
-        self._exchange = exchange
-
-    def start(self, body: Body) -> None:
-        """The stream has begun."""
-        self._body = body
-        self.active = True
-        self.last_sent = trio.current_time()
-        self._exchange.keep_alive.add(self)
-
-    @property
-    def last_active(self) -> float:
-        """When something was last sent."""
-        return self.last_sent if self.other is None else max(self.last_sent, self.other.last_sent)
-
-    async def on_due(self) -> None:
-        """Send the comment, unless a send is under way."""
-        try:
-            if self.active and not self._body.sending:
-                await self._body.send(b":\n\n")
-                self.last_sent = trio.current_time()
-        except BrokenStream:
-            self._exchange.cancel(Ended.TORN)
-        except ClientGone:
-            pass  # its handler has been cancelled

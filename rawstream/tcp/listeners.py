@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 import trio
 
@@ -153,6 +154,12 @@ def url_of(address: tuple[str, int] | str, *, tls: bool) -> str:
         return f"unix:{address}"
     host, port = address
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback_url(url: str) -> bool:
+    """Return whether only programs on this machine reach the address of this URL of `url_of`."""
+    host = urlsplit(url).hostname
+    return host is not None and is_loopback_ip(host)
 
 
 def is_loopback(address: tuple[str, int] | str) -> bool:

@@ -10,14 +10,12 @@ reads it.
 
 from __future__ import annotations
 
-import hmac
-import secrets
-
 from ..channels.channel import Channel
 from ..channels.readers import serve_channel
 from ..dissector.spans import Dissected
 from ..errors import HTTPError
 from ..http.request import Handler, Request
+from ..http.tokens import is_token
 from ..limits import MIB
 from .page import live_page, view_script, view_style
 from .recorder import WireRecorder
@@ -88,11 +86,5 @@ class LiveWire:
                 raise HTTPError(404)
 
     def _check_token(self, request: Request) -> None:
-        given = request.query.get("token", "")
-        if self.token and not hmac.compare_digest(given.encode(), self.token.encode()):
+        if self.token and not is_token(request.query.get("token", ""), self.token):
             raise HTTPError(403, "the wire is shown only with its token, which the server printed")
-
-
-def new_token() -> str:
-    """A token that nobody guesses."""
-    return secrets.token_urlsafe(16)

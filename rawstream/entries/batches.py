@@ -26,7 +26,7 @@ class Format(Protocol):
     """The encoding of entries for one kind of reader. Its methods are pure, and it is hashable."""
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, at least one, and the position of the last of them."""
+        """The bytes of entries, and the position of the last of them; -1 if there is none."""
 
     def tail(self, entry: Entry) -> bytes:
         """The part of an entry after its id, which is the same for all readers."""
@@ -43,7 +43,7 @@ class Batches:
         self._open_end = log.end  # the end of the log that `_open` is of
 
     def after(self, position: int, format: Format, frame: Frame) -> tuple[bytes, int]:
-        """Entries after a position, not before `log.start`, as framed bytes that readers share,
+        """Entries after a position, not before `log.oldest`, as framed bytes that readers share,
         and the position after them. The bytes are empty if there is nothing to send."""
         log = self._log
         if position == log.end:
@@ -51,11 +51,14 @@ class Batches:
         if self._open_end != log.end:
             self._open_end = log.end
             self._open.clear()
+        if position < log.start:  # of the archive: kept nowhere else
+            data, end = format.batch(log.entries_after(position))
+            return frame(data) if data else b"", max(position, end)
         key = format, frame, position
         batch = self._open.get(key) or self._kept.get(key)
         if batch is None:
             data, end = format.batch(log.rest_of_segment(position))
-            batch = frame(data) if data else b"", end
+            batch = frame(data) if data else b"", max(position, end)
             if end < log.end or log.last_segment_is_full:
                 self._keep(key, batch)
             else:

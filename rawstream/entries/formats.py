@@ -18,15 +18,19 @@ DATA is a JSON string; in a channel of JSON it is the JSON itself. Pure function
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from ..http.json_text import json_text
 from ..streams.event import Event
 from ..websocket.frames import TEXT as TEXT_FRAME
 from ..websocket.frames import server_frame
 from .log import END, GAP, Entry
+
+Wanted: TypeAlias = Callable[[Entry], bool]
+"""Tells whether a reader is sent an entry."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,30 @@ class EntryFormat:
 
     channel: str = ""
     """The name of the channel to tell; "" if there is only one channel."""
+    wanted: Wanted | None = None
+    """Which entries are encoded; None for all. Batches leave out the others."""
+
+    def has_place_for(self, entry: Entry) -> bool:
+        """Whether an entry is encoded. A gap and the end of the log are."""
+        if self.wanted is None or entry.is_end or entry.is_gap:
+            return True
+        return self.wanted(entry)
 
     def entry(self, entry: Entry) -> bytes:
         """The bytes of an entry."""
         if entry.is_end:
             return self.last(entry.id)
+        if entry.is_gap:
+            return self.gap(entry.id, entry.data, entry.id)
         return self.whole(self.head(entry.id, entry) + self.tail(entry))
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
-        """The bytes of entries, and the position of the last of them."""
+        """The bytes of entries, and the position of the last of them; -1 if there is none."""
         parts = []
+        position = -1
         for entry in entries:
-            parts.append(self.entry(entry))
+            if self.has_place_for(entry):
+                parts.append(self.entry(entry))
             position = entry.position
         return b"".join(parts), position
 
@@ -136,7 +152,7 @@ class Frames(Lines):
     """One JSON object per WebSocket message."""
 
     def whole(self, entry: bytes) -> bytes:
-        return server_frame(TEXT_FRAME, entry)
+        return text_message(entry)
 
 
 class Text(EntryFormat):
@@ -153,11 +169,22 @@ class Polls(Lines):
 
     def batch(self, entries: Iterator[Entry]) -> tuple[bytes, int]:
         objects = []
+        id, position, has_ended = "", -1, False
         for entry in entries:
-            if not entry.is_end:
+            if entry.is_gap:
+                break  # a poll tells gaps beside its entries
+            id, position, has_ended = entry.id, entry.position, entry.is_end
+            if not entry.is_end and self.has_place_for(entry):
                 objects.append(self.head(entry.id, entry) + self.tail(entry))
-        answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), entry.id.encode())
-        return answer, entry.position
+        if not objects and not has_ended:
+            return b"", position
+        answer = b'{"entries": [%b], "next": "%b"' % (b", ".join(objects), id.encode())
+        return answer, position
+
+
+def text_message(text: bytes) -> bytes:
+    """A text message of a WebSocket, as one frame."""
+    return server_frame(TEXT_FRAME, text)
 
 
 @lru_cache(maxsize=16)
@@ -173,4 +200,4 @@ def _with_data(value: dict[str, str], entry: Entry) -> str:
     return f'{start}"data": {data}}}'
 
 
-EVENTS, LINES, FRAMES, TEXT, POLLS = Events(), Lines(), Frames(), Text(), Polls()
+EVENTS, LINES, TEXT, POLLS = Events(), Lines(), Text(), Polls()
