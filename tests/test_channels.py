@@ -125,6 +125,23 @@ async def test_idle_channels_are_forgotten(
     assert channels.get("a") is not kept
 
 
+async def test_a_channel_that_is_forgotten_is_made_anew(connect: Connect) -> None:
+    channels = rooms()
+    reader = connect(app_of(channels))
+    await reader.send(get("/a"))
+    await reader.until(b"\r\n\r\n")
+    old = channels.get("a")
+    channels.forget("a")
+    channels.forget("b")
+    new = channels.get("a")
+    assert new is not old
+    old.publish("old")
+    assert await reader.until(b"old\n\r\n")
+    await reader.stream.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert channels.get("a") is new
+
+
 @pytest.mark.parametrize("name", ["a:b", "a,b", "%C3%A4", "a%20b", "a" * 65, "@presence", "a@b"])
 async def test_invalid_names(connect: Connect, name: str) -> None:
     channels = rooms()

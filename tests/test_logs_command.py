@@ -496,11 +496,20 @@ def test_lines_are_posted_as_they_come() -> None:
             f"{url}/logs/web.1", content=b"x", headers={"Origin": "http://evil.example"}
         )
         assert foreign.status_code == 403
+        host, port = url.removeprefix("http://").split(":")
+        posting = socket.create_connection((host, int(port)))
+        head = f"POST /logs/long HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+        posting.sendall(head.encode())
+        eventually(lambda: "long\tposted" in ASK.get(f"{url}/logs").text)
         for n in range(100):
             assert ASK.post(f"{url}/logs/n{n}", content=b"x").status_code == 201
         listed = ASK.get(f"{url}/logs").text
         assert "web.1" not in listed, "the one that was posted to longest ago has made room"
+        assert "long\t" in listed, "and not one that is being posted to"
         assert listed.count("posted") == 100
+        posting.close()
+        ASK.post(f"{url}/logs/web.1", content=b"anew\n")
+        assert texts(f"{url}/logs/web.1?after=0", 1) == ["anew"]
 
 
 def test_a_post_that_outruns_the_history_is_a_gap() -> None:

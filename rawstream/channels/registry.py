@@ -137,6 +137,13 @@ class Channels:
         """The presence of the channel of this name. Raises as `get`."""
         return self._find(name.removesuffix(SUFFIX)).presence
 
+    def forget(self, name: str) -> None:
+        """Forget the channel of this name. Clients that read it go on; for others it is made anew
+        when they ask for it."""
+        if self._registered.get(name):
+            self._idle.pop(name, None)
+            self._forget(name)
+
     @contextmanager
     def in_use(self, name: str) -> Iterator[Channel]:
         """A channel that is not idle while the block lasts. Raises as `get`."""
@@ -148,7 +155,7 @@ class Channels:
             yield found.log_of(asked_for)
         finally:
             found.users -= 1
-            if not found.users:
+            if not found.users and self._registered.get(name) is found:
                 if found.is_kept or not found.holds_nothing:
                     self._idle[name] = trio.current_time()
                 else:  # only clients have asked for it

@@ -84,6 +84,7 @@ class LogsApp:
             max_channels=2 * MOST_FILES,
             last=10,
         )
+        logs.on_removed = self._channels.forget
 
     async def __call__(self, request: Request) -> None:
         if request.path == "/healthz":
@@ -134,8 +135,11 @@ class LogsApp:
             if name != name_of(name):
                 raise HTTPError(400, "a log's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -")
             log = self._logs.find_to_post(name, request.client)
-            with self._channels.in_use(name):
+            log.posting += 1
+            try:
                 await publish_body(request, log.channel)
+            finally:
+                log.posting -= 1
         elif request.method == "GET" and "before" in request.query:
             check_origin(request)
             await _respond_older(request, self._logs.find(name).channel)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from ..channels.channel import Channel
-from ..errors import HTTPError
+from ..errors import HTTPError, Unavailable
 from ..limits import MIB
 
 RING_ENTRIES = 100_000
@@ -35,7 +35,7 @@ class Kind(Enum):
     POSTED = "posted"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Log:
     """A log."""
 
@@ -43,6 +43,8 @@ class Log:
     kind: Kind
     about: str
     """Its path, its command, or its client, on one line."""
+    posting: int = 0
+    """Clients that are posting lines to it."""
 
     def as_json(self) -> dict[str, object]:
         """What a page is told of it."""
@@ -59,6 +61,8 @@ class Logs:
 
     def __init__(self) -> None:
         self._logs: dict[str, Log] = {}
+        self.on_removed: Callable[[str], None] = lambda name: None
+        """Called with the name of a log that was removed: another may get it."""
         self.changes = Channel(entries=1, size=LIST_BYTES, json=True)
         """Has one entry, the list of all logs as JSON. It is published anew when that changes."""
         self.tell()
@@ -80,6 +84,7 @@ class Logs:
     def remove(self, name: str) -> None:
         """Forget a log. Its readers are told of the end."""
         self._logs.pop(name).channel.close()
+        self.on_removed(name)
         self.tell()
 
     def end(self, log: Log) -> None:
@@ -106,9 +111,12 @@ class Logs:
         Raises `HTTPError`."""
         log = self._logs.get(name)
         if log is None:
-            posted = [log.channel.name for log in self if log.kind is Kind.POSTED]
+            posted = [log for log in self if log.kind is Kind.POSTED]
+            idle = next((log for log in posted if not log.posting), None)
             if len(posted) >= MOST_POSTED:
-                self.remove(posted[0])
+                if idle is None:
+                    raise Unavailable("too many logs")
+                self.remove(idle.channel.name)
             channel = Channel(name, entries=POSTED_ENTRIES, size=POSTED_BYTES)
             return self.add(channel, Kind.POSTED, client)
         if log.kind is not Kind.POSTED:

@@ -129,7 +129,7 @@ class Descriptor:
             with trio.CancelScope(deadline=self._deadline) as self._waiting:
                 await _until_ready(partial(trio.lowlevel.wait_readable, self._fd))
         is_late = trio.current_time() >= self._deadline
-        if is_late and (self._left <= 0 or not select.select([self._fd], [], [], 0)[0]):
+        if is_late and (self._left <= 0 or not _is_ready(self._fd, select.POLLIN, wait=0)):
             raise StopAsyncIteration
         data = self._read()
         if is_late:
@@ -188,7 +188,13 @@ def _write_whole(fd: int, data: bytes) -> None:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:  # somebody has made it non-blocking
-            select.select([], [fd], [])
+            _is_ready(fd, select.POLLOUT, wait=None)
+
+
+def _is_ready(fd: int, event: int, *, wait: int | None) -> bool:
+    poll = select.poll()
+    poll.register(fd, event)
+    return bool(poll.poll(wait))
 
 
 def is_in_foreground() -> bool:
