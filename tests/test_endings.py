@@ -21,6 +21,7 @@ from wire import (
     PONG,
     POST_CHUNKED,
     TEXT,
+    close,
     frame,
     handshake,
 )
@@ -216,10 +217,10 @@ async def test_a_stream_torn_from_outside_is_closed(
 # -- Everybody has a turn -------------------------------------------------------------------------
 
 TINY = {
-    "chunks": (POST_CHUNKED, b"1\r\nx\r\n" * 5000),
-    "pongs": (handshake(), frame(PONG) * 5000),
-    "fragments": (handshake(), frame(TEXT, fin=0) + frame(CONTINUATION, fin=0) * 5000),
-    "compressed": (handshake(DEFLATE), frame(TEXT, b"\0", rsv=4) * 5000),
+    "chunks": (POST_CHUNKED, b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n"),
+    "pongs": (handshake(), frame(PONG) * 5000 + close()),
+    "fragments": (handshake(), frame(TEXT, fin=0) + frame(CONTINUATION, fin=0) * 5000 + close()),
+    "compressed": (handshake(DEFLATE), frame(TEXT, b"\0", rsv=4) * 5000 + close()),
 }
 
 
@@ -233,8 +234,10 @@ async def test_tiny_pieces_do_not_keep_others_waiting(connect: Connect, kind: st
             async with open_websocket(request, compression=True) as ws:
                 async for _ in ws:
                     pass
+        taken.set()
 
     turns = 0
+    taken = trio.Event()
 
     async def count_turns() -> None:
         nonlocal turns
@@ -250,8 +253,7 @@ async def test_tiny_pieces_do_not_keep_others_waiting(connect: Connect, kind: st
     async with trio.open_nursery() as nursery:
         await peer.send(pieces)
         nursery.start_soon(count_turns)
-        with trio.move_on_after(0.3):
-            await trio.sleep_forever()
+        await happens(taken)
         nursery.cancel_scope.cancel()
     # It is not how long this takes that counts, but that the pieces are not taken in one go.
     assert turns > 50
