@@ -79,3 +79,21 @@ def serious(page: Page) -> list[str]:
 def width_of(page: Page) -> int:
     width: int = page.evaluate("document.documentElement.scrollWidth")
     return width
+
+
+def milliseconds_of_steps(page: Page, script: str, steps: int) -> list[float]:
+    """The CPU time that the page takes for each call of an async function with the number of the
+    step, in order of size. (Time on the clock would tell how busy the machine is.)"""
+    cdp = page.context.new_cdp_session(page)
+    cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def so_far() -> float:
+        metrics = cdp.send("Performance.getMetrics")["metrics"]
+        return next(1000 * float(m["value"]) for m in metrics if m["name"] == "TaskDuration")
+
+    taken = []
+    for step in range(steps):
+        before = so_far()
+        page.evaluate(script, step)
+        taken.append(so_far() - before)
+    return sorted(taken)
