@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the demo, or a handler of your own: an async function that takes a "
         "rawstream.Request. SIGTERM and Ctrl-C drain the server: streams end properly, and other "
         "requests may finish. A second signal ends it at once. Sockets passed by systemd are "
-        "used instead of --host, --port and --unix.",
+        "used instead of --host, --port and --unix. Two other commands: `rawstream logs` follows "
+        "log files and commands, `rawstream wire` shows the bytes of any connection.",
         epilog=f"The limits and their defaults (times in seconds, sizes in bytes): {numbers}.",
     )
     add = parser.add_argument

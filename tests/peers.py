@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,9 @@ from rawstream.http1.connection import Connection
 from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport
 from rawstream.tcp.watching import PeekingWatcher
+
+IS_MEASURED = any(name.startswith("COV") for name in os.environ)
+"""Whether coverage is measured, also in the processes that tests start."""
 
 use_shortcuts = True
 """Whether servers may take their shortcuts for speed; set once, by an option of pytest."""
@@ -324,6 +327,10 @@ def served(
         yield process
     finally:
         too_late.cancel()
+        if IS_MEASURED:  # a process that is killed does not say what it has covered
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
         process.kill()
         process.wait()
         process.stdout.close()
