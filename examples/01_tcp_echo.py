@@ -102,7 +102,7 @@ async def echo(stream: trio.SocketStream) -> None:
     async with stream:  # closes the connection at the end of the block
         try:
             while True:
-                await trio.sleep(0.3)  # busy with something else; the kernel keeps what arrives
+                await trio.sleep(0.5)  # busy with something else; the kernel keeps what arrives
                 data = await stream.receive_some(16)  # waits for 1 byte at least; 16 at most
                 if not data:  # b"" is the end of the stream: no more will come
                     print("the client has closed")
