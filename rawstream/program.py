@@ -42,7 +42,8 @@ def run(
     `alongside` is an async function that runs beside the server. When it returns, the server
     drains; when the server has ended, it is cancelled. `announce` is called with the URLs once
     connections are accepted; by default they are logged. `on_signal` is called with the number of
-    a signal before anything else is done about it, and returns whether nothing else is to be done.
+    a signal before anything else is done about it, and returns whether nothing else is to be done;
+    with it, SIGHUP drains, too.
     The other options are those of `serve`. Returns when drained. If it cannot start, the program
     ends with one line on stderr and exit status 1.
     """

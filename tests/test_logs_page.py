@@ -194,6 +194,9 @@ def test_a_link_leads_to_a_line(page: Page, tmp_path: Path) -> None:
         expect(page.locator(".row.marked")).to_have_text("line 702")
         page.reload()
         expect(page.locator(".row.marked")).to_have_text("line 702")
+        page.goto("about:blank")
+        page.goto(f"{url}/#logs=app.log&line=gone-1")
+        expect(page.locator("#counts")).to_contain_text("cannot be had. 1,000 lines")
 
 
 def test_search_filters_and_keys(page: Page, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..limits import KIB, MIB
-from .lines import CHECKED_BYTES, Line, LineSplitter, number_of
+from .lines import CHECKED_BYTES, PATIENCE_SECONDS, Line, LineSplitter, number_of
 
 BLOCK_BYTES = 64 * KIB
 """Read at a time."""
@@ -30,8 +30,6 @@ LOOK_BACK_BYTES = 64 * MIB
 GRACE_SECONDS = 1.0
 """A file that was renamed may still be written to, until its program opens the new one. It is read
 until it has been silent for this long."""
-PATIENCE_SECONDS = 1.0
-"""After this silence the last line is shown, although it has no line end."""
 MOST_WAITING = 100
 """Files of one path that are open at a time: the one that is read, and those that have taken its
 place since."""

@@ -14,6 +14,9 @@ LONGEST_SPAN = 16 * MIB
 """A line that is longer is taken for several, so that nobody has to look for its end any
 further."""
 
+PATIENCE_SECONDS = 1.0
+"""After this silence the last line is shown, although it has no line end."""
+
 CHECKS = 1000
 CHECKED_BYTES = 31
 """The number of a line has in it, beside the offset, a check of the last bytes of the line. So a

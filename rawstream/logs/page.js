@@ -172,10 +172,10 @@ async function loadOlder() {
 
 /** Open a log at a line. @param {string} name @param {string} id */
 async function openAt(name, id) {
-  const before = await older(name, id, FIRST_LINES);
+  const before = await older(name, id, FIRST_LINES).catch(() => null);
   if (!before) {
     choose([name]);
-    byId("counts").dataset.note = "The line of the link is gone. ";
+    byId("counts").dataset.note = "The line of the link cannot be had. ";
     return;
   }
   const last = before.at(-1);

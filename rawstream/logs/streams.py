@@ -17,13 +17,11 @@ from ..channels.channel import Channel
 from ..http.request import Request
 from ..limits import KIB, MIB
 from ..stderr import PIPE_BUF, logger
-from .lines import Line, LineSplitter
+from .lines import PATIENCE_SECONDS, Line, LineSplitter
 
 READ_BYTES = 64 * KIB
 LINGER_BYTES = MIB
 """Read of a stream that others hold open, after its end was expected."""
-PATIENCE_SECONDS = 1.0
-"""After this silence the last line is shown, although it has no line end."""
 
 PassOn = Callable[[bytes], Awaitable[None]]
 
