@@ -12,7 +12,12 @@ from functools import partial
 
 from rawstream import __version__
 
-from .arguments import port
+from .arguments import (
+    add_listening_options,
+    add_request_options,
+    add_tls_options,
+    check_tls_options,
+)
 from .http.request import Handler
 from .http.tokens import new_token
 from .limits import Limits
@@ -44,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.keyfile and not options.certfile:
-        parser.error("--keyfile needs --certfile")
+    check_tls_options(parser, options)
     if wire_command.asks_for_a_view(options) and not options.wire:
         parser.error("--layer, --connection, --explain and --all-bytes need --wire")
     log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -104,17 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what to serve (default: demo); modules are looked up in the current folder first, "
         "like those of python -m",
     )
-    add(
-        "--host",
-        default="127.0.0.1",
-        help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)",
-    )
-    add(
-        "--port",
-        type=port,
-        default=8000,
-        help="port to listen on; 0 for any that is free (default: %(default)s)",
-    )
+    add_listening_options(parser, default_port=8000)
     add("--unix", metavar="PATH", help="listen on this unix socket instead of a port")
     add(
         "--unix-mode",
@@ -123,16 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         default=UNIX_MODE,
         help=f"permissions of the unix socket (default: {UNIX_MODE:o})",
     )
-    add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
-    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
-    add(
-        "--allow-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="also answer requests for this host name; needed only when bound to loopback, where "
-        "other names than local ones are refused; '*' for any; may be repeated",
-    )
+    add_tls_options(parser)
+    add_request_options(parser, access_log=True)
     add(
         "--limit",
         metavar="NAME=NUMBER",
@@ -145,12 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         choices=LOG_LEVELS,
         default="info",
         help="least severe messages that are logged to stderr (default: %(default)s)",
-    )
-    add(
-        "--access-log",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="log one line for each request (default: on)",
     )
     add(
         "--wire",

@@ -1,4 +1,4 @@
-"""Types of command-line arguments that several commands have."""
+"""Options that several commands have: how they are declared, and what is checked about them."""
 
 from __future__ import annotations
 
@@ -11,3 +11,52 @@ def port(text: str) -> int:
     if not 0 <= number < 65536:
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return number
+
+
+def add_listening_options(parser: argparse.ArgumentParser, *, default_port: int) -> None:
+    """Add --host and --port."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address or name to listen on; 0.0.0.0 or :: for all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=default_port,
+        help="port to listen on; 0 for any that is free (default: %(default)s)",
+    )
+
+
+def add_tls_options(parser: argparse.ArgumentParser) -> None:
+    """Add --certfile and --keyfile."""
+    add = parser.add_argument
+    add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
+    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
+
+
+def check_tls_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program if the options of `add_tls_options` do not fit together."""
+    if options.keyfile and not options.certfile:
+        parser.error("--keyfile needs --certfile")
+
+
+def add_request_options(
+    parser: argparse.ArgumentParser, *, allowed_with: str = "", access_log: bool
+) -> None:
+    """Add --allow-host and --access-log. `allowed_with` says what requests for a host of
+    --allow-host need; `access_log` is the default of the other."""
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=f"also answer requests for this host name{allowed_with}; needed only when bound to "
+        "loopback, where other names than local ones are refused; '*' for any; may be repeated",
+    )
+    parser.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=access_log,
+        help=f"log one line for each request (default: {'on' if access_log else 'off'})",
+    )

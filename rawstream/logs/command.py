@@ -13,7 +13,12 @@ from pathlib import Path
 
 import trio
 
-from ..arguments import port
+from ..arguments import (
+    add_listening_options,
+    add_request_options,
+    add_tls_options,
+    check_tls_options,
+)
 from ..http.tokens import new_token
 from ..program import run
 from ..stderr import log_to_stderr
@@ -45,8 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.error("name files (FILE...), standard input (-) or a command (-- COMMAND...)")
     if options.token is not None and not re.fullmatch("[0-9A-Za-z._~-]+", options.token):
         parser.error("--token is made of letters, digits, '.', '_', '~' and '-'")
-    if options.keyfile and not options.certfile:
-        parser.error("--keyfile needs --certfile")
+    check_tls_options(parser, options)
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
         following = _Following(options.file, command, stay=options.stay)
@@ -114,24 +118,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a file, which need not exist yet; a pattern in quotes ('/var/log/*.log'), which also "
         "finds files that come later; or - for standard input, which is passed on to stdout",
     )
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=port, default=8000, help="port to listen on (default: %(default)s)")
-    add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
-    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
+    add_listening_options(parser, default_port=8000)
+    add_tls_options(parser)
     add(
         "--token",
         help="what readers have to show (default: on loopback nothing, else a new one, which is "
         "printed)",
     )
-    add(
-        "--allow-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="on loopback, also answer requests for this host name, with a token; may be repeated",
-    )
+    add_request_options(parser, allowed_with=", with a token", access_log=False)
     add("--stay", action="store_true", help="go on serving when the command or the input has ended")
-    add("--access-log", action="store_true", help="log one line for each request")
     return parser
 
 

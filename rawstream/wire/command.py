@@ -13,7 +13,7 @@ from typing import TextIO
 
 import trio
 
-from ..arguments import port
+from ..arguments import add_listening_options, add_tls_options, check_tls_options, port
 from ..dissector.connection import Dissector
 from ..dissector.spans import Dissected, Layer
 from ..server import serve
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if (options.file is None) == (options.to is None):
         parser.error("name a server (--to URL) or a recording (FILE)")
-    if options.keyfile and not options.certfile:
-        parser.error("--keyfile needs --certfile")
+    check_tls_options(parser, options)
     if options.html and options.file is None:
         parser.error("--html needs a recording (FILE): record one with --save")
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
@@ -108,10 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="a recording to print, made with --save")
     add("--to", metavar="URL", type=_target, help="the server, for example http://localhost:5000")
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=port, default=8001, help="port to listen on (default: %(default)s)")
-    add("--certfile", metavar="PEM", help="accept TLS (https, wss) with this certificate chain")
-    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
+    add_listening_options(parser, default_port=8001)
+    add_tls_options(parser)
     add("--insecure", action="store_true", help="accept any certificate of the server")
     add(
         "--page-port",
