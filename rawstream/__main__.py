@@ -16,6 +16,7 @@ from .arguments import (
     add_listening_options,
     add_request_options,
     add_tls_options,
+    certfile,
     check_tls_options,
 )
 from .http.request import Handler
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     check_tls_options(parser, options)
+    if options.dev_cert and options.unix:
+        parser.error("--dev-cert is for a port, not for --unix")
     if wire_command.asks_for_a_view(options) and not options.wire:
         parser.error("--layer, --connection, --explain and --all-bytes need --wire")
     log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=options.port,
         unix=options.unix,
         unix_mode=options.unix_mode,
-        certfile=options.certfile,
+        certfile=certfile(options, (options.host, *options.allow_host)),
         keyfile=options.keyfile,
         limits=limits,
         allowed_hosts=options.allow_host,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 
 
 def port(text: str) -> int:
@@ -29,16 +31,47 @@ def add_listening_options(parser: argparse.ArgumentParser, *, default_port: int)
 
 
 def add_tls_options(parser: argparse.ArgumentParser) -> None:
-    """Add --certfile and --keyfile."""
-    add = parser.add_argument
+    """Add --certfile, --dev-cert and --keyfile."""
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--certfile", metavar="PEM", help="serve TLS (https, wss) with this certificate chain")
-    add("--keyfile", metavar="PEM", help="the private key, if it is not in --certfile")
+    add(
+        "--dev-cert",
+        action="store_true",
+        help="serve TLS with a certificate for this machine, of an authority that is made at the "
+        'first time, and printed for browsers to trust (pip install "rawstream[http2]")',
+    )
+    parser.add_argument(
+        "--keyfile", metavar="PEM", help="the private key, if it is not in --certfile"
+    )
 
 
 def check_tls_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the program if the options of `add_tls_options` do not fit together."""
     if options.keyfile and not options.certfile:
         parser.error("--keyfile needs --certfile")
+
+
+def certfile(options: argparse.Namespace, names: Iterable[str]) -> str | None:
+    """Return the file of --certfile or, with --dev-cert, of a certificate for this machine and
+    these names; its key is in it. If that one cannot be made, the program ends with one line on
+    stderr and exit status 1."""
+    if not options.dev_cert:
+        return options.certfile  # type: ignore[no-any-return]
+    try:
+        from .dev_certificate import make_certificate
+    except ImportError:
+        sys.exit('rawstream: --dev-cert needs trustme: pip install "rawstream[http2]"')
+    try:
+        made, authority = make_certificate(names)
+    except OSError as error:
+        sys.exit(f"rawstream: --dev-cert: {error.filename}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"rawstream: --dev-cert: {error}")
+    print(
+        f"rawstream: the authority to trust, in a browser or with curl --cacert: {authority}",
+        file=sys.stderr,
+    )
+    return str(made)
 
 
 def add_request_options(

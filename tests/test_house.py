@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rawstream"
 
 LAYERS = [
-    {"arguments", "limits", "errors", "stderr"},
+    {"arguments", "dev_certificate", "limits", "errors", "stderr"},
     {"tcp"},
     {"http"},
     {"http1"},

@@ -516,6 +516,7 @@ def test_what_is_no_recording_is_one_line_and_status_1(
         (["--to", "http://a/path"], 2, "leave out what follows the port"),
         (["--to", "http://a", "--layer", "smtp"], 2, "smtp"),
         (["--to", "http://a", "--keyfile", "x"], 2, "--keyfile needs --certfile"),
+        (["--to", "http://a", "--certfile", "x", "--dev-cert"], 2, "not allowed with argument"),
         (["no-such-file"], 1, "no-such-file: No such file or directory"),
         (["--to", "http://a", "--certfile", "no-such-file"], 1, "no-such-file: No such file"),
         (["--to", "http://a", "--save", "/no/folder/x"], 1, "/no/folder/x: No such file"),

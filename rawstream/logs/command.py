@@ -17,6 +17,7 @@ from ..arguments import (
     add_listening_options,
     add_request_options,
     add_tls_options,
+    certfile,
     check_tls_options,
 )
 from ..http.tokens import new_token
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         app,
         host=options.host,
         port=options.port,
-        certfile=options.certfile,
+        certfile=certfile(options, (options.host, *options.allow_host)),
         keyfile=options.keyfile,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,

@@ -13,7 +13,13 @@ from typing import TextIO
 
 import trio
 
-from ..arguments import add_listening_options, add_tls_options, check_tls_options, port
+from ..arguments import (
+    add_listening_options,
+    add_tls_options,
+    certfile,
+    check_tls_options,
+    port,
+)
 from ..dissector.connection import Dissector
 from ..dissector.spans import Dissected, Layer
 from ..server import serve
@@ -163,7 +169,8 @@ async def _proxy(
     options: argparse.Namespace, recorder: WireRecorder, views: list[View], live: LiveWire
 ) -> None:
     """Serve the proxy and the page until a signal ends them."""
-    tls = tls_context(options.certfile, options.keyfile) if options.certfile else None
+    chain = certfile(options, (options.host,))
+    tls = tls_context(chain, options.keyfile) if chain else None
     listeners = await trio.open_tcp_listeners(options.port, host=options.host)
     page_port = options.page_port
     if page_port is None:
