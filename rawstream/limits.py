@@ -49,6 +49,10 @@ class Limits:
     """One send that makes no progress for this long closes the connection: the client has
     stopped reading, and what is buffered for it must not stay for ever."""
 
+    window_seconds: float = 120
+    """A stream of HTTP/2 that is not given any window for this long is reset. Longer than
+    `send_seconds`: a browser may well pause one stream while it reads the others."""
+
     leave_seconds: float = 1
     """How long a handler may run on after its client has left: a WebSocket handler that has been
     told of the close, or one whose client half-closed right after the whole request."""
@@ -75,6 +79,10 @@ class Limits:
     connections_per_address: int = 256
     """Connections at a time from one address; not counted on loopback and unix sockets, where all
     clients may come through a proxy. Browsers open 6 a tab, an office shares one address."""
+
+    streams: int = 100
+    """Exchanges at a time on one connection of HTTP/2, counted until their handlers have ended; the
+    next is refused, and its client may try again. The least that RFC 9113 section 6.5.2 advises."""
 
     refusals: int = 100
     """Connections over the caps that are answered at a time. Any further ones are just closed: a

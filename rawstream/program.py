@@ -13,7 +13,7 @@ import trio
 
 from .http.request import Handler
 from .limits import Limits
-from .server import UNIX_MODE, Address, serve
+from .server import UNIX_MODE, Address, serve, speaks_http2
 from .stderr import log_to_stderr, logger
 from .tcp.listeners import inherited_sockets, tls_context, url_of
 from .tcp.recording import Recorder
@@ -31,6 +31,7 @@ def run(
     limits: Limits | None = None,
     allowed_hosts: Collection[str] = (),
     access_log: bool = True,
+    http2: bool = True,
     recorder: Recorder | None = None,
     alongside: Callable[[], Awaitable[None]] | None = None,
     announce: Callable[[list[str]], None] | None = None,
@@ -50,11 +51,12 @@ def run(
     _refuse_inside_a_loop()
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
-        tls = tls_context(certfile, keyfile) if certfile is not None else None
+        protocols = ("h2", "http/1.1") if http2 and speaks_http2() else ("http/1.1",)
+        tls = tls_context(certfile, keyfile, protocols=protocols) if certfile is not None else None
         serving = partial(
             serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
             inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
-            access_log=access_log, recorder=recorder,
+            access_log=access_log, http2=http2, recorder=recorder,
         )  # fmt: skip
         trio.run(_run, serving, announce or _log_urls, tls is not None, alongside, on_signal)
     except (OSError, ValueError) as error:

@@ -7,6 +7,8 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -36,6 +38,9 @@ from .tcp.recording import RecordedTransport, Recorder
 from .tcp.transport import Transport
 from .tcp.watching import socket_watcher
 
+if TYPE_CHECKING:
+    from .http2.connection import Http2Connection
+
 Address = tuple[str, int] | str
 """Host and port, or the path of a unix socket."""
 
@@ -62,6 +67,7 @@ async def serve(
     allowed_hosts: Collection[str] = (),
     access_log: bool = True,
     shortcuts: bool = True,
+    http2: bool = True,
     recorder: Recorder | None = None,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
@@ -79,6 +85,9 @@ async def serve(
     Setting `stop` drains the server: it accepts no more connections, closes idle ones, and ends
     endless streams properly at once. All other exchanges have `limits.drain_seconds` to finish
     and are then cut. Cancelling cuts everything at once.
+
+    A client that begins with the preface of HTTP/2 is served in HTTP/2 if h2 is installed, unless
+    `http2` is False. Browsers do so only over TLS, and only if `tls` offers "h2" by ALPN.
 
     Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
     A `recorder` is given every byte that is read and written, as it is inside TLS.
@@ -109,9 +118,11 @@ async def serve(
         local_names=names if local else None,
         access_log=access_log,
     )
-    live: set[Connection] = set()
+    live: set[Connection | Http2Connection] = set()
     carry = partial(_carry, fitted, shortcuts, recorder)
-    handle = partial(_handle, handler, context, ConnectionLimits(fitted), tls, live, carry)
+    counts = ConnectionLimits(fitted)
+    http2_connection = _http2_connection() if http2 else None
+    handle = partial(_handle, handler, context, counts, tls, http2_connection, live, carry)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
             background.start_soon(context.watcher.run)
@@ -154,10 +165,15 @@ async def serve_stream(
         access_log=access_log,
     )
     transport = Transport(stream, limits, shortcuts=shortcuts)
+    http2 = _http2_connection()
     async with trio.open_nursery() as background:
         background.start_soon(context.watcher.run)
         await background.start(context.keep_alive.run)
-        await Connection(transport, context, handler, "", last=False).run()
+        first = Connection(
+            transport, context, handler, "", last=False, may_switch=http2 is not None
+        )
+        if await first.run() and http2 is not None:
+            await http2(transport, context, handler, "", last=False).run()
         background.cancel_scope.cancel()
 
 
@@ -169,6 +185,20 @@ def _check_in_trio() -> None:
             "rawstream runs on Trio, and this is not a Trio task: start the program with "
             "rawstream.run(handler) or trio.run, not with asyncio"
         ) from None
+
+
+def speaks_http2() -> bool:
+    """Return whether HTTP/2 can be served: the extra `[http2]` is installed."""
+    return find_spec("h2") is not None
+
+
+def _http2_connection() -> type[Http2Connection] | None:
+    """The connection of HTTP/2, if it can be served. It is loaded only now, with what it needs."""
+    if not speaks_http2():
+        return None
+    from .http2.connection import Http2Connection
+
+    return Http2Connection
 
 
 def _host_name(name: str) -> str:
@@ -198,7 +228,8 @@ async def _handle(
     context: ServerContext,
     counts: ConnectionLimits,
     tls: ssl.SSLContext | None,
-    live: set[Connection],
+    http2: type[Http2Connection] | None,
+    live: set[Connection | Http2Connection],
     carry: Callable[[trio.abc.Stream, str], Transport],
     stream: trio.SocketStream,
 ) -> None:
@@ -215,11 +246,19 @@ async def _handle(
         if tls is not None:
             carrier = trio.SSLStream(stream, tls, server_side=True)
         serving = _turn_away if excess else handler
-        connection = Connection(carry(carrier, address), context, serving, address, last=excess > 0)
+        transport = carry(carrier, address)
+        connection: Connection | Http2Connection
+        connection = Connection(
+            transport, context, serving, address, last=excess > 0, may_switch=http2 is not None
+        )
         counts.add(address)
         live.add(connection)
         try:
-            await connection.run()
+            if await connection.run() and http2 is not None:
+                live.discard(connection)
+                connection = http2(transport, context, serving, address, last=excess > 0)
+                live.add(connection)
+                await connection.run()
         finally:
             live.discard(connection)
             counts.remove(address)

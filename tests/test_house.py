@@ -21,6 +21,7 @@ LAYERS = [
     {"tcp"},
     {"http"},
     {"http1"},
+    {"http2"},
     {"streams"},
     {"websocket"},
     {"entries"},
@@ -35,18 +36,18 @@ LAYERS = [
 ]
 """From the bottom up. Each imports from itself and from those below it."""
 
-SERVING = ("http1", "streams", "websocket", "entries", "channels", "server", "program")
+SERVING = ("http1", "http2", "streams", "websocket", "entries", "channels", "server", "program")
 
 FOLDERS = [
-    *("tcp", "http", "http1", "streams", "websocket", "entries", "channels"),
+    *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels"),
     *("logs", "dissector", "wire"),
 ]
 
+STREAMING = ("streams", "websocket", "entries", "channels")
+
 SIDE_BY_SIDE = [
-    ("http1", "streams"),
-    ("http1", "websocket"),
-    ("http1", "entries"),
-    ("http1", "channels"),
+    ("http1", "http2"),
+    *((version, above) for version in ("http1", "http2") for above in STREAMING),
     ("streams", "websocket"),
     ("demo", "__init__"),
     ("demo", "dissector"),

@@ -14,6 +14,7 @@ HTTP, turns them into bytes.
 In reading order:
 
     fields.py         header fields and the query: names and values
+    date.py           dates
     json_text.py      JSON texts on one line
     authority.py      the host and port that a client addresses
     negotiation.py    which media type a client prefers
@@ -24,5 +25,7 @@ In reading order:
     lifetime.py       how a connection ends, and why
     context.py        what all connections of one server share
     error_response.py which response an error gets
+    answering.py      how a handler answers, and what becomes of its failures
+    closing.py        closing a connection
     access_log.py     the log of exchanges, without secrets
 """

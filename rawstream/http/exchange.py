@@ -10,6 +10,7 @@ A `Request` has an `Exchange`, which responds in one of three ways:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Protocol, TypeAlias
 
 from ..limits import Limits
@@ -29,6 +30,20 @@ TryWrite: TypeAlias = Callable[[bytes], int]
 0 if none were taken, for whatever reason. If only some were, the rest is kept, and goes out with
 the next send, even an empty one, which the caller has to arrange. Use it only while the handler
 waits within its stream."""
+
+
+class Progress(Enum):
+    """How much of a response has been made."""
+
+    UNANSWERED = "nothing"
+    BODY = "its head, but not its end"
+    ENDED = "all of it"
+    SWITCHED = "that the connection or stream carries another protocol"
+    BROKEN = "a body that did not fit its length"
+
+
+# By these names they are found ten times as fast in Python 3.11 as by their class.
+UNANSWERED, BODY, ENDED, SWITCHED, BROKEN = Progress
 
 
 def as_it_is(data: bytes) -> bytes:

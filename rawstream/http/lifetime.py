@@ -19,9 +19,11 @@ class Ended(Enum):
     CLIENT_VANISHED = "client vanished"
     HEAD_TOO_SLOW = "head too slow"
     BODY_TOO_SLOW = "body too slow"
+    PROTOCOL_ERROR = "protocol error"
     HANDLER_FAILED = "handler failed"
     TORN = "torn by a cancelled send"
     CUT = "cut"
+    SWITCHED = "the connection goes on in HTTP/2"
 
 
 DONE = Ended.DONE  # by this name it is found faster

@@ -24,14 +24,14 @@ class Request:
 
     __slots__ = {  # with their descriptions, which `help(Request)` shows
         "method": "GET, POST, ... A HEAD request says GET here: answer it as a GET, and the server "
-        "leaves the body out.",
+        "leaves the body out. So does the CONNECT that opens a WebSocket over HTTP/2 (RFC 8441).",
         "head_only": "Whether this is a HEAD request.",
         "target": "The request target as received, percent-encoded: origin-form "
         '("/a%20b?c=d"), absolute-form ("http://host/a") or "*".',
         "path": 'The path of the target, percent-decoded ("/a b"); "*" for `OPTIONS *`.',
         "query_string": 'What follows the "?", still encoded; empty if there is none.',
         "headers": "The header fields, a `Headers`.",
-        "http_version": '"1.0" or "1.1".',
+        "http_version": '"1.0", "1.1" or "2".',
         "scheme": '"http", or "https" over TLS.',
         "client": "The address of the client; empty on a unix socket.",
         "exchange": "The `Exchange` that carries the request: for streams of your own.",

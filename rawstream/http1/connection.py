@@ -13,24 +13,32 @@ from __future__ import annotations
 
 import trio
 
-from ..errors import HTTPError
 from ..http.access_log import log_line, masked
-from ..http.authority import is_local_host
+from ..http.answering import (
+    answer_error,
+    call,
+    check_answered,
+    check_request,
+    note_failure,
+    send_final_response,
+)
+from ..http.closing import close_connection
 from ..http.context import ServerContext
-from ..http.error_response import EXPECTED, error_response, http_error, leaves
-from ..http.lifetime import DONE, Ended, Lifetime
+from ..http.lifetime import Ended, Lifetime
 from ..http.request import Handler, Request
-from ..stderr import logger
-from ..tcp.closing import abort, close, close_in_stages, is_settled
+from ..tcp.closing import abort
 from ..tcp.kernel import ended_with_data
 from ..tcp.transport import TORN, Transport
 from .exchange import Http1Exchange
-from .framing import BODY, UNANSWERED
 from .h11_framing import H11Framing
 from .h11_request import H11Request
 from .head import check_head
 from .head_reader import HeadReader
 from .plain_lane import cut_again
+
+PREFACE_HEAD = b"PRI * HTTP/2.0\r\n\r\n"
+"""What HTTP/2 begins with looks like the head of a request, so that a server of HTTP/1.1 reads no
+further (RFC 9113 section 3.4)."""
 
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""
@@ -41,8 +49,8 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "_client", "_context", "_exchange", "_handler",
-        "_handling", "_heads", "_last", "_lifetime", "_request", "_scheme", "_sent_before",
-        "_transport", "active", "interval", "last_active",
+        "_handling", "_heads", "_last", "_lifetime", "_may_switch", "_request", "_scheme",
+        "_sent_before", "_transport", "active", "interval", "last_active",
     )  # fmt: skip
 
     def __init__(
@@ -53,8 +61,11 @@ class Connection:
         client: str,
         *,
         last: bool,
+        may_switch: bool = False,
     ) -> None:
-        """`last`: close the connection after the first exchange."""
+        """`last`: close the connection after the first exchange. `may_switch`: the client may speak
+        HTTP/2 instead, which `run` then returns."""
+        self._may_switch = may_switch
         self._transport = transport
         transport.owner = self
         self._context = context
@@ -77,8 +88,9 @@ class Connection:
 
     # -- The life of a connection ---------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serve requests until the connection ends, then close it."""
+    async def run(self) -> bool:
+        """Serve requests until the connection ends, then close it, and return False. Return True if
+        its first bytes are those of HTTP/2: it is still open then, and they are received again."""
         sock = self._transport.carrier_socket
         finished = False
         try:
@@ -92,19 +104,17 @@ class Connection:
                         if self._heads.received:  # pipelined: let other tasks run first
                             await trio.lowlevel.checkpoint()
             except Exception as error:
-                # A handler's failure ends here: it is logged, and never leaves the connection.
-                expected = all(isinstance(leaf, EXPECTED) for leaf in leaves(error))
-                if expected and self._has_met_its_end():
-                    self._lifetime.reason = self._lifetime.reason or Ended.CLIENT_LEFT
-                else:
-                    self._lifetime.reason = Ended.HANDLER_FAILED
-                    logger.exception("%s: the handler failed", self._request)
-            await self._send_final_response()
+                # A handler's failure ends here, and never leaves the connection.
+                has_met_its_end = self._has_met_its_end()
+                note_failure(error, self._request, self._lifetime, has_met_its_end=has_met_its_end)
+            self._exchange.last = True
+            await send_final_response(self._exchange, self._request, self._lifetime)
             finished = True
         finally:
             self.active = False
             if not finished:
                 self._lifetime.reason = Ended.CUT
+            switched = self._lifetime.reason is Ended.SWITCHED
             self._transport.owner = None  # breaks a reference cycle
             if sock is not None:
                 self._context.watcher.forget(sock)
@@ -112,7 +122,9 @@ class Connection:
             try:
                 self._log_exchange()
             finally:
-                await self._close()
+                if not switched:
+                    await self._close()
+        return switched
 
     async def _serve_one(self) -> bool:
         """Serve one request. Return whether another may follow."""
@@ -123,25 +135,11 @@ class Connection:
                 return False
             self._handling = True
             self._lifetime.begin_handling(exchange.limits.leave_seconds)
-            answering = self._handler(request)
-            if not hasattr(answering, "__await__"):
-                name = getattr(self._handler, "__qualname__", None) or repr(self._handler)
-                raise TypeError(f"the handler {name} is not an async function")
-            await answering
+            await call(self._handler, request)
         except Exception as raised:
-            error = http_error(raised)
-            if error is None:
-                raise
-            if exchange.status:
-                logger.warning("%s: too late to answer with %r", self._request, error)
-                self._lifetime.reason = f"failed with {error.status}"
+            if not await answer_error(raised, exchange, self._request, self._lifetime):
                 return False
-            await exchange.respond(*error_response(error, self._request))
-        if exchange.framing.progress is BODY:
-            raise RuntimeError("the handler returned before its response had ended")
-        if not exchange.status:
-            raise RuntimeError("the handler returned without a response; is an `await` missing?")
-        self._lifetime.reason = DONE
+        check_answered(exchange, self._lifetime)
         return self._begin_next_cycle()
 
     def _has_met_its_end(self) -> bool:
@@ -184,25 +182,6 @@ class Connection:
             last=self._last,
         )
 
-    async def _send_final_response(self) -> None:
-        """Send what the client is still owed when the exchange was ended early."""
-        exchange = self._exchange
-        exchange.last = True
-        unanswered = exchange.framing.progress is UNANSWERED
-        try:
-            match self._lifetime.reason:
-                case Ended.DRAINED if exchange.farewell:
-                    await exchange.farewell()
-                case Ended.HANDLER_FAILED if unanswered:
-                    await exchange.respond(*error_response(HTTPError(500)))
-                case Ended.HEAD_TOO_SLOW | Ended.BODY_TOO_SLOW as reason if unanswered:
-                    error = HTTPError(408, f"request {reason.value}")
-                    await exchange.respond(*error_response(error))
-        except EXPECTED:
-            pass
-        except Exception:
-            logger.exception("%s: the final response failed", self._request)
-
     async def _close(self) -> None:
         """Close so that the client can tell whether what it has received is complete."""
         exchange = self._exchange
@@ -215,15 +194,7 @@ class Connection:
         refused = exchange.status != 0 and (exchange.is_refused or malformed)
         talking = unread or refused or exchange.is_upgraded
         talking = talking and not self._transport.peer_is_done
-        may_linger = self._context.lingering < self._context.limits.lingering
-        if may_linger and (talking or not is_settled(self._transport)):
-            self._context.lingering += 1
-            try:
-                await close_in_stages(self._transport, until_settled=not talking)
-            finally:
-                self._context.lingering -= 1
-        else:
-            await close(self._transport)
+        await close_connection(self._transport, self._context, talking=talking)
 
     def _log_exchange(self) -> None:
         """Log the access line of the current exchange, if there is one."""
@@ -307,6 +278,12 @@ class Connection:
         if isinstance(head, Ended):
             self._lifetime.reason = head
             return None
+        if head == PREFACE_HEAD and self._may_switch:
+            self._transport.unread(head + bytes(self._heads.received))
+            self._heads.began = None
+            self._lifetime.reason = Ended.SWITCHED
+            return None
+        self._may_switch = False
         exchange = self._exchange
         self._choose_framing(head)
         framing = exchange.framing
@@ -325,12 +302,7 @@ class Connection:
         )
         exchange.head_only = request.head_only
         exchange.is_refused = False
-        names = self._context.local_names
-        if names is not None and authority and not is_local_host(authority, names):
-            raise HTTPError(421, f"this server does not answer for {authority}")
-        expected = framing.expectations
-        if expected and expected != ("100-continue",) and request.http_version != "1.0":
-            raise HTTPError(417, "the only expectation that is met is 100-continue")
+        check_request(request, authority, framing.expectations, self._context)
         return request
 
     def _choose_framing(self, head: bytes) -> None:

@@ -9,12 +9,12 @@ import trio
 
 from ..errors import ClientGone
 from ..http.context import ServerContext
-from ..http.exchange import ByteStream
+from ..http.exchange import BODY, SWITCHED, ByteStream, Progress
 from ..http.fields import Fields, checked
 from ..http.lifetime import Ended, Lifetime
 from ..limits import KIB
 from ..tcp.transport import TORN, Transport
-from .framing import BODY, SWITCHED, UNTIL_CLOSE, Framing
+from .framing import UNTIL_CLOSE, Framing
 from .plain_lane import PlainLane
 from .request_body import YIELD_EVERY_PIECES
 from .response_body import Http1Body, send_committed
@@ -58,6 +58,11 @@ class Http1Exchange:
         self.framing: Framing = PlainLane()
         self._lifetime = lifetime
         self._received = received
+
+    @property
+    def progress(self) -> Progress:
+        """How much of the response has been made."""
+        return self.framing.progress
 
     @property
     def is_upgraded(self) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import h11
 
+from ..http.exchange import Progress
 from ..http.fields import Fields
-from .framing import BodyLength, Progress
+from .framing import BodyLength
 from .h11_request import H11Request
 from .response_head import end_of_body, response_again, switching
 

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NoReturn
 
+from ..http.exchange import BODY, BROKEN, ENDED, SWITCHED, UNANSWERED
 from ..http.fields import Fields, Headers
 from ..limits import Limits
-from .framing import BODY, BROKEN, CHUNKED, COUNTED, ENDED, SWITCHED, UNANSWERED, chunk
+from .framing import CHUNKED, COUNTED, chunk
 from .head import FAMILIAR_BYTES, RequestHead, check_head
 from .request_body import RequestBody
 from .response_head import made_head, made_switch, made_trailers

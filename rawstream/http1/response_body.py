@@ -13,11 +13,11 @@ from typing import Protocol
 
 import trio
 
-from ..http.exchange import Frame, TryWrite, as_it_is, refuse
+from ..http.exchange import BROKEN, ENDED, Frame, TryWrite, as_it_is, refuse
 from ..http.fields import Fields
 from ..tcp.parts import as_bytes
 from ..tcp.transport import Transport
-from .framing import BROKEN, CHUNKED, COUNTED, ENDED, Framing, chunk
+from .framing import CHUNKED, COUNTED, Framing, chunk
 
 
 class Owner(Protocol):

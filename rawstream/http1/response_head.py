@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
 
 import h11
 
 from ..errors import reason_phrase
+from ..http.date import http_date
 from ..http.fields import Fields, checked, decoded, encoded
 from .framing import CHUNKED, COUNTED, UNTIL_CLOSE, BodyLength
 
@@ -36,7 +36,7 @@ def response(
 ) -> h11.Response:
     """The head of a response in this `second`. Raises `ValueError` for what may not stand in one,
     such as a line break in a value, and `TypeError` for fields that are not pairs of text."""
-    pairs = [(b"Date", _date(second)), *encoded(checked(fields))]
+    pairs = [(b"Date", http_date(second)), *encoded(checked(fields))]
     if length is not None:
         pairs.append((b"Content-Length", b"%d" % length))
     if close:
@@ -92,7 +92,7 @@ class MadeHead(NamedTuple):
 
     def filled_in(self, length: int | None) -> bytes:
         """The head as it is sent now, for a body of `length` bytes."""
-        date = _date(int(time.time()))
+        date = http_date(int(time.time()))
         if length is None or not self.behind:
             return b"%b%b%b" % (self.to_date, date, self.to_length)
         return b"%b%b%b%d%b" % (self.to_date, date, self.to_length, length, self.behind)
@@ -117,7 +117,7 @@ def made_head(
         body_length = COUNTED
     elif "transfer-encoding" in made:
         body_length = CHUNKED
-    to_date, to_length = _cut_out(head, b"Date", _date(0))
+    to_date, to_length = _cut_out(head, b"Date", http_date(0))
     behind = b""
     if length is not None and "content-length" in made:
         to_length, behind = _cut_out(to_length, b"Content-Length", b"0")
@@ -171,9 +171,3 @@ def _cut_out(head: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """Return what stands before and behind the value of a field."""
     before, _, behind = head.partition(b"\r\n%b: %b\r\n" % (name, value))
     return b"%b\r\n%b: " % (before, name), b"\r\n" + behind
-
-
-@lru_cache(maxsize=2)
-def _date(second: int) -> bytes:
-    """IMF-fixdate, RFC 9110 section 5.6.7."""
-    return formatdate(second, usegmt=True).encode()

@@ -167,11 +167,14 @@ def is_loopback(address: tuple[str, int] | str) -> bool:
     return not isinstance(address, str) and is_loopback_ip(address[0])
 
 
-def tls_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
-    """Return a context for TLS 1.2 and later with this certificate chain (PEM): https and wss."""
+def tls_context(
+    certfile: str, keyfile: str | None = None, *, protocols: Sequence[str] = ("http/1.1",)
+) -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and later with this certificate chain (PEM): https and wss. By
+    ALPN it offers these `protocols`, the preferred one first."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # not every build of Python sees to it
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(protocols)
     for path in (certfile, keyfile):
         if path is not None:
             os.stat(path)  # its error names the file

@@ -1,0 +1,95 @@
+"""What all exchanges of one connection share: the machine, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..http.context import ServerContext
+from ..tcp.transport import Transport
+from .guard import FrameGuard
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from .exchange import Http2Exchange
+
+TINY_BYTES = 128
+"""A piece that the window cuts to less than this is counted: a client that opens its window by a
+few bytes makes every one of them a frame."""
+
+FRAMES_PER_UPDATE = 3
+"""Window updates that a client may send for each DATA frame that it gets."""
+
+
+class Link:
+    """One connection, as its exchanges see it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        context: ServerContext,
+        client: str,
+        on_free: Callable[[], None],
+    ) -> None:
+        """`on_free` is called when an exchange has ended."""
+        self.transport = transport
+        self.context = context
+        self.client = client
+        self.scheme = "http" if transport.carrier is transport.stream else "https"
+        self.guard = FrameGuard(context.limits, context.now)
+        self.machine = Machine(context.limits)
+        # A stream of bytes waits for its window as long as any other body.
+        self.stream_limits = replace(context.limits, send_seconds=context.limits.window_seconds)
+        self.is_over = False
+        """Whether nothing more can be sent, by any exchange."""
+        self.exchanges: dict[int, Http2Exchange] = {}
+        """Those whose handlers have not ended, by the numbers of their streams."""
+        self._on_free = on_free
+        self._waiting: dict[int, trio.Event] = {}  # for their windows
+
+    def remove(self, exchange: Http2Exchange) -> None:
+        """An exchange has ended."""
+        del self.exchanges[exchange.stream]
+        self._on_free()
+
+    def write(self) -> None:
+        """Write what the machine has made, together with everything else of this pass of the
+        scheduler."""
+        if not self.is_over and (data := self.machine.data_to_send()):
+            self.transport.write_soon(data, more=True)
+
+    # -- Data, and the windows that let it pass -------------------------------------------------
+
+    def room(self, stream: int) -> int:
+        """How many bytes a DATA frame of this stream may have now."""
+        window = self.machine.local_flow_control_window(stream)
+        return min(window, self.machine.max_outbound_frame_size)
+
+    def send_data(self, stream: int, data: bytes, *, last: bool, whole: bool = True) -> None:
+        """Make a DATA frame, for which there is room. It is not `whole` if the window has cut a
+        piece short. Raises `BrokenProtocol` if the client does that too often."""
+        self.machine.send_data(stream, data, end_stream=last)
+        self.guard.window_updates.refill(FRAMES_PER_UPDATE)
+        if not whole and len(data) < TINY_BYTES:
+            self.guard.tiny_pieces.spend()
+
+    async def wait_for_window(self, stream: int) -> None:
+        """Wait until the window of this stream may have changed, or nothing can be sent on it any
+        more. One task of a stream waits at a time."""
+        opened = self._waiting[stream] = trio.Event()
+        try:
+            await opened.wait()
+        finally:
+            self._waiting.pop(stream, None)
+
+    def wake(self, stream: int = 0) -> None:
+        """The window of this stream may have changed; 0: those of all."""
+        if stream:
+            if (opened := self._waiting.get(stream)) is not None:
+                opened.set()
+        else:
+            for opened in self._waiting.values():
+                opened.set()

@@ -1,0 +1,67 @@
+"""A request body over HTTP/2. What its handler has not read yet is bounded by the window: a client
+may send more only for what has been read (RFC 9113 section 5.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from ..tcp.keepalive import SECOND_LOOK, is_late
+
+
+class RequestBody:
+    """The DATA of a request, as it arrives."""
+
+    __slots__ = ("_arrived", "_pieces", "has_ended", "is_awaited", "taken")
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self.is_awaited = False
+        """Whether the client waits for a 100 before it sends any of it."""
+        self.taken = 0
+        """Pieces that the handler has read."""
+        self._pieces = deque[tuple[bytes, int]]()
+        self._arrived: trio.Event | None = None
+
+    def add(self, data: bytes, size: int) -> None:
+        """A piece has arrived, which counts `size` bytes in the window."""
+        self._pieces.append((data, size))
+        self._wake()
+
+    def end(self) -> None:
+        """There is no more."""
+        self.has_ended = True
+        self._wake()
+
+    def take(self) -> tuple[bytes, int] | None:
+        """Return the next piece, and what it counts in the window; None if there is none yet."""
+        if not self._pieces:
+            return None
+        self.taken += 1
+        return self._pieces.popleft()
+
+    def drop(self) -> int:
+        """Drop what has not been read. Return what it counts in the window."""
+        size = sum(size for _, size in self._pieces)
+        self._pieces.clear()
+        return size
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something has arrived. Return False if that took too long."""
+        self._arrived = trio.Event()
+        try:
+            with trio.move_on_after(seconds) as waiting:
+                await self._arrived.wait()
+                return True
+            if is_late(waiting.deadline):
+                with trio.move_on_after(SECOND_LOOK):
+                    await self._arrived.wait()
+                    return True
+            return False
+        finally:
+            self._arrived = None
+
+    def _wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
