@@ -121,7 +121,9 @@ class Http2Connection:
                     paused = True
                 if guard.has_said_goodbye:
                     self._end_if_free()
-                while self._transport.flushing and self._transport.backlog > UNREAD_BYTES:
+                while (
+                    self._transport.backlog > UNREAD_BYTES and self._transport.flushing is not None
+                ):
                     await self._transport.flushing.wait()
             self._transport.peer_is_done = True
             self._lose_all(Ended.CLIENT_LEFT)
