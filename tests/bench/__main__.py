@@ -96,6 +96,7 @@ WORKLOADS: dict[str, Callable[[argparse.Namespace], list[report.Section]]] = {
     "joins": lambda o: workloads.joins(o.peers, o.clients, o.rounds),
     "arrivals": lambda o: workloads.arrivals(o.peers, o.clients),
     "memory": lambda o: workloads.idle_memory(o.peers, o.clients),
+    "http2": lambda o: workloads.http2(o.peers, o.rounds),
     "10000": lambda o: workloads.ten_thousand(),
 }
 

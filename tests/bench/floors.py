@@ -74,6 +74,30 @@ def loop(port: int) -> None:
     run(port, until_reset(serve))
 
 
+def h2_loop(port: int) -> None:
+    """Answer requests with h2 in a loop."""
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.events import RequestReceived
+
+    date = ("date", formatdate(usegmt=True))
+    head = [(":status", "200"), date, ("content-type", "text/plain"), ("content-length", "6")]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        connection = H2Connection(H2Configuration(client_side=False))
+        connection.initiate_connection()
+        await stream.send_all(connection.data_to_send())
+        while data := await stream.receive_some(65536):
+            for event in connection.receive_data(data):
+                if type(event) is RequestReceived:
+                    connection.send_headers(event.stream_id, head)
+                    connection.send_data(event.stream_id, HELLO, end_stream=True)
+            if answers := connection.data_to_send():
+                await stream.send_all(answers)
+
+    run(port, until_reset(serve))
+
+
 def switching(head: bytes) -> bytes:
     """Return the answer to the head of a WebSocket's handshake."""
     from wsproto.utilities import generate_accept_token

@@ -25,7 +25,7 @@ from shared import (
 )
 
 PACKAGES = {
-    RAWSTREAM: ("rawstream", "trio", "h11", "wsproto"),
+    RAWSTREAM: ("rawstream", "trio", "h11", "wsproto", "h2"),
     UVICORN_H11: ("uvicorn", "h11"),
     UVICORN: ("uvicorn", "httptools", "uvloop"),
     HYPERCORN: ("hypercorn", "trio"),

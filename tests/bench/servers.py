@@ -93,6 +93,7 @@ def ours(port: int, *, access_log: bool) -> None:
 
 SERVERS: dict[str, Callable[..., None]] = {
     shared.LOOP: floors.loop,
+    shared.LOOP2: floors.h2_loop,
     shared.CODEC: floors.codec,
     shared.WAIT: floors.wait,
     shared.SEND: floors.send,

@@ -19,11 +19,12 @@ WITHOUT_PLAIN_REQUESTS = (WEBSOCKETS, NCHAN)
 """Peers that have no handlers for plain requests."""
 
 LOOP = "h11 in a loop on Trio"
+LOOP2 = "h2 in a loop on Trio"
 CODEC = "frames by hand"
 WAIT = "wait, read and write on Trio"
 SEND = "loop of send"
 TASK = "Trio task and socket"
-FLOORS = (LOOP, CODEC, WAIT, SEND, TASK)
+FLOORS = (LOOP, LOOP2, CODEC, WAIT, SEND, TASK)
 """Servers that do the same work on Trio with nothing around it."""
 
 HELLO = b"hello\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import load
+from http2_load import CONNECTIONS, REQUESTS, REQUESTS_IN_FLIGHT, Multiplexed, h2load
 from load import Readers, Sample, Server, Storm, publish, servers, take_turns
 from report import Column, Section
 from shared import (
@@ -17,6 +19,7 @@ from shared import (
     HELLO,
     HYPERCORN,
     LOOP,
+    LOOP2,
     NCHAN,
     ORDER,
     RAWSTREAM,
@@ -180,7 +183,9 @@ def fan_out(peers: Sequence[str], readers: int, rounds: int) -> list[Section]:
                 samples = {server.name: Sample() for server in group}
                 for _ in range(rounds):
                     for server in group:
-                        _deliver(server, samples[server.name], path, readers, count, rate, burst)
+                        where = "/fan-events" if server.name == SEND else path
+                        opened = partial(Readers, server, where, readers)
+                        _deliver(server, samples[server.name], opened, readers, count, rate, burst)
             key = f"fan-out-{readers}" if not columns and kind == "event streams" else ""
             values = microseconds(samples)
             columns.append(Column("µs per delivery", values, digits=2, title=title, key=key))
@@ -189,9 +194,15 @@ def fan_out(peers: Sequence[str], readers: int, rounds: int) -> list[Section]:
 
 
 def _deliver(
-    server: Server, sample: Sample, path: str, readers: int, count: int, rate: float, burst: int
+    server: Server,
+    sample: Sample,
+    opened: Callable[[], Readers],
+    readers: int,
+    count: int,
+    rate: float,
+    burst: int,
 ) -> None:
-    all_of_them = Readers(server, path if server.name != SEND else "/fan-events", readers)
+    all_of_them = opened()
 
     def deliver() -> float:
         publish(server, count, rate, burst)
@@ -296,6 +307,74 @@ def idle_memory(peers: Sequence[str], clients: int) -> list[Section]:
             [Column("KiB resident per client", values, better="smaller", key="memory")],
         )
     ]
+
+
+def http2(peers: Sequence[str], rounds: int) -> list[Section]:
+    """Requests, fan-out and memory over HTTP/2."""
+    before = [peer for peer in peers if peer == BEFORE]
+    sections = [_http2_fan_out(peers, rounds), _http2_memory([RAWSTREAM, *before])]
+    if shutil.which("h2load"):
+        names = [RAWSTREAM, *before, *(peer for peer in peers if peer == HYPERCORN)]
+        sections.insert(0, _http2_get(names))
+    return sections
+
+
+def _http2_get(names: Sequence[str]) -> Section:
+    samples: dict[str, Sample] = {}
+    for _ in range(STARTS):
+        with servers(LOOP2, *names) as group:
+            for server in group:
+                sample = samples.setdefault(server.name, Sample())
+                sample.add(server, partial(h2load, server))
+    answered = (f"{name} {sample.count / STARTS:,.0f}" for name, sample in samples.items())
+    return Section(
+        "HTTP/2: plain GET",
+        f"`h2load -n {REQUESTS} -c {CONNECTIONS} -m {REQUESTS_IN_FLIGHT}`, over TCP.",
+        [Column("µs per answered request", microseconds(samples), key="http2-get")],
+        f"Answered of {REQUESTS:,}: {', '.join(answered)}.",
+    )
+
+
+def _http2_fan_out(peers: Sequence[str], rounds: int) -> Section:
+    connections, streams, count, rate = 50, 10, 100, 50
+    readers = connections * streams
+    names = [RAWSTREAM, *without(peers, WEBSOCKETS)]
+    columns = []
+    for title, group_of in (("HTTP/2", [RAWSTREAM]), ("HTTP/1.1", names)):
+        samples = {name: Sample() for name in group_of}
+        with servers(*group_of) as group:
+            for _ in range(rounds):
+                for server in group:
+                    opened: Callable[[], Readers] = partial(Readers, server, "/fan-events", readers)
+                    if title == "HTTP/2":
+                        opened = partial(Multiplexed, server, "/fan-events", connections, streams)
+                    _deliver(server, samples[server.name], opened, readers, count, rate, 1)
+        columns.append(Column("µs per delivery", microseconds(samples), digits=2, title=title))
+    return Section(
+        f"HTTP/2: fan-out to {readers} event streams",
+        f"{connections} connections carry {streams} event streams each, which get messages of 100 "
+        f"bytes, {rate} a second; over HTTP/1.1 each stream has a connection of its own.",
+        columns,
+    )
+
+
+def _http2_memory(names: Sequence[str], connections: int = 50, streams: int = 100) -> Section:
+    values = {}
+    for name in names:
+        with servers(name) as [server]:
+            warm = Multiplexed(server, "/events", 5, streams)
+            before = server.memory()
+            idle = Multiplexed(server, "/events", connections, streams)
+            time.sleep(0.5)
+            values[name] = (server.memory() - before) / connections / streams / 1024
+            idle.close()
+            warm.close()
+    return Section(
+        "HTTP/2: idle memory",
+        f"{connections} connections carry {streams} event streams each, which have sent one event "
+        "and wait for the next.",
+        [Column("KiB resident per stream", values, better="smaller", key="http2-memory")],
+    )
 
 
 def ten_thousand(readers: int = 10_000, seconds: int = 20) -> list[Section]:
