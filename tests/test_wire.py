@@ -33,6 +33,7 @@ from rawstream.wire.ladder import Ladder
 from rawstream.wire.recorder import WAITING_BYTES, WireRecorder
 
 TO_SERVER, TO_CLIENT = Direction
+END = b""
 CAPTURES = Path(__file__).parent / "captures"
 
 
@@ -583,6 +584,14 @@ def test_layers_pauses_and_sentences() -> None:
     assert explained.count("The first line of a request") == 1
     assert "\033[" not in both
     assert "\033[34m" in ladder_of(asked, color=True)
+
+
+def test_an_event_that_the_end_cuts_off_is_shown_with_the_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    pieces = (Piece(0, TO_SERVER, GET), Piece(0, TO_CLIENT, head + b"data: half\n"))
+    text = ladder_of(*pieces, Piece(0, TO_CLIENT, END))
+    assert "-> event\n" in text.partition("- end -")[2]
+    assert text.endswith("cut off: the bytes end here")
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

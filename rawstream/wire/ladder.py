@@ -70,7 +70,7 @@ class Ladder:
             yield self._colored(_COLORS[Layer.TCP], _rung(connection, dissected))
             yield from self._sentence(dissected.span.term)
         piece = dissected.span
-        for row in rows_of((*dissected.tiles, *dissected.late), dissected.completed):
+        for row in rows_of(piece, (*dissected.tiles, *dissected.late), dissected.completed):
             if row.layer in self._layers:
                 if row.piece is not piece:
                     piece = row.piece

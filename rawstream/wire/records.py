@@ -54,7 +54,7 @@ def piece_record(connection: int, dissected: Dissected) -> dict[str, Any]:
     shown = tiles[:KEPT_TILES]
     end = shown[-1].stop if len(shown) < len(tiles) else inf
     completed = [span for span in dissected.completed if span.stop <= end]
-    found = rows_of(shown, completed)
+    found = rows_of(piece, shown, completed)
     rows = found[:KEPT_ROWS]
     spans = dict.fromkeys((piece, *_with_enclosing(span for row in rows for span in _named(row))))
     return {

@@ -48,9 +48,9 @@ class Row:
         return self.span.start < self.start
 
 
-def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
-    """Return the rows in the order of their bytes, lower layers first. A row ends where the row of
-    the layer below ends."""
+def rows_of(piece: Span, tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
+    """Return the rows that `piece` tells of, in the order of their bytes, lower layers first. A row
+    ends where the row of the layer below ends."""
     results: dict[int, list[Span]] = {}  # by their ends
     for span in completed:
         if span.term in RESULTS:
@@ -76,9 +76,10 @@ def rows_of(tiles: Sequence[Tile], completed: Sequence[Span]) -> list[Row]:
             rows.append(Row(result, tile.spans[0], tile.stop, is_result=True))
             results[tile.stop].remove(result)
             current.clear()
-    # Messages without bytes.
+    # Messages without bytes, and events that the end of the connection cuts off.
     left = [span for ended in results.values() for span in ended]
-    rows += (Row(span, tiles[-1].spans[0], span.stop, is_result=True) for span in left)
+    last = tiles[-1].spans[0] if tiles else piece
+    rows += (Row(span, last, span.stop, is_result=True) for span in left)
     return rows
 
 
