@@ -11,7 +11,7 @@ A message is the payload of one frame or of several; control frames may come bet
 from __future__ import annotations
 
 from . import terms
-from .conversation import Conversation
+from .conversation import Deflate
 from .messages import Message, masked
 from .scanner import Nonsense, Scanner, Steps, counted, text_of
 from .spans import Bits, Direction, Span
@@ -36,10 +36,9 @@ CLOSE_CODES = {
 CONTROL_TERMS = {CLOSE: terms.CLOSE, PING: terms.PING, PONG: terms.PONG}
 
 
-def frames(scanner: Scanner, conversation: Conversation, direction: Direction) -> Steps[None]:
+def frames(scanner: Scanner, deflate: Deflate | None, direction: Direction) -> Steps[None]:
     """Take frames up to the end of the input."""
     from_client = direction is Direction.TO_SERVER
-    deflate = conversation.deflate
     takeover = deflate and (deflate.client_takeover if from_client else deflate.server_takeover)
     message = Message(takes_over=bool(takeover))
     try:
@@ -114,11 +113,13 @@ def _mistake_in_first(fin: bool, rsv: int, opcode: int, message: Message, deflat
 def _first_bits(byte: int, deflating: bool) -> tuple[Bits, ...]:
     fin, opcode = byte >> 7, byte & 15
     rsv1 = "compressed" if deflating and byte & 0x40 else "reserved"
+    reserved = (("RSV1", 6, rsv1), ("RSV2", 5, "reserved"), ("RSV3", 4, "reserved"))
     return (
         Bits("FIN", 1, str(fin), "the last frame of its message" if fin else "more frames follow"),
-        Bits("RSV1", 1, str(byte >> 6 & 1), rsv1),
-        Bits("RSV2", 1, str(byte >> 5 & 1), "reserved"),
-        Bits("RSV3", 1, str(byte >> 4 & 1), "reserved"),
+        *(
+            Bits(name, 1, str(byte >> place & 1), meaning, byte >> place & 1 == 1)
+            for name, place, meaning in reserved
+        ),
         Bits("opcode", 4, f"{opcode:04b}", f"{opcode:x}: {OPCODES.get(opcode, 'reserved')}"),
     )
 

@@ -49,7 +49,7 @@ def requests(conversation: Conversation, scanner: Scanner) -> Steps[None]:
             while asked.next is None and not scanner.gives_up(HELD_BYTES):
                 yield
             if asked.next is Road.WEBSOCKET:
-                yield from frames(scanner, conversation, Direction.TO_SERVER)
+                yield from frames(scanner, conversation.deflate, Direction.TO_SERVER)
             elif asked.next is Road.TUNNEL:
                 yield from scanner.rest(terms.TUNNEL)
             elif asked.next is None:
@@ -65,7 +65,7 @@ def responses(conversation: Conversation, scanner: Scanner) -> Steps[None]:
             with scanner.within(terms.RESPONSE) as response:
                 road = yield from _response(scanner, conversation, response)
             if road is Road.WEBSOCKET:
-                yield from frames(scanner, conversation, Direction.TO_CLIENT)
+                yield from frames(scanner, conversation.deflate, Direction.TO_CLIENT)
             elif road is Road.TUNNEL:
                 yield from scanner.rest(terms.TUNNEL)
     except Nonsense as nonsense:

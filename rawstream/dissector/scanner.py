@@ -71,8 +71,15 @@ class Spans:
 class Scanner:
     """The bytes of one layer in one direction."""
 
-    def __init__(self, parser: Callable[[Scanner], Steps[None]], spans: Spans) -> None:
-        """`parser` takes all bytes until the input ends."""
+    def __init__(
+        self,
+        parser: Callable[[Scanner], Steps[None]],
+        spans: Spans,
+        *,
+        around: Span | None = None,
+    ) -> None:
+        """`parser` takes all bytes until the input ends. All of them lie in the span `around`,
+        which somebody else opens and closes."""
         self.spans = spans
         self.has_ended = False
         self._is_over = False
@@ -81,7 +88,8 @@ class Scanner:
         self._place = 0  # in _data
         self._base = 0  # the offset of _data[0] in the direction
         self._tiles: list[Tile] = []
-        self._around: list[Span] = []  # the open spans around the next byte, the innermost last
+        # The open spans around the next byte, the innermost last.
+        self._around: list[Span] = [] if around is None else [around]
         self._parsing = parser(self)
         self.go_on()
 
@@ -162,6 +170,20 @@ class Scanner:
                 return (yield from self.peek())
         return self._data[self._place : self._place + 1]
 
+    def begins_with(self, text: bytes) -> Steps[bool]:
+        """Return whether the next bytes are these. Waits until that is known, and takes none."""
+        while text.startswith(arrived := self._data[self._place :]) and arrived != text:
+            if self.has_ended:
+                return False
+            yield
+        return arrived.startswith(text)
+
+    def ahead(self, size: int) -> Steps[bytes]:
+        """Return the next bytes, fewer than `size` if the input ends. Takes none."""
+        while self.left < size and not self.has_ended:
+            yield
+        return self._data[self._place : self._place + size]
+
     def until(
         self, stops: bytes, term: Term, *, is_secret: bool = False
     ) -> Steps[tuple[Span, bytes]]:
@@ -191,14 +213,15 @@ class Scanner:
         *,
         above: Span | None = None,
         each: Callable[[bytes], object] | None = None,
+        mask: Callable[[bytes], bytes] | None = None,
     ) -> Steps[tuple[Span, bytes]]:
         """Take an element of `size` bytes. `above` is the span of a higher layer that they belong
-        to; `each` is called with all of them as they arrive."""
+        to; `each` is called with all of them as they arrive; `mask` says what is shown of them."""
         span, kept = self._leaf(term), bytearray()
         while size:
             if not self.left:
                 yield from self._more(span)
-            taken = self._take(span, min(size, self.left), kept, above)
+            taken = self._take(span, min(size, self.left), kept, above, mask=mask)
             if each is not None:
                 each(taken)
             size -= len(taken)
@@ -276,6 +299,7 @@ class Scanner:
         above: Span | None = None,
         *,
         is_tiled: bool = True,
+        mask: Callable[[bytes], bytes] | None = None,
     ) -> bytes:
         """Take this many bytes for `span`."""
         if not number:
@@ -286,7 +310,7 @@ class Scanner:
         for around in (*self._around, span):
             around.stop = self.offset
         if is_tiled:
-            shown = b"*" * number if span.is_secret else data
+            shown = b"*" * number if span.is_secret else mask(data) if mask else data
             self._tiles.append(Tile(at, shown, (span,) if above is None else (span, above)))
         if above is not None:
             above.stop = self.offset

@@ -28,6 +28,7 @@ class Layer(Enum):
     """The layers, from the bottom up. The value is the name that filters use."""
 
     TCP = "tcp"
+    HTTP2 = "http2"
     HTTP = "http"
     EVENTS = "sse"
     LINES = "ndjson"
@@ -55,6 +56,8 @@ class Bits:
     width: int
     value: str
     meaning: str
+    is_notable: bool = True
+    """Whether they are worth a line of their own in print."""
 
 
 @dataclass(slots=True, eq=False)

@@ -31,6 +31,7 @@ _MARGIN = " " * 14
 _RED, _DIM, _PLAIN = "\033[31m", "\033[2m", "\033[0m"
 _COLORS = {
     Layer.TCP: "\033[1m",
+    Layer.HTTP2: "\033[36m",
     Layer.HTTP: "\033[34m",
     Layer.EVENTS: "\033[32m",
     Layer.LINES: "\033[32m",
@@ -119,7 +120,7 @@ class Ladder:
     def _remarks(self, span: Span) -> Iterator[str]:
         place = 0
         for bits in span.bits:
-            if bits.name[:3] != "RSV" or bits.value != "0":
+            if bits.is_notable:
                 yield f"{_MARGIN}{_picture(bits, place)} {bits.name}: {bits.meaning}"
             place += bits.width
         for line in _wrapped(span.detail):
