@@ -40,7 +40,7 @@ SERVING = ("http1", "http2", "streams", "websocket", "entries", "channels", "ser
 
 FOLDERS = [
     *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels"),
-    *("logs", "dissector", "wire"),
+    *("logs", "dissector", "dissector/http2", "wire"),
 ]
 
 STREAMING = ("streams", "websocket", "entries", "channels")

@@ -23,6 +23,7 @@ In reading order:
     json_lines.py      newline-delimited JSON
     frames.py          WebSocket frames
     messages.py        the messages in them: unmasked, joined, inflated
+    http2/             the same over HTTP/2, in frames
     conversation.py    what the two directions must know of each other
     connection.py      both directions of a connection: `Dissector`
 """

@@ -7,6 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+from .http2.state import Http2
+from .messages import Deflate
+
 
 class Road(Enum):
     """What follows a message."""
@@ -27,18 +30,16 @@ class Asked:
     """What follows the request in its own direction. None until the answer decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deflate:
-    """permessage-deflate, as the response has accepted it (RFC 7692 section 7.1)."""
-
-    client_takeover: bool
-    server_takeover: bool
-    """Whether the messages of that side share one context."""
-
-
 @dataclass(slots=True)
 class Conversation:
     """Both directions of one connection."""
 
     unanswered: deque[Asked] = field(default_factory=deque)
     deflate: Deflate | None = None
+    http2: Http2 | None = None
+    """What its streams are at, if it speaks HTTP/2."""
+
+    def switch_to_http2(self) -> Http2:
+        """Note that it speaks HTTP/2."""
+        self.http2 = self.http2 or Http2()
+        return self.http2

@@ -11,8 +11,7 @@ A message is the payload of one frame or of several; control frames may come bet
 from __future__ import annotations
 
 from . import terms
-from .conversation import Deflate
-from .messages import Message, masked
+from .messages import Deflate, Message, masked
 from .scanner import Nonsense, Scanner, Steps, counted, text_of
 from .spans import Bits, Direction, Span
 

@@ -20,9 +20,12 @@ import re
 from ..limits import KIB
 from . import terms
 from .content import Ends, content, length_of, scanner_of
-from .conversation import Asked, Conversation, Deflate, Road
+from .conversation import Asked, Conversation, Road
 from .frames import frames
 from .head_fields import TOKEN, HeadFields, field_lines
+from .http2.frames import PREFACE, begins_with_settings
+from .http2.frames import frames as http2_frames
+from .messages import Deflate
 from .scanner import CR, LF, Nonsense, Scanner, Steps
 from .spans import Direction, Span
 from .urls import url
@@ -40,6 +43,8 @@ _STATUS_CODE = re.compile(rb"[1-5]\d\d")
 def requests(conversation: Conversation, scanner: Scanner) -> Steps[None]:
     """Take the client's direction: requests, and what follows an upgrade."""
     try:
+        if (yield from scanner.begins_with(PREFACE)):
+            yield from http2_frames(conversation.switch_to_http2(), Direction.TO_SERVER, scanner)
         while first := (yield from scanner.peek()):
             if first in (CR, LF):
                 yield from scanner.line_end(terms.EMPTY_LINE)
@@ -61,6 +66,8 @@ def requests(conversation: Conversation, scanner: Scanner) -> Steps[None]:
 def responses(conversation: Conversation, scanner: Scanner) -> Steps[None]:
     """Take the server's direction: responses, and what follows a switch of protocols."""
     try:
+        if (yield from _speaks_http2(conversation, scanner)):
+            yield from http2_frames(conversation.switch_to_http2(), Direction.TO_CLIENT, scanner)
         while (yield from scanner.peek()):
             with scanner.within(terms.RESPONSE) as response:
                 road = yield from _response(scanner, conversation, response)
@@ -105,6 +112,14 @@ def _request(scanner: Scanner, conversation: Conversation, request: Span) -> Ste
 # -- Responses
 
 
+def _speaks_http2(conversation: Conversation, scanner: Scanner) -> Steps[bool]:
+    """Whether the server answers in frames: to a client's preface by anything but a status-line, as
+    a server of HTTP/1.1 answers it; or with SETTINGS before that preface has come."""
+    if (yield from begins_with_settings(scanner)):
+        return True
+    return conversation.http2 is not None and not (yield from scanner.begins_with(b"HTTP/"))
+
+
 def _response(scanner: Scanner, conversation: Conversation, response: Span) -> Steps[Road]:
     with scanner.within(terms.STATUS_LINE) as line:
         yield from _version(scanner)
@@ -130,7 +145,7 @@ def _response(scanner: Scanner, conversation: Conversation, response: Span) -> S
         conversation.unanswered.popleft()
     road = _road(status, asked, fields)
     if road is Road.WEBSOCKET:
-        conversation.deflate = _deflate(fields)
+        conversation.deflate = Deflate.accepted_in(fields)
     if asked is not None:
         asked.next = road
     is_empty = status in (b"101", b"204", b"304") or (asked is not None and asked.method == b"HEAD")
@@ -147,17 +162,6 @@ def _road(status: bytes, asked: Asked | None, fields: HeadFields) -> Road:
     if asked is not None and asked.method == b"CONNECT" and status.startswith(b"2"):
         return Road.TUNNEL
     return Road.HTTP
-
-
-def _deflate(fields: HeadFields) -> Deflate | None:
-    accepted = fields[b"sec-websocket-extensions"].lower().replace(b",", b";").split(b";")
-    names = {part.strip() for part in accepted}
-    if b"permessage-deflate" not in names:
-        return None
-    return Deflate(
-        client_takeover=b"client_no_context_takeover" not in names,
-        server_takeover=b"server_no_context_takeover" not in names,
-    )
 
 
 # -- Both

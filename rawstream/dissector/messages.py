@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import codecs
 import zlib
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..limits import MIB
+from .head_fields import HeadFields
 from .scanner import KEPT_BYTES, counted, text_of
 from .spans import Span
 
@@ -18,6 +20,27 @@ _Inflater: TypeAlias = "zlib._Decompress"
 
 _TAIL = b"\x00\x00\xff\xff"
 """It ends every compressed message, and is not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deflate:
+    """permessage-deflate, as the response has accepted it (RFC 7692 section 7.1)."""
+
+    client_takeover: bool
+    server_takeover: bool
+    """Whether the messages of that side share one context."""
+
+    @classmethod
+    def accepted_in(cls, fields: HeadFields) -> Deflate | None:
+        """What a response accepts."""
+        accepted = fields[b"sec-websocket-extensions"].lower().replace(b",", b";").split(b";")
+        names = {part.strip() for part in accepted}
+        if b"permessage-deflate" not in names:
+            return None
+        return cls(
+            client_takeover=b"client_no_context_takeover" not in names,
+            server_takeover=b"server_no_context_takeover" not in names,
+        )
 
 
 def masked(data: bytes, key: bytes, index: int) -> bytes:

@@ -31,7 +31,7 @@ function tell() {
   }
 }
 
-for (const layer of ["tcp", "http", "sse", "ndjson", "websocket", "message"]) {
+for (const layer of ["tcp", "http2", "http", "sse", "ndjson", "websocket", "message"]) {
   const box = element("input", { type: "checkbox", checked: true, value: layer });
   at("layers").append(element("label", { className: "chip-box" }, box, layer));
 }

@@ -18,8 +18,9 @@ from math import inf
 from typing import Any
 
 from ..dissector import field_terms, terms
+from ..dissector.http2 import terms as http2_terms
 from ..dissector.spans import Direction, Dissected, Span, Term
-from .rows import Row, rows_of
+from .rows import CONTAINERS, Row, rows_of
 
 KEPT_BYTES = 1024
 """Of one row at most this many bytes are sent."""
@@ -27,7 +28,11 @@ KEPT_ROWS = 256
 KEPT_TILES = 2048
 """Of one piece at most as much is sent: thousands of tiny frames may lie in one read."""
 
-TERMS: tuple[Term, ...] = (*terms.every_term(), *field_terms.every_term())
+TERMS: tuple[Term, ...] = (
+    *terms.every_term(),
+    *field_terms.every_term(),
+    *http2_terms.every_term(),
+)
 
 _NUMBERS = {term: number for number, term in enumerate(TERMS)}
 _NAMES = {Direction.TO_SERVER: "server", Direction.TO_CLIENT: "client"}
@@ -41,7 +46,7 @@ def described_terms() -> list[dict[str, Any]]:
             "name": term.name,
             "meaning": term.meaning,
             "section": term.section,
-            "container": term in terms.CONTAINERS,
+            "container": term in CONTAINERS,
         }
         for term in TERMS
     ]

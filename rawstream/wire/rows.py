@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..dissector import terms
+from ..dissector.http2 import terms as http2_terms
 from ..dissector.spans import Layer, Span, Tile
 
 JOINED = (terms.CHUNK_SIZE, terms.CHUNK_EXTENSION)
 """The end of the line is shown in the same row."""
 
-RESULTS = (terms.EVENT, terms.MESSAGE)
+RESULTS = (terms.EVENT, terms.MESSAGE, http2_terms.HEADER_SECTION)
 """At their end they get a row without bytes, which tells what an application receives."""
+
+CONTAINERS = terms.CONTAINERS | http2_terms.CONTAINERS
+"""They consist of elements that are shown one by one."""
 
 
 class Element(NamedTuple):
@@ -91,7 +95,7 @@ def _shown(span: Span) -> Span:
     """The outermost span around this one that is no container."""
     shown = span
     for around in span.enclosing():
-        if around.term in terms.CONTAINERS:
+        if around.term in CONTAINERS:
             break
         shown = around
     return shown

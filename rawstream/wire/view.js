@@ -46,7 +46,7 @@ class Wire {
       const owner = row.piece ? known.pieces.get(row.piece) : piece;
       owner?.rows.push(row);
       if (owner && owner !== piece) mended.add(owner);
-      if (this.term(piece, row.span).name === "request-line" && known.labels.length < 100) known.labels.push(known.spans.get(row.span).value ?? "");
+      if (piece.to === "server" && ["request-line", "header section"].includes(this.term(piece, row.span).name) && known.labels.length < 100) known.labels.push(known.spans.get(row.span).value ?? "");
     }
     this.pieces.push(piece);
     if (this.pieces.length > Wire.MOST) this.drop(1000);
@@ -477,7 +477,7 @@ class Strip {
     const middle = height / 2, x = time => 4 + (time - this.begin) / this.span * (width - 8);
     context.fillStyle = style.getPropertyValue("--line");
     context.fillRect(0, middle - .5, width, 1);
-    const colors = Object.fromEntries(["tcp", "http", "sse", "ndjson", "websocket", "message"].map(layer => [layer, style.getPropertyValue(`--${layer}`)]));
+    const colors = Object.fromEntries(["tcp", "http2", "http", "sse", "ndjson", "websocket", "message"].map(layer => [layer, style.getPropertyValue(`--${layer}`)]));
     for (const piece of pieces) {
       const length = Math.min(middle - 2, 4 + 2 * Math.log2(1 + piece.size));
       context.fillStyle = colors[[...ladder.wire.layers(piece)].at(-1)];
