@@ -257,7 +257,7 @@ def test_a_head_cut_anywhere(size: int) -> None:
         assert described(whole.tiles(direction)) == described(slow.tiles(direction))
 
 
-def described(tiles: Sequence[Tile]) -> tuple[bytes, list[tuple[str, ...]]]:
+def described(tiles: Sequence[Tile]) -> tuple[bytes, list[tuple[str, str, str, str]]]:
     """Bytes as they are shown, and what is said of them above the reads and writes."""
     spans = dict.fromkeys(s for t in tiles for top in t.spans[1:] for s in (top, *top.enclosing()))
     said = [(s.name, f"{s.start}-{s.stop}", s.value, s.detail) for s in spans]

@@ -45,8 +45,8 @@ def frames(http2: Http2, direction: Direction, scanner: Scanner) -> Steps[None]:
         yield from scanner.exactly(len(PREFACE), terms.PREFACE)
     try:
         while (yield from scanner.peek()):
-            with scanner.within(terms.FRAME):
-                frame = yield from _head(reading)
+            with scanner.within(terms.FRAME) as span:
+                frame = yield from _head(reading, span)
                 if frame.head.mistake and not frame.kind_is(*_CARRY_FIELDS):
                     yield from scanner.exactly(frame.size, terms.PAYLOAD)
                 else:
@@ -59,7 +59,7 @@ def frames(http2: Http2, direction: Direction, scanner: Scanner) -> Steps[None]:
             close_message(stream.halves[direction], scanner.spans, "cut off: the bytes end here")
 
 
-def _head(reading: Reading) -> Steps[Frame]:
+def _head(reading: Reading, around: Span) -> Steps[Frame]:
     """Take the head of a frame. Raises `Nonsense` if the frame is larger than it may be."""
     scanner = reading.scanner
     with scanner.within(terms.HEAD) as head:
@@ -77,6 +77,7 @@ def _head(reading: Reading) -> Steps[Frame]:
         where = f"stream {stream}" if stream else "the connection"
         facts = [*([] if kind else [type_of]), where, *set_flags, counted(size, "byte")]
         head.value = ", ".join(facts)
+        around.value = f"{name}, {where}"
         frame = Frame(kind, size, flags, stream, head, scanner.offset + size)
         frame.blame(_mistake_in_order(reading, frame))
         frame.blame(mistake_in_head(number, size, flags, stream))
