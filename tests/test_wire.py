@@ -18,6 +18,7 @@ import trio.testing
 import websockets.sync.client
 from documents import fenced
 from handlers import or_ok
+from http2 import Pair, answering, asking
 from peers import COMMAND, PATIENCE, Certificate, Curl, Serving, running
 from proxies import Proxying, Shown
 from wire import GET, TEXT, close, frame, get, handshake
@@ -205,6 +206,16 @@ async def test_a_defect_of_the_dissector_ends_nothing(
     assert "taking a connection apart failed" in caplog.text
 
 
+def over_http2(*paths: str) -> bytes:
+    """Requests of a client of HTTP/2."""
+    pair = Pair()
+    pair.begin()
+    for number, path in enumerate(paths):
+        pair.client.send_headers(2 * number + 1, asking(path), end_stream=True)
+    pair.flow()
+    return pair.sent(TO_SERVER)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -212,7 +223,9 @@ async def test_a_defect_of_the_dissector_ends_nothing(
         get("/before") + get("/own"),
         b"\r\n" + get("/own"),
         get("http://localhost/own"),
+        over_http2("/before", "/own?token=t"),
     ],
+    ids=["token", "pipelined", "empty line", "whole URL", "HTTP/2"],
 )
 async def test_the_recording_is_not_recorded_however_it_is_asked_for(
     request_bytes: bytes, nursery: trio.Nursery
@@ -584,6 +597,31 @@ def test_layers_pauses_and_sentences() -> None:
     assert explained.count("The first line of a request") == 1
     assert "\033[" not in both
     assert "\033[34m" in ladder_of(asked, color=True)
+
+
+def test_http2_on_the_ladder() -> None:
+    """One row for each head of a frame, then its fields or its data in the layers above."""
+    pair = Pair()
+    pair.begin()
+    pair.client.send_headers(1, asking("/ticks?token=secret"), end_stream=True)
+    pair.flow()
+    pair.server.send_headers(1, answering(200, b"text/event-stream"))
+    pair.server.send_data(1, b"data: one\n\n", end_stream=True)
+    pair.flow()
+    pieces = [Piece(0, *piece) for piece in pair.pieces]
+    text = ladder_of(*pieces)
+    assert "http2     HEADERS: stream 1, END_HEADERS, END_STREAM, " in text
+    assert ".......1 END_STREAM: its sender sends nothing more on this stream" in text
+    assert "http      -> header section: GET /ticks?token=***\n" in text
+    assert "windows: stream 1 65,535 -> 65,524, connection 65,535 -> 65,524\n" in text
+    assert "sse       -> event: one\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    without = ladder_of(*pieces, layers=(Layer.HTTP, Layer.EVENTS))
+    assert "http      content: 11 bytes, which follow\n" in without
+    assert "HEADERS" not in without
+    assert "Carries the fields of a message" not in text
+    explained = ladder_of(*pieces, explain=True)
+    assert explained.count("RFC 9113 section 6.2)") == 1
 
 
 def test_an_event_that_the_end_cuts_off_is_shown_with_the_end() -> None:

@@ -105,10 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rawstream wire",
         description="Print every byte that passes between a client and a server, layer by layer: "
-        "reads and writes, HTTP, chunks, Server-Sent Events, WebSocket frames and messages. With "
-        "--to this is a TCP proxy, which changes and delays nothing; with FILE it prints a "
-        "recording. Authorization, cookies, and query parameters that look like secrets are "
-        "masked; bodies, messages and what cannot be understood are not.",
+        "reads and writes, frames of HTTP/2, HTTP, chunks, Server-Sent Events, WebSocket frames "
+        "and messages. With --to this is a TCP proxy, which changes and delays nothing; with FILE "
+        "it prints a recording. Authorization, cookies, and query parameters that look like "
+        "secrets are masked; bodies, messages and what cannot be understood are not.",
     )
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="a recording to print, made with --save")

@@ -12,6 +12,7 @@ import trio
 
 from ..dissector import terms
 from ..dissector.connection import Dissector
+from ..dissector.http2.terms import HEADER_SECTION
 from ..dissector.spans import Direction, Dissected, Piece
 from ..limits import KIB, MIB
 from ..stderr import logger
@@ -20,6 +21,9 @@ WAITING_BYTES = 16 * MIB
 """Of all connections together at most this much waits to be looked at."""
 PIECE_BYTES = KIB
 """What a piece counts beside its bytes: its spans."""
+
+_REQUESTS = (terms.REQUEST_LINE, HEADER_SECTION)
+"""What says which path a request is for, over HTTP/1.1 and over HTTP/2."""
 
 
 class Recorded(NamedTuple):
@@ -126,8 +130,8 @@ class WireRecorder:
             logger.exception("taking a connection apart failed")
             return None, "it could not be taken apart"
         if self._left_out is not None:
-            lines = [span for span in dissected.completed if span.term is terms.REQUEST_LINE]
-            if any(line.value.partition("?")[0].endswith(self._left_out) for line in lines):
+            asked = [span.value for span in dissected.completed if span.term in _REQUESTS]
+            if any(value.partition("?")[0].endswith(self._left_out) for value in asked):
                 return None, "from here on it carries this recording itself"
         return dissected, ""
 
