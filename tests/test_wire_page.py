@@ -85,6 +85,31 @@ def test_a_byte_is_explained_in_every_layer(browser: Browser, tmp_path: Path) ->
         assert page.evaluate("document.activeElement.className") == "rung"
 
 
+def test_an_event_stands_in_its_data_frame(browser: Browser, tmp_path: Path) -> None:
+    with page_in(browser, viewport=DESK) as page:
+        page.goto(kept(CAPTURES / "http2-events.jsonl", tmp_path))
+        expect(page.locator("#connection option")).to_contain_text(["All", "GET /ticks"])
+        expect(page.locator(".chip", has_text="header section GET /ticks")).to_be_visible()
+        explained = page.locator("aside")
+        flags = page.locator(".box[data-layer=http2]", has_text="HEADERS").first
+        flags.locator(".byte").nth(4).hover()
+        expect(explained).to_contain_text("http2: flags")
+        expect(explained).to_contain_text("END_HEADERS")
+        event = page.locator(".element[data-layer=sse]").nth(1)
+        event.locator(".byte").first.hover()
+        for layer in (
+            "sse: ",
+            "http: content",
+            "http2: data",
+            "in: frameDATA, stream 1",
+            "tcp: write",
+        ):
+            expect(explained).to_contain_text(layer)
+        page.uncheck("#layers input[value=http2]")
+        assert page.locator(".box[data-layer=http2]").count() == 0
+        assert page.locator(".box[data-layer=sse]").count() > 0
+
+
 def test_bytes_of_one_event_are_lit_in_all_its_chunks(browser: Browser, tmp_path: Path) -> None:
     """One event in three chunks: what is not known from one write is shown in all of them."""
     head = (
@@ -218,9 +243,12 @@ def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_everybody_can_use_it(browser: Browser, size: dict[str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["websocket", "http2-events"])
+def test_everybody_can_use_it(
+    browser: Browser, size: dict[str, int], name: str, tmp_path: Path
+) -> None:
     with page_in(browser, viewport=size) as page:
-        page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / f"{name}.jsonl", tmp_path))
         page.locator(".byte").nth(5).focus()
         assert serious(page) == []
         page.emulate_media(color_scheme="dark")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..messages import Deflate
-from ..scanner import Scanner, Steps
+from ..scanner import Scanner, Steps, counted
 from ..spans import Direction, Span, Term
 from . import terms
 from .field_blocks import field_block
@@ -149,7 +149,8 @@ def _fragment(reading: Reading, frame: Frame, block: Block, padding: int) -> Ste
     """Take the part of the block that this frame has, and the padding."""
     size = reading.left(frame) - padding
     if block.scanner is not None:
-        yield from reading.scanner.carry(size, terms.FRAGMENT, block.scanner)
+        span = yield from reading.scanner.carry(size, terms.FRAGMENT, block.scanner)
+        span.value = counted(size, "byte")  # not the bytes, in which there are secrets
     else:
         # Nobody can tell which of the bytes are secrets.
         span, _ = yield from reading.scanner.exactly(
