@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from dissecting import END, PLACES, Taken, cut, dissect, in_both
+from h2.connection import H2Connection
 from h2.events import (
     InformationalResponseReceived,
     PushedStreamReceived,
@@ -138,6 +139,7 @@ class Talk(Pair):
         self.opened: list[int] = []
         self.open: dict[Direction, list[int]] = {direction: [] for direction in Direction}
         """The streams that this side may send content on."""
+        self._resized: list[H2Connection] = []
         self.begin()
 
     def do(self, what: str, direction: Direction, which: int, size: int) -> None:
@@ -168,8 +170,11 @@ class Talk(Pair):
         elif what == "grant":
             side.increment_flow_control_window(size + 1, stream or None)
         elif what == "settings":
-            codes = (SettingCodes.INITIAL_WINDOW_SIZE, SettingCodes.HEADER_TABLE_SIZE)
-            side.update_settings({codes[which % 2]: size})
+            # The second size of a table confuses hpack if no fields come in between.
+            resizes = which % 2 and side not in self._resized
+            self._resized += [side] * resizes
+            code = SettingCodes.HEADER_TABLE_SIZE if resizes else SettingCodes.INITIAL_WINDOW_SIZE
+            side.update_settings({code: size})
         elif what == "ping":
             side.ping(size.to_bytes(8, "big"))
         elif what == "push" and (asked_for := [n for n in self.opened if n % 2]):
