@@ -1,4 +1,4 @@
-"""Connections taken apart, and what is true of every one: each byte lies in one tile."""
+"""Connections taken apart, and what is true of every one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rawstream.dissector.connection import Dissector
 from rawstream.dissector.spans import Direction, Dissected, Layer, Piece, Span, Tile
+from rawstream.wire.rows import rows_of
 
 TO_SERVER, TO_CLIENT = Direction
 END = b""
@@ -37,9 +38,14 @@ class Taken:
 
 
 def dissect(*pieces: tuple[Direction, bytes]) -> Taken:
-    """Take these pieces, and check what is true of all pieces: each byte lies in one tile."""
+    """Take these pieces, and check what is true of all pieces: each byte lies in one tile, and is
+    shown in one row."""
     dissector = Dissector()
     taken = Taken([dissector.feed(Piece(n / 10, *piece)) for n, piece in enumerate(pieces)])
+    for step in taken.steps:
+        tiles = (*step.tiles, *step.late)
+        shown = [r for r in rows_of(step.span, tiles, step.completed) if not r.above]
+        assert b"".join(row.data for row in shown) == b"".join(tile.data for tile in tiles)
     ended = {direction for direction, data in pieces if not data}
     for direction in Direction:
         sent = b"".join(data for towards, data in pieces if towards is direction)

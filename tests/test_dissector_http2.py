@@ -641,6 +641,53 @@ def test_windows_shrink_and_grow() -> None:
     assert taken.mistakes() == ["the window of stream 1 has only 5 bytes left"]
 
 
+def test_a_setting_changes_the_windows_of_all_streams() -> None:
+    opened = b"".join(head(GET, stream=number) for number in range(1, 11, 2))
+    less = frame(4, b"\0\4\0\0\0\x0a")
+    taken = dissect((TO_SERVER, PREFACE + SETTINGS + opened), (TO_CLIENT, less), (TO_SERVER, ACK))
+    assert spans_of(taken.tiles(TO_SERVER), "SETTINGS")[1].detail == (
+        "windows: a new stream 10, stream 1 65,535 -> 10, stream 3 65,535 -> 10, "
+        "stream 5 65,535 -> 10, likewise 2 other streams"
+    )
+
+
+def test_an_acknowledgement_of_nothing() -> None:
+    taken = dissect((TO_SERVER, PREFACE + SETTINGS + ACK))
+    assert spans_of(taken.tiles(TO_SERVER), "SETTINGS")[1].detail == "no SETTINGS waits for this"
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+def test_an_answer_without_the_content_that_its_head_announces(method: str, status: int) -> None:
+    pair = Pair()
+    pair.begin()
+    pair.client.send_headers(1, asking("/", method=method), end_stream=True)
+    pair.flow()
+    pair.server.send_headers(1, answering(status, b"", (b"content-length", b"5")), end_stream=True)
+    pair.flow()
+    assert dissect(*pair.pieces).mistakes() == []
+
+
+def test_a_table_larger_than_what_is_kept_of_it() -> None:
+    """Old entries are forgotten before their sender forgets them, and are not guessed."""
+    begin: Pieces = [
+        (TO_SERVER, PREFACE + SETTINGS),
+        (TO_CLIENT, frame(4, b"\0\1\x7f\xff\xff\xff")),
+        (TO_SERVER, ACK + head(b"\x3f\xe1\xff\xff\x7f" + GET)),
+    ]
+    added = literal(b"x-name", b"y" * 100).replace(b"\0", b"\x40", 1) * 100
+    more = [(TO_SERVER, head(GET + added, stream=number)) for number in range(3, 41, 2)]
+    taken = dissect(*begin, *more, (TO_SERVER, head(GET + b"\xbe\xff\x8f\x07", stream=41)))
+    assert taken.mistakes() == []
+    assert fields_in(taken, TO_SERVER)[-2:] == [
+        "x-name: " + "y" * 100,
+        "what 1038 stands for is not known",
+    ]
+    assert (
+        "(474 entries, 65,412 bytes kept here)"
+        in spans_of(taken.tiles(TO_SERVER), "field-line")[-3].detail
+    )
+
+
 # -- Mistakes -------------------------------------------------------------------------------------
 
 GET = b"\x82\x84\x86"

@@ -111,7 +111,9 @@ class Table:
     def describe(self) -> str:
         """Say how full it is."""
         count = len(self.entries)
-        return f"{count:,} {'entry' if count == 1 else 'entries'}, {counted(self.size, 'byte')}"
+        kept = " kept here" if self.limit > KEPT_TABLE_BYTES else ""
+        entries = "entry" if count == 1 else "entries"
+        return f"{count:,} {entries}, {counted(self.size, 'byte')}{kept}"
 
     def _evict(self) -> int:
         """Drop the oldest entries until the rest fits. Return how many."""
