@@ -43,9 +43,9 @@ def dissect(*pieces: tuple[Direction, bytes]) -> Taken:
     dissector = Dissector()
     taken = Taken([dissector.feed(Piece(n / 10, *piece)) for n, piece in enumerate(pieces)])
     for step in taken.steps:
-        tiles = (*step.tiles, *step.late)
-        shown = [r for r in rows_of(step.span, tiles, step.completed) if not r.above]
-        assert b"".join(row.data for row in shown) == b"".join(tile.data for tile in tiles)
+        known_now = (*step.tiles, *step.late)
+        shown = [r for r in rows_of(step.span, known_now, step.completed) if not r.above]
+        assert b"".join(row.data for row in shown) == b"".join(tile.data for tile in known_now)
     ended = {direction for direction, data in pieces if not data}
     for direction in Direction:
         sent = b"".join(data for towards, data in pieces if towards is direction)
