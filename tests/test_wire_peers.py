@@ -182,3 +182,23 @@ async def test_nginx_without_buffering_holds_nothing_back(
     behind, before = await through_nginx("off", proxying, serving, curl, tmp_path)
     assert behind[-1] - behind[0] > 0.2
     assert before[-1] - before[0] > 0.2
+
+
+async def test_http2_between_curl_and_nginx(
+    proxying: Proxying, serving: Serving, curl: Curl, tmp_path: Path
+) -> None:
+    server, port = await serving(three_events), free_port()
+    _, behind = server.url.rsplit(":", 1)
+    config = NGINX.format(port=f"{port} http2", behind=behind, more="proxy_buffering off;")
+    (tmp_path / "nginx.conf").write_text(config)
+    command = (program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+    os.chmod(tmp_path, 0o755)
+    async with program_on(port, *command, folder=tmp_path):
+        before, shown = await proxying(f"http://127.0.0.1:{port}")
+        url = f"http://127.0.0.1:{before}/?token=hunter2hunter2"
+        status, body = await curl("-N", "--http2-prior-knowledge", url)
+        assert (status, body.count(b"data:")) == (0, 3), (tmp_path / "log").read_text()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert shown.completed("event") == ["0", "1", "2"]
+    assert shown.completed("header section") == ["GET /?token=***", "200"]
+    assert not [s for _, step in shown.pieces for s in step.completed if s.mistake]
