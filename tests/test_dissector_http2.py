@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 
@@ -998,3 +999,21 @@ def test_endless_streams_take_no_more_memory_with_time() -> None:
         assert size_after(1000) < before + 20_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [b":path", b"content-type", b"x"])
+def test_a_bomb_of_fields_is_not_shown_whole(name: bytes) -> None:
+    """Each byte stands for 4,000: 16 KiB for 64 MB."""
+    size = b"\x7f\xa1\x1e"  # 4,000
+    large = b"\x40" + bytes((len(name),)) + name + size + b"?" + b"y" * 3999
+    bomb = head(GET + large) + frame(HEADERS, b"\xbe" * 16_000, flags=END_HEADERS, stream=3)
+    dissector = Dissector()
+    dissector.feed(Piece(0, TO_SERVER, PREFACE + SETTINGS))
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        dissector.feed(Piece(0, TO_SERVER, bomb))
+        assert tracemalloc.get_traced_memory()[1] < 32_000_000
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 10

@@ -21,7 +21,9 @@ from . import terms
 from .sections import Section
 from .strings import integer, integer_bits, string
 from .table import ENTRY_BYTES, Entry, Hpack, Table
-from .text import Secrecy, Text
+from .text import Secrecy
+
+UNKNOWN_NAME = b"(unknown name)"
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,10 @@ def _field(
             line.value = f"what {number} stands for is not known"
             section.count += 1
             return
-        text = Text(_secrecy(known.name))
-        text.feed(known.value)
         entry = known
     else:
-        entry, text = yield from _literal(scanner, line, form, number, table, tables)
-    _tell(line, section, entry, text)
+        entry = yield from _literal(scanner, line, form, number, table, tables)
+    _tell(line, section, entry)
 
 
 def _form(scanner: Scanner) -> Steps[tuple[_Form, int]]:
@@ -116,31 +116,30 @@ def _form(scanner: Scanner) -> Steps[tuple[_Form, int]]:
 
 def _literal(
     scanner: Scanner, line: Span, form: _Form, number: int, table: Table, tables: Hpack
-) -> Steps[tuple[Entry, Text]]:
+) -> Steps[Entry]:
     """Take name and value."""
-    name: bytes | None
     if number:
         known = _known(table, tables, number)
-        name = known and known.name
-        size = len(name or b"")
+        name = known.name if known else UNKNOWN_NAME
+        size = len(name)
         says = f"{form.says}; its name is {_place(number, tables)}"
     else:
         written = yield from string(scanner, terms.NAME, Secrecy.NOTHING, tables)
         name, size, says = written.value, written.size, form.says
     line.term = _term(name)
     text = yield from string(scanner, terms.VALUE, _secrecy(name), tables)
-    entry = Entry(name or b"(unknown name)", text.value, size + text.size + ENTRY_BYTES)
+    entry = Entry(name, text.value, text.shown, size + text.size + ENTRY_BYTES)
     if form.is_added:
         says = f"{says}; {table.add(entry)}"
     line.detail = says
-    return entry, text
+    return entry
 
 
-def _tell(line: Span, section: Section, entry: Entry, text: Text) -> None:
+def _tell(line: Span, section: Section, entry: Entry) -> None:
     """Say which field it is."""
     line.term = _term(entry.name)
-    line.value = f"{entry.name.decode('utf-8', 'replace')}: {text.shown}"
-    mistake = section.add(entry.name, entry.value, text.shown)
+    line.value = section.shortened(f"{entry.name.decode('utf-8', 'replace')}: {entry.shown}")
+    mistake = section.add(entry.name, entry.value, entry.shown)
     line.mistake = line.mistake or mistake
 
 
@@ -158,15 +157,13 @@ def _place(index: int, tables: Hpack) -> str:
     return f"{index} of the {'static' if index <= len(tables.static) else 'dynamic'} table"
 
 
-def _term(name: bytes | None) -> Term:
-    if name is None:
-        return terms.FIELD
+def _term(name: bytes) -> Term:
     found = terms.PSEUDO_FIELDS.get(name) or field_term(name)
     return terms.FIELD if found is FIELD_LINE else found
 
 
-def _secrecy(name: bytes | None) -> Secrecy:
+def _secrecy(name: bytes) -> Secrecy:
     """What of the value is to be masked; of a field whose name is not known, all."""
-    if name is None or name.lower() in SECRET_FIELDS:
+    if name == UNKNOWN_NAME or name.lower() in SECRET_FIELDS:
         return Secrecy.ALL
     return Secrecy.QUERY if name == b":path" or name.lower() in URL_FIELDS else Secrecy.NOTHING

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...limits import KIB
 from ..head_fields import TOKEN, HeadFields
-from ..scanner import KEPT_BYTES
 from ..spans import Span
 from ..terms import TRAILERS
 from . import terms
@@ -12,6 +12,12 @@ CONNECTION_FIELDS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """They mean nothing in HTTP/2 (RFC 9113 section 8.2.2)."""
+
+SHOWN_BYTES = 256 * KIB
+"""Of the values of one head so much is shown. One byte may stand for a large entry of a table, and
+a small frame for many times its size."""
+DECIDING_BYTES = KIB
+"""Of a field that decides about the content so much is kept, for each open stream."""
 
 _OF_REQUESTS = (b":method", b":scheme", b":authority", b":path", b":protocol")
 _OF_RESPONSES = (b":status",)
@@ -32,6 +38,7 @@ class Section:
         self.fields = HeadFields()
         self.pseudo: dict[bytes, bytes] = {}
         self._path = ""  # as it may be shown
+        self._shown = 0  # bytes
         self._has_plain = False
 
     def add(self, name: bytes, value: bytes, shown: str) -> str:
@@ -40,12 +47,19 @@ class Section:
         if name.startswith(b":"):
             mistake = self._mistake_in_pseudo(name)
             if not mistake:
-                self.pseudo[name] = value[:KEPT_BYTES]
+                self.pseudo[name] = value[:DECIDING_BYTES]
                 self._path = shown if name == b":path" else self._path
             return mistake
         self._has_plain = True
-        self.fields.add(name, value)
+        if len(self.fields[name]) < DECIDING_BYTES:
+            self.fields.add(name, value[:DECIDING_BYTES])
         return _mistake_in_field(name, value)
+
+    def shortened(self, shown: str) -> str:
+        """Return a value as far as there is room for it."""
+        room = SHOWN_BYTES - self._shown
+        self._shown += min(len(shown), room)
+        return shown if len(shown) <= room else f"{shown[:room]}..."
 
     @property
     def value(self) -> str:

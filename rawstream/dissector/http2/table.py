@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 
     name: bytes
     value: bytes
+    shown: str
+    """The value with secrets masked."""
     size: int = 0
 
 
@@ -74,7 +76,8 @@ class Table:
     def entry(self, static: Sequence[tuple[bytes, bytes]], index: int) -> Entry | None:
         """Return what stands at an index, from 1."""
         if index <= len(static):
-            return Entry(*static[index - 1])
+            name, value = static[index - 1]
+            return Entry(name, value, value.decode())
         place = index - len(static) - 1
         return self.entries[place] if place < len(self.entries) else None
 
