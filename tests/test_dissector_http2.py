@@ -677,16 +677,18 @@ def test_a_table_larger_than_what_is_kept_of_it() -> None:
     ]
     added = literal(b"x-name", b"y" * 100).replace(b"\0", b"\x40", 1) * 100
     more = [(TO_SERVER, head(GET + added, stream=number)) for number in range(3, 41, 2)]
-    taken = dissect(*begin, *more, (TO_SERVER, head(GET + b"\xbe\xff\x8f\x07", stream=41)))
+    unknown = b"\x7f\xcf\x07\x03one" + b"\x7e\x03two" + b"\xbe"  # its name is 1038, then 62 twice
+    taken = dissect(
+        *begin, *more, (TO_SERVER, head(GET + unknown + b"\xc0\xff\x8f\x07", stream=41))
+    )
     assert taken.mistakes() == []
+    assert fields_in(taken, TO_SERVER)[-5:-2] == ["(unknown name): ***"] * 3
     assert fields_in(taken, TO_SERVER)[-2:] == [
         "x-name: " + "y" * 100,
         "what 1038 stands for is not known",
     ]
-    assert (
-        "(474 entries, 65,412 bytes kept here)"
-        in spans_of(taken.tiles(TO_SERVER), "field-line")[-3].detail
-    )
+    last_added = spans_of(taken.tiles(TO_SERVER), "field-line")[-6]
+    assert "(474 entries, 65,412 bytes kept here)" in last_added.detail
 
 
 # -- Mistakes -------------------------------------------------------------------------------------

@@ -139,8 +139,11 @@ def _tell(line: Span, section: Section, entry: Entry) -> None:
     """Say which field it is."""
     line.term = _term(entry.name)
     line.value = section.shortened(f"{entry.name.decode('utf-8', 'replace')}: {entry.shown}")
-    mistake = section.add(entry.name, entry.value, entry.shown)
-    line.mistake = line.mistake or mistake
+    if entry.name == UNKNOWN_NAME:
+        section.count += 1
+    else:
+        mistake = section.add(entry.name, entry.value, entry.shown)
+        line.mistake = line.mistake or mistake
 
 
 def _known(table: Table, tables: Hpack, index: int) -> Entry | None:
