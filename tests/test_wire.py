@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,9 +29,11 @@ from rawstream import Request, open_events, open_stream, open_websocket
 from rawstream.dissector.connection import Dissector
 from rawstream.dissector.spans import Direction, Dissected, Layer, Piece
 from rawstream.limits import KIB
+from rawstream.tcp.listeners import tls_context
 from rawstream.tcp.transport import Transport
 from rawstream.wire.capture import BadCapture, CaptureWriter, read_capture
 from rawstream.wire.ladder import Ladder
+from rawstream.wire.proxy import ClientTls
 from rawstream.wire.recorder import WAITING_BYTES, WireRecorder
 
 TO_SERVER, TO_CLIENT = Direction
@@ -359,15 +362,42 @@ async def test_an_unreachable_server_resets_the_client(
     assert "connecting to 127.0.0.1" in caplog.text
 
 
+def tls_for(certificate: Certificate, *protocols: str) -> ssl.SSLContext:
+    chain, key = str(certificate.certfile), str(certificate.keyfile)
+    return tls_context(chain, key, protocols=protocols)
+
+
+def client_tls(certificate: Certificate) -> ClientTls:
+    return ClientTls(tls_for(certificate, "http/1.1"), tls_for(certificate, "h2", "http/1.1"))
+
+
+@pytest.mark.parametrize(
+    ("server_speaks", "client_speaks", "spoken"),
+    [
+        (("http/1.1",), "--http2", "1.1"),
+        (("h2", "http/1.1"), "--http1.1", "1.1"),
+        (("h2", "http/1.1"), "--http2", "2"),
+    ],
+)
 async def test_tls_on_both_sides(
-    serving: Serving, proxying: Proxying, certificate: Certificate, curl: Curl
+    server_speaks: tuple[str, ...],
+    client_speaks: str,
+    spoken: str,
+    serving: Serving,
+    proxying: Proxying,
+    certificate: Certificate,
+    curl: Curl,
 ) -> None:
     server = await serving(
-        talkative, tls=certificate.server_context, client_context=certificate.client_context
+        talkative,
+        tls=tls_for(certificate, *server_speaks),
+        client_context=certificate.client_context,
     )
-    port, shown = await proxying(server.url, tls=certificate.server_context, verify=False)
-    status, output = await curl("--cacert", str(certificate.ca), f"https://127.0.0.1:{port}/events")
-    assert (status, output) == (0, b"id: 1\ndata: one\n\nevent: tick\ndata: two\ndata: lines\n\n")
+    port, shown = await proxying(server.url, tls=client_tls(certificate), verify=False)
+    options = ("--cacert", str(certificate.ca), "-w", "HTTP/%{http_version}", client_speaks)
+    status, output = await curl(*options, f"https://127.0.0.1:{port}/events")
+    events = "id: 1\ndata: one\n\nevent: tick\ndata: two\ndata: lines\n\n"
+    assert (status, output) == (0, f"{events}HTTP/{spoken}".encode())
     assert shown.completed("event") == ["one", "two\nlines"]
 
 
@@ -389,7 +419,7 @@ async def test_a_client_that_speaks_no_tls_ends_alone(
     serving: Serving, proxying: Proxying, certificate: Certificate, curl: Curl
 ) -> None:
     server = await serving(talkative)
-    port, _ = await proxying(server.url, tls=certificate.server_context)
+    port, _ = await proxying(server.url, tls=client_tls(certificate))
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     await stream.send_all(GET)
     with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):

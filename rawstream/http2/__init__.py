@@ -14,6 +14,7 @@ is sent in a pass of the scheduler, and what no client may do.
 In reading order:
 
     guard.py          frames that are abuse, found before h2 sees them
+    compression.py    field blocks that come again
     machine.py        h2's state machine, and our settings
     request_head.py   the fields of a request, checked
     response_head.py  the fields of a response

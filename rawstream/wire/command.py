@@ -29,7 +29,7 @@ from .capture import BadCapture, CaptureWriter, read_capture
 from .ladder import Ladder
 from .live import LiveWire
 from .page import kept_page
-from .proxy import Target, serve_proxy
+from .proxy import ClientTls, Target, serve_proxy
 from .recorder import View, WireRecorder
 from .records import piece_record
 from .terminal import TerminalView, wants_color
@@ -170,7 +170,10 @@ async def _proxy(
 ) -> None:
     """Serve the proxy and the page until a signal ends them."""
     chain = certfile(options, (options.host,))
-    tls = tls_context(chain, options.keyfile) if chain else None
+    tls = None
+    if chain:
+        both = tls_context(chain, options.keyfile, protocols=("h2", "http/1.1"))
+        tls = ClientTls(tls_context(chain, options.keyfile), both)
     listeners = await trio.open_tcp_listeners(options.port, host=options.host)
     page_port = options.page_port
     if page_port is None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ssl
 import struct
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import trio
@@ -28,6 +29,9 @@ CONNECT_SECONDS = 10.0
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time. The close is a reset."""
+
+
+Connect: TypeAlias = Callable[..., Awaitable[tuple[trio.SocketStream, trio.abc.Stream]]]
 
 
 class Target(NamedTuple):
@@ -55,24 +59,73 @@ async def serve_proxy(
     target: Target,
     recorder: WireRecorder,
     *,
-    tls: ssl.SSLContext | None = None,
+    tls: ClientTls | None = None,
     verify: bool = True,
 ) -> None:
-    """Accept connections, and pass each on to `target`, until cancelled. `tls` is for clients;
-    without `verify` any certificate of the target is accepted."""
-    upstream = None
+    """Accept connections, and pass each on to `target`, until cancelled. Without `verify` any
+    certificate of the target is accepted."""
+    server = partial(_connect, target, verify=verify)
+    await trio.serve_listeners(partial(_handle, target, server, recorder, tls), listeners)
+
+
+class ClientTls(NamedTuple):
+    """TLS for clients. Both sides have to speak the same version of HTTP, so what the proxy offers
+    depends on the server."""
+
+    http1: ssl.SSLContext
+    http2: ssl.SSLContext
+    """If the server can speak HTTP/2. It offers HTTP/1.1, too."""
+
+
+async def _connect(
+    target: Target, *, verify: bool, protocols: Sequence[str]
+) -> tuple[trio.SocketStream, trio.abc.Stream]:
+    """Connect to the server; by ALPN offer these protocols. Return the connection, and the stream
+    over it."""
+    server = await trio.open_tcp_stream(target.host, target.port)
+    context = None
     if target.is_tls:
-        upstream = ssl.create_default_context()
+        context = ssl.create_default_context()
+        if protocols:
+            context.set_alpn_protocols(protocols)
         if not verify:
-            upstream.check_hostname, upstream.verify_mode = False, ssl.CERT_NONE
-    await trio.serve_listeners(partial(_handle, target, upstream, recorder, tls), listeners)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        return server, await _with_tls(server, context, server_hostname=target.host)
+    except BaseException:
+        server.socket.close()
+        raise
+
+
+async def _meet(
+    client: trio.SocketStream, tls: ClientTls | None, connect: Connect
+) -> tuple[trio.SocketStream, trio.abc.Stream, trio.abc.Stream]:
+    """Connect to the server, so that it speaks the version of HTTP that the client speaks. Return
+    the connection, and the streams of the client and of the server."""
+    server, inner = await connect(protocols=("h2", "http/1.1") if tls else ())
+    try:
+        speaks_http2 = tls is not None and _protocol(inner) == "h2"
+        context = (tls.http2 if speaks_http2 else tls.http1) if tls else None
+        outer = await _with_tls(client, context, server_side=True)
+        if speaks_http2 and _protocol(outer) != "h2":
+            server.socket.close()
+            server, inner = await connect(protocols=("http/1.1",))
+    except BaseException:
+        server.socket.close()
+        raise
+    return server, outer, inner
+
+
+def _protocol(stream: trio.abc.Stream) -> str | None:
+    """The protocol that was chosen by ALPN."""
+    return stream.selected_alpn_protocol() if isinstance(stream, trio.SSLStream) else None
 
 
 async def _handle(
     target: Target,
-    upstream: ssl.SSLContext | None,
+    connect: Connect,
     recorder: WireRecorder,
-    tls: ssl.SSLContext | None,
+    tls: ClientTls | None,
     client: trio.SocketStream,
 ) -> None:
     """Pass one connection on. No `Exception` leaves this, because that would end the others."""
@@ -81,9 +134,7 @@ async def _handle(
     is_torn = True
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            server = await trio.open_tcp_stream(target.host, target.port)
-            outer = await _with_tls(client, tls, server_side=True)
-            inner = await _with_tls(server, upstream, server_hostname=target.host)
+            server, outer, inner = await _meet(client, tls, connect)
         is_torn = await _pass_on(outer, inner, tap)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         why = error.__cause__ or error  # of a failed handshake
