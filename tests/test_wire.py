@@ -499,9 +499,10 @@ async def test_the_server_goes_on_when_nobody_reads_its_wire(curl: Curl) -> None
             assert await curl(f"{server.url}/hello") == (0, b"hello\n")
 
 
-def test_the_readme_shows_a_part_of_one() -> None:
-    [shown] = fenced((CAPTURES.parent.parent / "README.md").read_text(), "text")
-    assert shown.strip("\n") in (CAPTURES / "events.txt").read_text()
+def test_the_readme_shows_an_event_in_its_chunk_and_in_its_frame() -> None:
+    chunk, frame = fenced((CAPTURES.parent.parent / "README.md").read_text(), "text")
+    assert chunk.strip("\n") in (CAPTURES / "events.txt").read_text()
+    assert frame.strip("\n") in (CAPTURES / "http2-events.txt").read_text()
 
 
 def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
