@@ -7,8 +7,10 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+
+import trio
 
 from rawstream import __version__
 
@@ -64,12 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is_demo = options.app == DEMO
     views: list[View] = [wire_command.view(options)] if options.wire else []
     recorder = live = None
+    alongside: list[Callable[[], Awaitable[None]]] = []
     if options.wire or is_demo:
         recorder = WireRecorder(on_demand=not options.wire, left_out=EVENTS_PATH)
     if recorder and is_demo:
         live = LiveWire(recorder, token=new_token())
         handler = live.beside(handler)
         views.append(live)
+    if recorder:
+        alongside.append(partial(recorder.run, views))
+    if is_demo and options.dev_cert:
+        from .demo.app import http1_origin
+
+        http1_origin.listen()
+        alongside.append(partial(http1_origin.run, access_log=options.access_log))
     run(
         handler,
         host=options.host,
@@ -82,13 +92,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
         recorder=recorder,
-        alongside=partial(recorder.run, views) if recorder else None,
+        alongside=partial(_all_of, alongside) if alongside else None,
         announce=partial(_announce, to_try, live, bool(options.allow_host)),
     )
 
 
 class _Unusable(Exception):
     """An invalid argument."""
+
+
+async def _all_of(functions: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for function in functions:
+            nursery.start_soon(function)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..browser import FOLLOW_JS
 from ..http.request import Request
 from . import channels, faults, files, push
+from .http1 import Http1Origin
 
 FOLDER = Path(__file__).parent
 
@@ -29,9 +30,14 @@ CURL_LINES = """\
   curl -T - {url}/upload < /some/file          # counts and hashes any size"""
 
 
+http1_origin = Http1Origin()
+"""Where the page finds HTTP/1.1 if it came over HTTP/2 itself."""
+
+
 @cache
-def page() -> bytes:
-    """The page, with its style, its script and the figures of `examples/compare.py` in it."""
+def page(http1: str) -> bytes:
+    """The page, with its style, its script and the figures of `examples/compare.py` in it. `http1`
+    is the URL of `http1_origin`."""
     html = (FOLDER / "page.html").read_text("utf-8")
     for mark, name in (
         ("{page.css}", "page.css"),
@@ -39,7 +45,7 @@ def page() -> bytes:
         ("{compared}", "compared.json"),
     ):
         html = html.replace(mark, (FOLDER / name).read_text("utf-8"), 1)
-    return html.encode()
+    return html.replace("{http1}", http1, 1).encode()
 
 
 async def app(request: Request) -> None:
@@ -48,7 +54,8 @@ async def app(request: Request) -> None:
     match request.method, request.path:
         case "GET", "/":
             kind = "text/html; charset=utf-8"
-            await request.respond(200, page(), content_type=kind, headers=CLOSE)
+            html = page(http1_origin.url)
+            await request.respond(200, html, content_type=kind, headers=CLOSE)
         case "GET", "/follow.js":
             await request.respond(200, FOLLOW_JS, content_type="text/javascript", headers=CLOSE)
         case "GET", "/hello":
@@ -60,6 +67,8 @@ async def app(request: Request) -> None:
             await push.tokens_in_chunks(request)
         case "GET", "/ticks":
             await push.ticks(request)
+        case "GET", "/pulse":
+            await push.pulse(request)
         case "POST", "/generate":
             await push.generate(request)
         case "GET", "/poll":
@@ -76,7 +85,9 @@ async def app(request: Request) -> None:
             await files.download(request)
         case "POST" | "PUT", "/upload":
             await files.upload(request)
-        case _, "/" | "/follow.js" | "/hello" | "/chunked" | "/ticks" | "/ws" | "/download":
+        case _, (
+            "/" | "/follow.js" | "/hello" | "/chunked" | "/ticks" | "/pulse" | "/ws" | "/download"
+        ):
             await request.respond(405, headers=[("Allow", "GET, HEAD")])
         case _, "/echo" | "/generate" | "/cut":
             await request.respond(405, headers=[("Allow", "POST")])

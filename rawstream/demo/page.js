@@ -93,9 +93,9 @@ class Lane {
     this.isOpen = status === "open";
     this.tell({ waiting: seconds ? `reconnecting in ${seconds} s` : "reconnecting", connecting: "connecting" }[status] ?? "");
   }
-  left() {
+  left(note) {
     this.isOpen = false;
-    this.tell("waits until this tab is chosen");
+    this.tell(note);
   }
   tell(note) {
     this.row.classList.toggle("away", !this.isOpen);
@@ -151,23 +151,27 @@ setInterval(() => {
   at("lanes-state").textContent = `published ${published}, acknowledged ${acknowledged}`;
 }, 200);
 
-// Over HTTP/1.1 a browser has six connections to a host, for all its tabs. So only one tab reads: the
-// one that was opened or chosen last. When another is chosen, its readers go on from their cursors.
+// Over HTTP/1.1 a browser has six connections to an origin, for all its tabs. So only one tab reads:
+// the one that was opened or chosen last. When another is chosen, its readers go on from their cursors.
 let reading = null;
 const tabs = new BroadcastChannel("lanes");
 function readAll() {
-  if (reading || document.hidden || !publisher) return;
+  if (reading || document.hidden || !publisher || (closing && isHttp1)) return;
   tabs.postMessage("another tab reads now");
   reading = new AbortController();
   for (const lane of lanes) read(lane, reading.signal);
 }
-function leave() {
+function leave(note) {
   reading?.abort();
   reading = null;
-  for (const lane of lanes) lane.left();
+  for (const lane of lanes) lane.left(note);
 }
-tabs.onmessage = leave;
-document.addEventListener("visibilitychange", () => document.hidden ? leave() : readAll());
+function leaveTab() {
+  closeFifty();
+  leave("waits until this tab is chosen");
+}
+tabs.onmessage = leaveTab;
+document.addEventListener("visibilitychange", () => document.hidden ? leaveTab() : readAll());
 window.addEventListener("focus", readAll);
 
 // -- Which one do I need? --------------------------------------------------------------------------
@@ -422,6 +426,91 @@ openTheWire().finally(() => {
   connectPublisher();
   readAll();
 });
+
+// -- Fifty event streams at once -------------------------------------------------------------------
+
+const STREAMS = 50, OPEN_SECONDS = 20;
+const isStill = matchMedia("(prefers-reduced-motion: reduce)");
+
+class EventStreams {
+  constructor(origin, version, title = version) {
+    Object.assign(this, { origin, version, sources: [], events: [], most: 0, frame: 0 });
+    this.cells = Array.from({ length: STREAMS }, () => document.createElement("i"));
+    const cells = make("div", { className: "cells" }, ...this.cells);
+    cells.setAttribute("aria-hidden", true);  // the line below them says it
+    this.state = make("p", { className: "status" });
+    this.state.setAttribute("role", "status");
+    const name = make("div", {}, make("b", {}, title), make("span", {}, origin));
+    at("origins").append(make("div", { className: "from" }, name, cells, this.state));
+  }
+  get count() { return this.sources.filter(source => source.readyState === EventSource.OPEN).length; }
+  open() {
+    this.most = 0;
+    this.events = this.cells.map(() => 0);
+    this.sources = this.cells.map((cell, n) => {
+      const source = new EventSource(`${this.origin}/pulse`);
+      source.onopen = () => {
+        this.most = Math.max(this.most, this.count);
+        this.tell();
+      };
+      source.onerror = () => this.tell();
+      source.onmessage = event => {
+        this.events[n] += 1;
+        this.version = event.data;  // the server says it
+        if (!isStill.matches) cell.animate({ opacity: [.4, 1] }, 500);
+        this.tell();
+      };
+      return source;
+    });
+    this.tell();
+  }
+  close() {
+    // Those that wait come first: else the browser begins them, and holds their connections for seconds.
+    for (const source of [...this.sources].sort((a, b) => a.readyState - b.readyState)) source.close();
+    for (const cell of this.cells) cell.className = "";
+    this.state.textContent = `closed: ${this.most} of ${STREAMS} were open, over ${this.version}`;
+  }
+  // At most once a frame, and only what is new: the line is read aloud.
+  tell() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      if (!closing) return;
+      this.sources.forEach((source, n) => { this.cells[n].className = source.readyState === EventSource.OPEN ? "open" : ""; });
+      const text = `${this.count} of ${STREAMS} are open, over ${this.version}`;
+      if (this.state.textContent !== text) this.state.textContent = text;
+    });
+  }
+}
+
+// The page itself may have come over HTTP/2: then it reads from an origin of HTTP/1.1 beside its own.
+const isHttp1 = performance.getEntriesByType("navigation")[0].nextHopProtocol.startsWith("http/1");
+const own = isHttp1 ? "HTTP/1.1" : "HTTP/2", beside = at("fifty").dataset.http1;
+const fifty = [new EventStreams(location.origin, own, `${own}, this page`)];
+if (beside && !isHttp1 && ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname)) {
+  fifty.push(new EventStreams(beside, "HTTP/1.1"));
+}
+at("fifty-http1").hidden = !isHttp1;
+window.fifty = fifty;  // for the console
+let closing = 0;  // a timer, while they are open
+
+function openFifty() {
+  at("fifty-button").textContent = "Close";
+  closing = setTimeout(endFifty, OPEN_SECONDS * 1000);
+  if (isHttp1) leave("waits for the fifty streams");
+  for (const streams of fifty) streams.open();
+}
+function closeFifty() {  // needs no connection
+  if (!closing) return;
+  clearTimeout(closing);
+  closing = 0;
+  at("fifty-button").textContent = "Open";
+  for (const streams of fifty) streams.close();
+}
+function endFifty() {
+  closeFifty();
+  readAll();
+}
+at("fifty-button").onclick = () => closing ? endFifty() : openFifty();
 
 // -- Large files -----------------------------------------------------------------------------------
 

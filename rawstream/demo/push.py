@@ -19,6 +19,7 @@ from ..websocket.connection import WebSocket
 from ..websocket.opening import open_websocket
 
 TOKEN_SECONDS = 0.15
+PULSE_SECONDS = 0.5
 TICKS = 10
 MAX_TICKS = 1_000_000
 
@@ -71,6 +72,15 @@ async def ticks(request: Request) -> None:
             await events.send(json=tick, event="tick", id=str(n))
             await trio.sleep(seconds)
         await events.send("[DONE]")
+
+
+async def pulse(request: Request) -> None:
+    """`GET /pulse`: events that say over which version of HTTP they come. Pages of any origin may
+    read them."""
+    async with open_events(request, headers=[("Access-Control-Allow-Origin", "*")]) as events:
+        while True:
+            await events.send(f"HTTP/{request.http_version}")
+            await trio.sleep(PULSE_SECONDS)
 
 
 async def generate(request: Request) -> None:
