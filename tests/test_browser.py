@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import pytest
 from browser import page_in, serious, width_of
-from peers import COMMAND, Certificate, free_port, free_ports, served
-from playwright.sync_api import Browser, Page, expect
+from peers import COMMAND, PATIENCE, Certificate, free_port, free_ports, served
+from playwright.sync_api import Browser, Page, Request, expect
 
 Scheme: TypeAlias = Literal["light", "dark"]
 
@@ -253,6 +256,108 @@ def test_https_and_wss(browser: Browser, certificate: Certificate) -> None:
         page.fill("#ticks input", "1")
         page.click("#ticks button.main")
         wait_for(page, "ticks", "[DONE] is the agreed last event")
+
+
+# -- Fifty event streams at once ------------------------------------------------------------------
+
+
+KEEP_THE_TIMER = """
+const { setTimeout } = window;
+window.setTimeout = (act, milliseconds) => {
+  if (milliseconds === 20_000) window.after20Seconds = act;
+  return setTimeout(act, milliseconds);
+};
+"""
+
+
+@contextmanager
+def demo_page_over_http2(browser: Browser) -> Iterator[tuple[Page, subprocess.Popen[bytes]]]:
+    """The page of a demo of its own, and its process."""
+    port = free_port()
+    # A drain that is not immediate takes longer than the test has patience.
+    options = ("--port", str(port), "--dev-cert", "--limit", "drain_seconds=60")
+    with served(*COMMAND, *options, announced=b"authority.pem") as process:
+        assert process.stdout is not None
+        assert b"rawstream on https" in process.stdout.readline()
+        with page_in(browser, ignore_https_errors=True) as page:
+            page.add_init_script(KEEP_THE_TIMER)
+            page.goto(f"https://127.0.0.1:{port}/")
+            yield page, process
+
+
+def wait_for_events(page: Page, streams: list[int], events: int) -> None:
+    """Wait until just so many streams of each origin have received so many events."""
+    page.wait_for_function(
+        """([streams, events]) => fifty.every((origin, n) =>
+             origin.events.filter(count => count >= events).length === streams[n])""",
+        arg=[streams, events],
+    )
+
+
+def connections(url: str) -> int:
+    """How many connections the server of this URL has."""
+    port, established = urlsplit(url).port, "01"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        local.endswith(f":{port:04X}") and state == established for _, local, _, state, *_ in lines
+    )
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `--dev-cert` keeps is that of this test."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("kept")
+def test_http2_carries_fifty_event_streams_on_one_connection(browser: Browser) -> None:
+    """HTTP/1.1 beside it carries six, each on its own. Ctrl-C ends all of them properly."""
+    with demo_page_over_http2(browser) as (page, process):
+        [entry] = page.evaluate("performance.getEntriesByType('navigation')")
+        assert entry["nextHopProtocol"] == "h2"
+        wait_until_all_have_seen(page, [1] * 4)
+        page.click("#fifty-button")
+        wait_for_events(page, [50, 6], 2)
+        status = page.locator("#fifty .status")
+        expect(status).to_have_text(
+            ["50 of 50 are open, over HTTP/2", "6 of 50 are open, over HTTP/1.1"]
+        )
+        # The one also carries the page's four readers, and its WebSockets.
+        assert page.evaluate("lanes.every(lane => lane.isOpen)")
+        origins = page.evaluate("fifty.map(streams => streams.origin)")
+        assert [connections(origin) for origin in origins] == [1, 6]
+
+        finished = list[Request]()
+
+        def is_last(request: Request) -> bool:
+            finished.extend([request] * request.url.endswith("/pulse"))
+            return len(finished) == 50 + 6
+
+        with page.expect_event("requestfinished", is_last):
+            process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+        page.evaluate("after20Seconds()")
+        assert status.all_inner_texts() == [
+            "closed: 50 of 50 were open, over HTTP/2",
+            "closed: 6 of 50 were open, over HTTP/1.1",
+        ]
+
+
+def test_over_http1_six_event_streams_are_open_until_they_are_closed(browser: Browser) -> None:
+    with demo_page(browser) as page:
+        wait_until_all_have_seen(page, [1] * 4)
+        page.press("#fifty-button", "Enter")
+        wait_for_events(page, [6], 1)
+        # Another request waits, while the six receive more.
+        page.evaluate("fetch('/hello').then(() => { window.answered = true; }) && null")
+        wait_for_events(page, [6], 3)
+        status = page.locator("#fifty .status")
+        expect(status).to_have_text("6 of 50 are open, over HTTP/1.1")
+        assert not page.evaluate("window.answered")
+        page.click("#fifty-button")
+        page.wait_for_function("window.answered")
+        assert status.inner_text() == "closed: 6 of 50 were open, over HTTP/1.1"
+        wait_until_all_have_seen(page, seen(page))
 
 
 def test_a_foreign_page_opens_no_websocket(browser: Browser) -> None:
