@@ -38,8 +38,8 @@ from ..tcp.transport import Transport
 from .exchange import Http2Exchange
 from .guard import BrokenProtocol
 from .link import Link
-from .machine import ANY_STREAM
-from .request_head import MalformedRequest, RequestHead, check_trailers, request_head
+from .machine import ANY_STREAM, fields_of
+from .request_head import RequestHead, request_head
 
 UNREAD_BYTES = 64 * KIB
 """With more than this unsent, no more is read: what a client asks for must not pile up."""
@@ -68,7 +68,7 @@ class Http2Connection:
         self._context = context
         self._handler = handler
         self._last = last
-        self._link = Link(transport, context, client, self._on_free)
+        self._link = Link(transport, context, client, self._on_free, self._on_abuse)
         self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
         self._leaving: trio.Event | None = None  # set once the client knows that we are
@@ -151,6 +151,11 @@ class Http2Connection:
         self._say_goodbye(self._link.machine.highest_inbound_stream_id, code, reason)
         self._lose_all(Ended.PROTOCOL_ERROR)
 
+    def _on_abuse(self, error: BrokenProtocol) -> None:
+        """A handler's task has found that the client does what it may not."""
+        self._break_off(error.code, error.reason)
+        self._reading.cancel()
+
     def _lose_all(self, reason: Ended) -> None:
         self._link.is_over = True
         for exchange in list(self._link.exchanges.values()):
@@ -171,12 +176,9 @@ class Http2Connection:
             case StreamEnded(stream_id=stream):
                 if (exchange := exchanges.get(stream)) is not None:
                     exchange.take_end()
-            case TrailersReceived(stream_id=stream, headers=fields):
-                try:
-                    check_trailers(fields)
-                except MalformedRequest:
-                    if (exchange := exchanges.get(stream)) is not None:
-                        exchange.refuse_trailers()
+            case TrailersReceived(stream_id=stream):
+                if (exchange := exchanges.get(stream)) is not None:
+                    exchange.take_trailers(fields_of(event))
             case WindowUpdated(stream_id=stream):
                 self._link.wake(stream)
             case RemoteSettingsChanged():
@@ -197,16 +199,17 @@ class Http2Connection:
             link.guard.resets.spend()
             link.machine.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
+        has_body = event.stream_ended is None
         head: RequestHead | HTTPError
         try:
-            head = request_head(event.headers, limits)
+            head = request_head(fields_of(event), limits, has_body=has_body)
         except HTTPError as error:
             head = error
-        exchange = Http2Exchange(link, stream, has_body=event.stream_ended is None)
+        exchange = Http2Exchange(link, stream, head, has_body=has_body)
         link.exchanges[stream] = exchange
         self._idle.interval = limits.idle_seconds
         assert self._nursery is not None
-        self._nursery.start_soon(exchange.serve, self._handler, head)
+        self._nursery.start_soon(exchange.serve, self._handler)
         if self._last:
             self.drain()
 
@@ -287,8 +290,9 @@ class Http2Connection:
 
     @property
     def is_needed(self) -> bool:
-        """Whether any exchange is under way."""
-        return bool(self._link.exchanges)
+        """Whether any exchange is under way, and nothing that is unsent: that has a deadline of its
+        own, and until then the client may not be heard."""
+        return bool(self._link.exchanges) and self._transport.flushing is None
 
 
 class _Idle:

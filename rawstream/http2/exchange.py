@@ -10,6 +10,7 @@ pass of the scheduler.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from h2.errors import ErrorCodes
@@ -24,6 +25,7 @@ from ..http.answering import (
     note_failure,
     send_final_response,
 )
+from ..http.error_response import error_response
 from ..http.exchange import BODY, BROKEN, ENDED, SWITCHED, UNANSWERED, ByteStream, Progress
 from ..http.fields import Fields, checked
 from ..http.lifetime import DONE, Ended, Lifetime
@@ -31,8 +33,9 @@ from ..http.request import Handler, Request
 from ..tcp.transport import Transport
 from .byte_stream import StreamOfBytes
 from .link import Link
+from .machine import ReceivedFields
 from .request_body import RequestBody
-from .request_head import MalformedRequest, RequestHead
+from .request_head import MalformedRequest, RequestHead, check_trailers
 from .response_body import Http2Body
 from .response_head import made_head
 
@@ -40,11 +43,19 @@ YIELD_EVERY_PIECES = 32
 """Pieces of a request body after which other tasks may run, even if more have arrived."""
 
 
+_CODES: dict[Ended | str | None, ErrorCodes] = {
+    Ended.HANDLER_FAILED: ErrorCodes.INTERNAL_ERROR,
+    Ended.TORN: ErrorCodes.INTERNAL_ERROR,
+    Ended.PROTOCOL_ERROR: ErrorCodes.PROTOCOL_ERROR,
+}
+"""Why a stream is reset, by why its exchange has ended; for all other reasons it is CANCEL."""
+
+
 class Http2Exchange:
     """One stream of a connection."""
 
     __slots__ = (
-        "_began", "_body", "_is_malformed", "_is_reset", "_lifetime", "_request", "_upgraded",
+        "_began", "_body", "_head", "_is_reset", "_lifetime", "_mistake", "_request", "_upgraded",
         "bytes_sent", "farewell", "head_only", "keep_alive", "label", "limits", "link",
         "progress", "reads_on", "received", "status", "stream",
     )  # fmt: skip
@@ -58,8 +69,11 @@ class Http2Exchange:
     received: RequestBody | None
     """The body of the request; None if it has none."""
 
-    def __init__(self, link: Link, stream: int, *, has_body: bool) -> None:
-        """`stream` is the number of the stream."""
+    def __init__(
+        self, link: Link, stream: int, head: RequestHead | HTTPError, *, has_body: bool
+    ) -> None:
+        """`stream` is the number of the stream. The head of its request may be what is wrong with
+        it."""
         self.link = link
         self.stream = stream
         self.limits = link.context.limits
@@ -71,8 +85,9 @@ class Http2Exchange:
         self.farewell: Callable[[], Awaitable[None]] | None = None
         self.head_only = False
         self.reads_on = False
-        self.received = RequestBody() if has_body else None
-        self._is_malformed = False
+        self.received = RequestBody(getattr(head, "length", None)) if has_body else None
+        self._head = head
+        self._mistake = head if isinstance(head, MalformedRequest) else None
         self._is_reset = False  # nothing more is sent on the stream
         self._lifetime = Lifetime()
         self._request: Request | None = None
@@ -82,7 +97,7 @@ class Http2Exchange:
 
     # -- Its life -------------------------------------------------------------------------------
 
-    async def serve(self, handler: Handler, head: RequestHead | HTTPError) -> None:
+    async def serve(self, handler: Handler) -> None:
         """Have `handler` answer the request, or answer why it cannot be; then end the stream. No
         `Exception` leaves this."""
         finished = False
@@ -90,13 +105,14 @@ class Http2Exchange:
             try:
                 with self._lifetime.scope:
                     if not self.is_lost:  # else it was reset right after the request
-                        await self._answer(handler, head)
+                        await self._answer(handler)
             except Exception as error:
                 # A handler's failure ends here, and never leaves the stream.
                 ended = self.progress in (BROKEN, SWITCHED) or self._lifetime.reason is not None
                 note_failure(error, self._request, self._lifetime, has_met_its_end=ended)
             if self._lifetime.reason is not DONE:
                 await send_final_response(self, self._request, self._lifetime)
+                await self._answer_mistake()
             finished = True
         finally:
             if not finished:
@@ -107,18 +123,20 @@ class Http2Exchange:
             finally:
                 self.link.remove(self)
 
-    async def _answer(self, handler: Handler, head: RequestHead | HTTPError) -> None:
+    async def _answer(self, handler: Handler) -> None:
         try:
-            if isinstance(head, HTTPError):
-                self._is_malformed = isinstance(head, MalformedRequest)
-                raise head
-            request = self._take(head)
+            if isinstance(self._head, HTTPError):
+                raise self._head
+            request = self._take(self._head)
             self._lifetime.begin_handling(self.limits.leave_seconds)
             await call(handler, request)
         except Exception as raised:
             if not await answer_error(raised, self, self._request, self._lifetime):
                 return
-        check_answered(self, self._lifetime)
+        if self._mistake is not None:
+            self._lifetime.reason = Ended.PROTOCOL_ERROR
+        else:
+            check_answered(self, self._lifetime)
 
     def _take(self, head: RequestHead) -> Request:
         """Make a request of a head. Raises `HTTPError` if it is not for us."""
@@ -139,6 +157,12 @@ class Http2Exchange:
         check_request(request, head.authority, expected, link.context)
         return request
 
+    async def _answer_mistake(self) -> None:
+        """Say what is wrong with the body or trailers, if nothing has been said yet."""
+        if self._mistake is not None and not self.status:
+            with suppress(ClientGone, BrokenStream):
+                await self.respond(*error_response(self._mistake, self._request))
+
     def _end_stream(self) -> None:
         """End the stream so that the client can tell whether what it has received is complete."""
         upgraded = self._upgraded
@@ -149,11 +173,8 @@ class Http2Exchange:
         if received is not None:
             self._acknowledge(received.drop())
         if not self._is_reset and not self.link.is_over:
-            if self._is_malformed:
-                self._reset(ErrorCodes.PROTOCOL_ERROR)
-            elif self.progress is not ENDED:
-                failed = self._lifetime.reason in (Ended.HANDLER_FAILED, Ended.TORN)
-                self._reset(ErrorCodes.INTERNAL_ERROR if failed else ErrorCodes.CANCEL)
+            if self.progress is not ENDED:
+                self._reset(_CODES.get(self._lifetime.reason, ErrorCodes.CANCEL))
             elif received is not None and not received.has_ended:
                 self._reset(ErrorCodes.NO_ERROR)  # the rest is not needed (RFC 9113 section 8.1)
         self.link.write()
@@ -221,8 +242,8 @@ class Http2Exchange:
     def lose(self, reason: Ended) -> None:
         """The client has left. A handler that is reading first receives what it had sent."""
         self._lifetime.client_left = True
-        if self.received is not None:
-            self.received.end()
+        if self.received is not None and not self.received.has_ended:
+            self.received.cut()
         self.link.wake(self.stream)
         self._lifetime.cancel(reason, self.limits.leave_seconds if self.reads_on else 0)
 
@@ -230,19 +251,35 @@ class Http2Exchange:
 
     def take_data(self, data: bytes, size: int) -> None:
         """A piece of the body has arrived, which counts `size` bytes in the window."""
-        if self.received is None or self.received.has_ended or not data:
+        if self.received is None or self._mistake is not None or not data:
             self._acknowledge(size)
-        else:
+            return
+        try:
             self.received.add(data, size)
+        except MalformedRequest as error:
+            self._refuse(error)
+
+    def take_trailers(self, fields: ReceivedFields) -> None:
+        """The trailers of the request have arrived. They are checked, and dropped."""
+        try:
+            check_trailers(fields)
+        except MalformedRequest as error:
+            self._refuse(error)
 
     def take_end(self) -> None:
         """The request has ended. On a stream that carries another protocol, so has the client."""
         if self.received is not None:
-            self.received.end()
+            try:
+                self.received.end()
+            except MalformedRequest as error:
+                self._refuse(error)
 
-    def refuse_trailers(self) -> None:
-        """The trailers of the request are malformed."""
-        self._is_malformed = True
+    def _refuse(self, error: MalformedRequest) -> None:
+        """What follows the head of the request is malformed."""
+        if self.progress is not ENDED:  # else there is nothing left to say
+            self._mistake = self._mistake or error
+        if self.received is not None:
+            self.received.cut()
         self.cancel(Ended.PROTOCOL_ERROR)
 
     async def receive(self, silence: float | None = None) -> bytes:
@@ -251,7 +288,11 @@ class Http2Exchange:
             return b""
         self.reads_on = True
         while (taken := received.take()) is None:
-            if received.has_ended:
+            if received.is_cut and self.progress is not SWITCHED:
+                self._lifetime.scope.cancel()
+                await trio.lowlevel.checkpoint()
+                raise ClientGone
+            if received.has_ended or received.is_cut:
                 self.reads_on = self.progress is SWITCHED
                 return b""
             if received.is_awaited and not self.status:
@@ -285,11 +326,10 @@ class Http2Exchange:
         data = b"".join(body)
         empty = not data or self.head_only
         length = None if status in (204, 304) else len(data)
-        self._begin(status, headers, length, label=label, last=empty and not self._is_malformed)
+        self._begin(status, headers, length, label=label, last=empty and self._mistake is None)
         if not empty:
             # After the answer to a malformed request its stream is reset, not ended.
-            await Http2Body(self, None).put(data, last=not self._is_malformed)
-        self.progress = ENDED
+            await Http2Body(self, None).put(data, last=self._mistake is None)
 
     async def start(
         self, status: int, headers: Fields, length: int | None = None, *, label: str

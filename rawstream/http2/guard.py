@@ -29,7 +29,14 @@ LARGEST_FRAME = 16_384
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
     0x0, 0x1, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8, 0x9,
 )  # fmt: skip
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+ACK, END_HEADERS = 0x1, 0x4
+
+GOAWAY_BYTES = 8
+"""Of a GOAWAY, at least (RFC 9113 section 6.8)."""
+
+CONTINUATIONS = 32
+"""Frames that a field block may be cut into besides its first. Two of full size hold the largest
+head."""
 
 FRAMES_TOGETHER = 64
 """Frames that are handled before other tasks run: about a millisecond."""
@@ -93,8 +100,11 @@ class FrameGuard:
         self._head = b""  # of the next frame, as far as it has arrived
         self._left = PREFACE_BYTES  # that are still to come of the frame under way
         self._is_dropped = False  # that frame
+        self._is_first = True  # the next frame
         self._highest = 0  # the stream last opened
-        self._block = 0  # bytes so far of the field block under way
+        self._block_stream = 0  # of the field block under way: its stream,
+        self._block_bytes = 0  # its bytes so far,
+        self._continuations = 0  # and its frames after the first
         self.block_began: float | None = None
         """When the field block under way has begun. It has the time of a request's head."""
         self.has_said_goodbye = False
@@ -110,7 +120,8 @@ class FrameGuard:
         self._settings = Budget("settings", 20, 1, now)
         self._pings = Budget("pings", 50, 5, now)
         self._priorities = Budget("priorities", 2 * limits.streams, 20, now)
-        self._empty = Budget("empty frames", 50, 5, now)
+        self._useless = Budget("frames of no use", 50, 5, now)
+        """Empty ones and unknown ones."""
 
     def admit(self, data: bytes) -> Iterator[bytes]:
         """Yield what h2 may see of received bytes, a few frames at a time. Raises `BrokenProtocol`
@@ -133,13 +144,19 @@ class FrameGuard:
             head = _head_at(data, at)
             # GOAWAY is dropped: h2 would take it for the end, but the client still waits for the
             # responses to what it has asked (RFC 9113 section 6.8).
-            dropped = head.kind == GOAWAY and self.block_began is None
+            dropped = head.kind == GOAWAY
             frames += 1
             if dropped or frames > FRAMES_TOGETHER:
                 if start < at:
                     yield data[start:at]
                 start, frames = at, 1
-            self._check(head)
+            try:
+                self._check(head)
+            except BrokenProtocol:
+                # A mistake in a frame before this one comes first.
+                if start < at:
+                    yield data[start:at]
+                raise
             at += FRAME_HEAD
             if dropped:
                 self.has_said_goodbye = True
@@ -153,18 +170,26 @@ class FrameGuard:
         if head.length > LARGEST_FRAME:
             raise BrokenProtocol(ErrorCodes.FRAME_SIZE_ERROR, "a frame larger than 16,384 bytes")
         kind = head.kind
-        if kind in (HEADERS, CONTINUATION):
-            self._check_block(head)
+        if self._is_first:
+            if kind != SETTINGS or head.flags & ACK:  # RFC 9113 section 3.4
+                raise BrokenProtocol(ErrorCodes.PROTOCOL_ERROR, "no SETTINGS at first")
+            self._is_first = False
+        if kind == CONTINUATION or self.block_began is not None:
+            self._check_continuation(head)
+        elif kind == HEADERS:
+            self._check_headers(head)
         elif kind == DATA:
-            if not head.length and not head.flags & END_STREAM:
-                self._empty.spend()
+            if not head.length:
+                self._useless.spend()
         elif kind == WINDOW_UPDATE:
             self.window_updates.spend()
         elif kind == RST_STREAM:
-            if head.stream > self._highest:  # h2 would ignore it
+            if head.stream > self._highest or not head.stream % 2:  # h2 would ignore it
                 raise BrokenProtocol(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM of an idle stream")
             self.resets.spend()
         elif kind == SETTINGS:
+            if head.flags & ACK and head.length:
+                raise BrokenProtocol(ErrorCodes.FRAME_SIZE_ERROR, "an ACK with settings")
             self._settings.spend(1 + head.length // SETTINGS_BYTES)
         elif kind == PING:
             if not head.flags & ACK:
@@ -173,21 +198,42 @@ class FrameGuard:
             self._priorities.spend()
         else:
             # Unknown frames are ignored (RFC 9113 section 5.5), but not without end.
-            self._empty.spend()
+            self._useless.spend()
+            if kind == GOAWAY:
+                _check_goaway(head)
 
-    def _check_block(self, head: FrameHead) -> None:
-        """Field blocks have no length: they go on until END_HEADERS."""
-        if head.kind == HEADERS or self.block_began is None:
-            self._highest = max(self._highest, head.stream)
-            self._block = 0
+    def _check_headers(self, head: FrameHead) -> None:
+        """Requests entitle a client to some frames."""
+        self._highest = max(self._highest, head.stream)
+        self._useless.refill(1)  # the end of its body may be an empty frame,
+        self._priorities.refill(2)  # a page is sorted anew as it is shown,
+        self.window_updates.refill(1)  # and some clients open each window before they need it
+        if not head.flags & END_HEADERS:
             self.block_began = self._now()
-        elif not head.length:
-            self._empty.spend()
-        self._block += head.length
-        if self._block > self._limits.head_bytes:
+            self._block_stream = head.stream
+            self._block_bytes = head.length
+            self._continuations = 0
+
+    def _check_continuation(self, head: FrameHead) -> None:
+        """Field blocks have no length: they go on until END_HEADERS (RFC 9113 section 6.10)."""
+        if self.block_began is None:
+            raise BrokenProtocol(ErrorCodes.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        if head.kind != CONTINUATION or head.stream != self._block_stream:
+            raise BrokenProtocol(ErrorCodes.PROTOCOL_ERROR, "a field block interrupted")
+        self._block_bytes += head.length
+        self._continuations += 1
+        if self._block_bytes > 2 * self._limits.head_bytes or self._continuations > CONTINUATIONS:
             raise BrokenProtocol(ErrorCodes.ENHANCE_YOUR_CALM, "a field block too large")
         if head.flags & END_HEADERS:
             self.block_began = None
+
+
+def _check_goaway(head: FrameHead) -> None:
+    """RFC 9113 section 6.8."""
+    if head.stream:
+        raise BrokenProtocol(ErrorCodes.PROTOCOL_ERROR, "GOAWAY of a stream")
+    if head.length < GOAWAY_BYTES:
+        raise BrokenProtocol(ErrorCodes.FRAME_SIZE_ERROR, "GOAWAY too short")
 
 
 def _head_at(data: bytes, at: int) -> FrameHead:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..http.context import ServerContext
+from ..http.exchange import ENDED
 from ..tcp.transport import Transport
-from .guard import FrameGuard
+from .guard import BrokenProtocol, FrameGuard
 from .machine import Machine
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class Link:
         context: ServerContext,
         client: str,
         on_free: Callable[[], None],
+        on_abuse: Callable[[BrokenProtocol], None],
     ) -> None:
-        """`on_free` is called when an exchange has ended."""
+        """`on_free` is called when an exchange has ended, `on_abuse` when a client has opened its
+        windows in a way that it may not."""
         self.transport = transport
         self.context = context
         self.client = client
@@ -48,11 +51,14 @@ class Link:
         self.exchanges: dict[int, Http2Exchange] = {}
         """Those whose handlers have not ended, by the numbers of their streams."""
         self._on_free = on_free
+        self._on_abuse = on_abuse
         self._waiting: dict[int, trio.Event] = {}  # for their windows
 
     def remove(self, exchange: Http2Exchange) -> None:
         """An exchange has ended."""
         del self.exchanges[exchange.stream]
+        if exchange.progress is ENDED:
+            self.guard.resets.refill(1)  # a proxy has many clients that may leave
         self._on_free()
 
     def write(self) -> None:
@@ -70,11 +76,14 @@ class Link:
 
     def send_data(self, stream: int, data: bytes, *, last: bool, whole: bool = True) -> None:
         """Make a DATA frame, for which there is room. It is not `whole` if the window has cut a
-        piece short. Raises `BrokenProtocol` if the client does that too often."""
+        piece short: a client that does that too often is told so, and nothing more is sent."""
         self.machine.send_data(stream, data, end_stream=last)
         self.guard.window_updates.refill(FRAMES_PER_UPDATE)
         if not whole and len(data) < TINY_BYTES:
-            self.guard.tiny_pieces.spend()
+            try:
+                self.guard.tiny_pieces.spend()
+            except BrokenProtocol as error:
+                self._on_abuse(error)
 
     async def wait_for_window(self, stream: int) -> None:
         """Wait until the window of this stream may have changed, or nothing can be sent on it any

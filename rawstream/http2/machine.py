@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeAlias, cast
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import RequestReceived, TrailersReceived
 from h2.settings import SettingCodes, Settings
+from hpack import Decoder, HeaderTuple
+from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hyperframe.frame import GoAwayFrame
 
 from ..limits import Limits
+from .guard import BrokenProtocol
+
+ReceivedFields: TypeAlias = Iterable[tuple[bytes, bytes]]
+"""Names and values, as they were received."""
 
 ANY_STREAM = 2**31 - 1
 """As the last stream of a GOAWAY: nothing is refused yet (RFC 9113 section 6.8)."""
@@ -16,6 +26,10 @@ ANY_STREAM = 2**31 - 1
 STREAM_WINDOW = 65_535
 """Bytes that a client may send on a stream before its handler reads them: the default of RFC 9113
 section 6.5.2."""
+
+TABLE_BYTES = 4_096
+"""The most that the fields of responses may take which both sides remember, however much the client
+offers: the default of RFC 9113 section 6.5.2. h2 looks through all of them for every field."""
 
 
 class _OurSettings(Settings):
@@ -32,6 +46,45 @@ class _OurSettings(Settings):
         raise NotImplementedError
 
 
+class _TheirSettings(Settings):
+    """The settings that the client announces. Those that nobody knows are not kept (RFC 9113
+    section 6.5.2)."""
+
+    def __setitem__(self, key: SettingCodes | int, value: int) -> None:
+        if key == SettingCodes.HEADER_TABLE_SIZE:
+            value = min(value, TABLE_BYTES)
+        if key in _KNOWN:
+            super().__setitem__(key, value)
+
+
+_KNOWN = frozenset(SettingCodes)
+
+
+class _FieldDecoder(Decoder):
+    """Hands all fields of a block through h2 as one. It would look for mistakes in them, and end
+    the connection where only a stream must end."""
+
+    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
+        """Raises `BrokenProtocol`: what cannot be unfolded leaves the two sides with different
+        tables (RFC 9113 section 4.3)."""
+        try:
+            fields = super().decode(data, raw=True)
+        except OversizedHeaderListError as error:
+            raise BrokenProtocol(ErrorCodes.ENHANCE_YOUR_CALM, str(error)) from error
+        except HPACKError as error:
+            raise BrokenProtocol(ErrorCodes.COMPRESSION_ERROR, str(error)[:_REASON]) from error
+        return [HeaderTuple(b"", cast(bytes, fields))]
+
+
+_REASON = 100  # characters: some errors quote the whole block
+
+
+def fields_of(event: RequestReceived | TrailersReceived) -> ReceivedFields:
+    """The fields that an event brings."""
+    assert event.headers is not None
+    return cast(ReceivedFields, event.headers[0][1])
+
+
 class Machine(H2Connection):
     """Knows the frames, the states of streams and the windows, and compresses fields."""
 
@@ -40,8 +93,7 @@ class Machine(H2Connection):
     under way."""
 
     def __init__(self, limits: Limits) -> None:
-        # Fields are checked where they are turned into requests: a mistake in one of them ends
-        # that stream, where h2 would end the connection.
+        # Fields are checked where they are turned into requests.
         config = H2Configuration(
             client_side=False,
             header_encoding=None,
@@ -59,8 +111,9 @@ class Machine(H2Connection):
                 SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
             },
         )
+        self.remote_settings = _TheirSettings(client=True)
         # Up to here a request is answered 431; beyond, HPACK would unfold a bomb (CVE-2016-6581).
-        self.decoder.max_header_list_size = 2 * limits.head_bytes
+        self.decoder = _FieldDecoder(2 * limits.head_bytes)
         self.initiate_connection()
         # So large that no body which nobody reads keeps another one from arriving.
         self.increment_flow_control_window((limits.streams - 1) * STREAM_WINDOW or 1)

@@ -1,5 +1,6 @@
 """A request body over HTTP/2. What its handler has not read yet is bounded by the window: a client
-may send more only for what has been read (RFC 9113 section 5.2)."""
+may send more only for what has been read (RFC 9113 section 5.2). Its length must be the declared
+one (section 8.1.1)."""
 
 from __future__ import annotations
 
@@ -8,30 +9,47 @@ from collections import deque
 import trio
 
 from ..tcp.keepalive import SECOND_LOOK, is_late
+from .request_head import MalformedRequest
 
 
 class RequestBody:
     """The DATA of a request, as it arrives."""
 
-    __slots__ = ("_arrived", "_pieces", "has_ended", "is_awaited", "taken")
+    __slots__ = ("_arrived", "_missing", "_pieces", "has_ended", "is_awaited", "is_cut", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, length: int | None) -> None:
+        """`length` is what the client has declared; None if nothing."""
         self.has_ended = False
+        self.is_cut = False
+        """Its end never comes, or is in the wrong place: what has arrived is not all."""
         self.is_awaited = False
         """Whether the client waits for a 100 before it sends any of it."""
         self.taken = 0
         """Pieces that the handler has read."""
+        self._missing = length
         self._pieces = deque[tuple[bytes, int]]()
         self._arrived: trio.Event | None = None
 
     def add(self, data: bytes, size: int) -> None:
-        """A piece has arrived, which counts `size` bytes in the window."""
+        """A piece has arrived, which counts `size` bytes in the window. Raises `MalformedRequest`
+        for what is more than was declared."""
         self._pieces.append((data, size))
+        if self._missing is not None:
+            self._missing -= len(data)
+            if self._missing < 0:
+                raise MalformedRequest("a body longer than its Content-Length")
         self._wake()
 
     def end(self) -> None:
-        """There is no more."""
+        """There is no more. Raises `MalformedRequest` if that is less than was declared."""
         self.has_ended = True
+        if self._missing:
+            raise MalformedRequest("a body shorter than its Content-Length")
+        self._wake()
+
+    def cut(self) -> None:
+        """There will be no more, and what there is is not all."""
+        self.is_cut = True
         self._wake()
 
     def take(self) -> tuple[bytes, int] | None:

@@ -25,6 +25,7 @@ FAMILIAR_BYTES = KIB
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _PSEUDO = frozenset({":method", ":scheme", ":path", ":authority", ":protocol"})
 _OF_CONNECTIONS = frozenset(
@@ -46,18 +47,21 @@ class RequestHead(NamedTuple):
     target: str
     headers: Headers
     authority: str
-    is_upgrade: bool
-    """Whether it asks for another protocol by extended CONNECT (RFC 8441). Its method is GET then,
-    and its headers have `upgrade`, as in HTTP/1.1."""
+    length: int | None
+    """What Content-Length declares."""
 
 
-def request_head(fields: Iterable[tuple[bytes, bytes]], limits: Limits) -> RequestHead:
-    """Check the fields of a request. Raises `HTTPError`, and `MalformedRequest` for those that must
-    not be processed."""
+def request_head(
+    fields: Iterable[tuple[bytes, bytes]], limits: Limits, *, has_body: bool
+) -> RequestHead:
+    """Check the fields of a request. Extended CONNECT (RFC 8441), which asks for another protocol,
+    becomes a GET with `upgrade`, as in HTTP/1.1. Raises `HTTPError`, and `MalformedRequest` for
+    those that must not be processed."""
     pseudo: dict[str, str] = {}
     pairs: list[tuple[str, str]] = []
     cookies: list[str] = []
     hosts: list[str] = []
+    lengths: list[str] = []
     size = 0
     for name, value in fields:
         size += len(name) + len(value) + FIELD_OVERHEAD
@@ -74,22 +78,25 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], limits: Limits) -> Reque
         else:
             if field[0] == "host":
                 hosts.append(field[1])
+            elif field[0] == "content-length":
+                lengths.append(field[1])
             pairs.append(field)
     if size > limits.head_bytes:
         raise HTTPError(431, f"head larger than {limits.head_bytes} bytes")
-    if len(pairs) + len(cookies) > limits.header_count:
+    if len(pairs) + bool(cookies) > limits.header_count:
         raise HTTPError(431, f"more than {limits.header_count} header fields")
     if cookies:
         pairs.append(("cookie", "; ".join(cookies)))
     protocol = pseudo.get(":protocol")
     method, target = _checked_line(pseudo, limits)
     authority = _checked_authority(pseudo.get(":authority"), hosts)
+    length = _checked_length(lengths, has_body=has_body) if lengths else None
     if not hosts:
         pairs.insert(0, ("host", authority))
     if protocol is not None:
         method = "GET"
         pairs.append(("upgrade", protocol))
-    return RequestHead(method, target, Headers(pairs), authority, protocol is not None)
+    return RequestHead(method, target, Headers(pairs), authority, length)
 
 
 def check_trailers(fields: Iterable[tuple[bytes, bytes]]) -> None:
@@ -146,3 +153,13 @@ def _checked_authority(authority: str | None, hosts: list[str]) -> str:
     if not split_authority(found):
         raise MalformedRequest("no valid :authority")
     return found
+
+
+def _checked_length(lengths: list[str], *, has_body: bool) -> int:
+    """The Content-Length (RFC 9110 section 8.6)."""
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise MalformedRequest("no valid Content-Length")
+    length = int(lengths[0])
+    if length and not has_body:
+        raise MalformedRequest("a body shorter than its Content-Length")
+    return length
