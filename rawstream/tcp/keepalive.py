@@ -68,10 +68,10 @@ class KeepAliveScheduler:
         self._nursery: trio.Nursery | None = None
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Run a function in a task of its own. It must end when the connection that it works for
-        closes. Its failure affects nothing else."""
-        assert self._nursery is not None
-        self._nursery.start_soon(self._contain, function())
+        """Run a function in a task of its own, unless everything is being cancelled. It must end
+        when the connection that it works for closes. Its failure affects nothing else."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._contain, function())
 
     def after_a_moment(self, function: Callable[[], None]) -> None:
         """Call a function after `MOMENT`. It must not block."""
@@ -91,30 +91,36 @@ class KeepAliveScheduler:
         """Run until cancelled, which also cancels all tasks that it has started."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
-            while True:
+            try:
+                await self._call_all_due()
+            finally:
+                self._nursery = None  # it takes no more tasks from here on
+
+    async def _call_all_due(self) -> None:
+        while True:
+            now = trio.current_time()
+            if self._entries and is_late(self._entries[0][0]):
+                await trio.sleep(SECOND_LOOK)
                 now = trio.current_time()
-                if self._entries and is_late(self._entries[0][0]):
-                    await trio.sleep(SECOND_LOOK)
-                    now = trio.current_time()
-                while self._entries and self._entries[0][0] <= now:
-                    timed = heapq.heappop(self._entries)[2]()
-                    if timed is None or not timed.active:
-                        continue
-                    # It may have been active since its entry was made, and is then due later.
-                    due = timed.last_active + timed.interval
-                    if due <= now:
-                        self._call(timed, now)
-                    else:
-                        self._push(due, timed)
-                for _ in range(CALLED_TOGETHER):
-                    if not self._moments or self._moments[0][0] > now:
-                        break
-                    self._call_contained(self._moments.popleft()[1])
-                next_entry = self._entries[0][0] if self._entries else inf
-                next_moment = self._moments[0][0] if self._moments else inf
-                with trio.move_on_at(min(next_entry, next_moment)):
-                    await self._earlier.wait()
-                    self._earlier = trio.Event()
+            while self._entries and self._entries[0][0] <= now:
+                timed = heapq.heappop(self._entries)[2]()
+                if timed is None or not timed.active:
+                    continue
+                # It may have been active since its entry was made, and is then due later.
+                due = timed.last_active + timed.interval
+                if due <= now:
+                    self._call(timed, now)
+                else:
+                    self._push(due, timed)
+            for _ in range(CALLED_TOGETHER):
+                if not self._moments or self._moments[0][0] > now:
+                    break
+                self._call_contained(self._moments.popleft()[1])
+            next_entry = self._entries[0][0] if self._entries else inf
+            next_moment = self._moments[0][0] if self._moments else inf
+            with trio.move_on_at(min(next_entry, next_moment)):
+                await self._earlier.wait()
+                self._earlier = trio.Event()
 
     def _push(self, due: float, timed: Timed) -> None:
         if due == inf:
