@@ -278,6 +278,8 @@ class Http2Exchange:
         """What follows the head of the request is malformed."""
         if self.progress is not ENDED:  # else there is nothing left to say
             self._mistake = self._mistake or error
+        if self._request is None:
+            self._head = error  # its handler has not been called yet
         if self.received is not None:
             self.received.cut()
         self.cancel(Ended.PROTOCOL_ERROR)
