@@ -25,7 +25,7 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 
 from ..errors import BrokenStream, ClientGone, HTTPError
 from ..http.closing import close_connection
@@ -169,6 +169,8 @@ class Http2Connection:
             case RequestReceived():
                 self._open(event)
             case DataReceived(stream_id=stream, data=data, flow_controlled_length=size):
+                if not data and size:  # padding alone
+                    self._link.guard.useless.spend()
                 if (exchange := exchanges.get(stream)) is not None:
                     exchange.take_data(data, size)
                 else:
@@ -197,7 +199,8 @@ class Http2Connection:
         link, stream, limits = self._link, event.stream_id, self._context.limits
         if self._refuses or len(link.exchanges) >= limits.streams:
             link.guard.resets.spend()
-            link.machine.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            with suppress(StreamClosedError):  # by the client, in the same read
+                link.machine.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
         has_body = event.stream_ended is None
         head: RequestHead | HTTPError

@@ -117,11 +117,11 @@ class FrameGuard:
         self.window_updates = Budget("window updates", 1_000, 100, now)
         """Filled up with each DATA frame that is sent. Clients answer one with two at most: for the
         stream, and for the connection."""
+        self.useless = Budget("frames of no use", 50, 5, now)
+        """Those that are empty, or padding alone, or unknown."""
         self._settings = Budget("settings", 20, 1, now)
         self._pings = Budget("pings", 50, 5, now)
         self._priorities = Budget("priorities", 2 * limits.streams, 20, now)
-        self._useless = Budget("frames of no use", 50, 5, now)
-        """Empty ones and unknown ones."""
 
     def admit(self, data: bytes) -> Iterator[bytes]:
         """Yield what h2 may see of received bytes, a few frames at a time. Raises `BrokenProtocol`
@@ -180,7 +180,7 @@ class FrameGuard:
             self._check_headers(head)
         elif kind == DATA:
             if not head.length:
-                self._useless.spend()
+                self.useless.spend()
         elif kind == WINDOW_UPDATE:
             self.window_updates.spend()
         elif kind == RST_STREAM:
@@ -198,14 +198,14 @@ class FrameGuard:
             self._priorities.spend()
         else:
             # Unknown frames are ignored (RFC 9113 section 5.5), but not without end.
-            self._useless.spend()
+            self.useless.spend()
             if kind == GOAWAY:
                 _check_goaway(head)
 
     def _check_headers(self, head: FrameHead) -> None:
         """Requests entitle a client to some frames."""
         self._highest = max(self._highest, head.stream)
-        self._useless.refill(1)  # the end of its body may be an empty frame,
+        self.useless.refill(1)  # the end of its body may be an empty frame,
         self._priorities.refill(2)  # a page is sorted anew as it is shown,
         self.window_updates.refill(1)  # and some clients open each window before they need it
         if not head.flags & END_HEADERS:
