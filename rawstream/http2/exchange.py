@@ -30,6 +30,7 @@ from ..http.exchange import BODY, BROKEN, ENDED, SWITCHED, UNANSWERED, ByteStrea
 from ..http.fields import Fields, checked
 from ..http.lifetime import DONE, Ended, Lifetime
 from ..http.request import Handler, Request
+from ..stderr import logger
 from ..tcp.transport import Transport
 from .byte_stream import StreamOfBytes
 from .link import Link
@@ -120,6 +121,8 @@ class Http2Exchange:
             try:
                 self._end_stream()
                 self._log()
+            except Exception:  # as of a filter of the log
+                logger.exception("%s: its end failed", self._request)
             finally:
                 self.link.remove(self)
 

@@ -8,8 +8,13 @@ from collections import deque
 
 import trio
 
+from ..limits import KIB
 from ..tcp.keepalive import SECOND_LOOK, is_late
 from .request_head import MalformedRequest
+
+JOINED_BYTES = KIB
+"""Pieces are joined up to this size. Frames of a byte each would else take a hundred times the
+memory that the window allows."""
 
 
 class RequestBody:
@@ -33,11 +38,15 @@ class RequestBody:
     def add(self, data: bytes, size: int) -> None:
         """A piece has arrived, which counts `size` bytes in the window. Raises `MalformedRequest`
         for what is more than was declared."""
-        self._pieces.append((data, size))
         if self._missing is not None:
             self._missing -= len(data)
-            if self._missing < 0:
-                raise MalformedRequest("a body longer than its Content-Length")
+        pieces = self._pieces
+        if pieces and len(pieces[-1][0]) + len(data) <= JOINED_BYTES:
+            before, its_size = pieces.pop()
+            data, size = before + data, its_size + size
+        pieces.append((data, size))
+        if self._missing is not None and self._missing < 0:
+            raise MalformedRequest("a body longer than its Content-Length")
         self._wake()
 
     def end(self) -> None:
