@@ -248,6 +248,37 @@ async def test_a_send_cancelled_before_its_first_byte_has_no_effect(
     assert peer.resets == {}
 
 
+async def test_a_late_user_of_a_request_is_told_so(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    kept: list[Any] = []
+
+    async def handler(request: Request) -> None:
+        if request.path == "/kept":
+            async with open_stream(request, "text/plain") as stream:
+                kept.extend((request, stream))
+                await stream.send(b"fresh")
+        else:
+            old, stream = kept
+            for late in (stream.send(b"STALE"), old.respond(200)):
+                with pytest.raises(RuntimeError):
+                    await late
+            with pytest.raises(ClientGone):
+                await old.body()
+            await request.respond(200, b"ok\n")
+
+    for request in (
+        post(1, b"/kept") + data(1, b"x"),
+        post(1, b"/kept") + data(1, b"x", last=True),
+    ):
+        kept.clear()
+        peer = await FramePeer(connect(handler)).open()
+        await peer.send(request)
+        await peer.over(1)
+        await peer.is_alive()
+        assert peer.bodies[1] == b"fresh"
+
+
 # -- Windows --------------------------------------------------------------------------------------
 
 
@@ -421,6 +452,19 @@ async def test_what_does_not_end_in_time_is_reset(serving: Serving) -> None:
     await peer.to_end()
     assert peer.resets == {1: CANCEL, 3: CANCEL}
     await happens(server.ended)
+
+
+async def test_a_client_that_closes_on_goaway_is_not_waited_for(serving: Serving) -> None:
+    server = await serving(app)
+    peer = await FramePeer(await server.connect()).open()
+    await peer.send(get(1))
+    await peer.over(1)
+    server.stop.set()
+    await peer.until(lambda: peer.goaways)
+    began = trio.current_time()
+    await peer.peer.stream.aclose()
+    await happens(server.ended)
+    assert trio.current_time() - began < 0.5
 
 
 # -- WebSocket over extended CONNECT (RFC 8441) ---------------------------------------------------

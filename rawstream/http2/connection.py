@@ -92,6 +92,8 @@ class Http2Connection:
                     self.drain()
                 with self._reading:
                     await self._read()
+                if self._leaving is not None:
+                    self._leaving.set()  # there is nobody left to wait for
         finally:
             self._idle.active = self._pings.active = False
             transport.owner = transport.on_left_over = None

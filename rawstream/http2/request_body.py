@@ -69,7 +69,8 @@ class RequestBody:
         return self._pieces.popleft()
 
     def drop(self) -> int:
-        """Drop what has not been read. Return what it counts in the window."""
+        """Drop what has not been read, for good. Return what it counts in the window."""
+        self.is_cut = True
         size = sum(size for _, size in self._pieces)
         self._pieces.clear()
         return size
