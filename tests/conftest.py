@@ -21,6 +21,7 @@ from documents import ROOT, environment, fenced
 from hypothesis import settings
 from peers import (
     PATIENCE,
+    VERSIONS,
     Certificate,
     Connect,
     Curl,
@@ -68,6 +69,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a module marked `both_versions` connect over both, each in a run of its own, unless
+    marked `http1`: they look at what only HTTP/1.1 has, or count its bytes."""
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "version" in metafunc.fixturenames and "both_versions" in marked and "http1" not in marked:
+        metafunc.parametrize("version", VERSIONS, indirect=True)
+
+
+@pytest.fixture
+def version(request: pytest.FixtureRequest) -> str:
+    """The version of HTTP that raw clients speak."""
+    return str(getattr(request, "param", VERSIONS[0]))
+
+
 @pytest.fixture
 def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every response is sent at the moment of the RFCs' examples."""
@@ -75,9 +90,9 @@ def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def connect(nursery: trio.Nursery) -> Connect:
+def connect(nursery: trio.Nursery, version: str) -> Connect:
     """`peer = connect(handler)`: one connection to a handler, over memory."""
-    return partial(connect_over_memory, nursery)
+    return partial(connect_over_memory, nursery, version=version)
 
 
 @pytest.fixture
@@ -87,7 +102,7 @@ def proxying(nursery: trio.Nursery) -> Proxying:
 
 
 @pytest.fixture
-async def serving(nursery: trio.Nursery) -> AsyncIterator[Serving]:
+async def serving(nursery: trio.Nursery, version: str) -> AsyncIterator[Serving]:
     """`server = await serving(handler)`: a server on a port of its own. It runs in the test's
     nursery, or in another one given as `nursery`; `client_context` is its clients'."""
     of_the_test = nursery
@@ -109,7 +124,7 @@ async def serving(nursery: trio.Nursery) -> AsyncIterator[Serving]:
         if "unix" not in options:
             options.setdefault("port", 0)
         addresses = await nursery.start(run)
-        servers.append(Server(addresses[0], stop, ended, client_context))
+        servers.append(Server(addresses[0], stop, ended, client_context, version))
         return servers[-1]
 
     servers: list[Server] = []

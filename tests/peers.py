@@ -21,10 +21,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from http2_client import Http2Stream
 
 from rawstream import Handler, Limits, serve_stream
 from rawstream.http.context import ServerContext
 from rawstream.http1.connection import Connection
+from rawstream.http2.connection import Http2Connection
 from rawstream.tcp.keepalive import KeepAliveScheduler
 from rawstream.tcp.transport import Transport
 from rawstream.tcp.watching import PeekingWatcher
@@ -37,6 +39,10 @@ use_shortcuts = True
 
 PATIENCE = 10
 """Seconds after which a test that waits for something has failed."""
+
+
+VERSIONS = ("1.1", "2")
+"""Of HTTP. Tests are written in the bytes of the first."""
 
 
 async def happens(event: trio.Event) -> None:
@@ -103,13 +109,22 @@ Connect = Callable[..., Peer]
 
 
 def connect_over_memory(
-    nursery: trio.Nursery, handler: Handler, limits: Limits | None = None
+    nursery: trio.Nursery,
+    handler: Handler,
+    limits: Limits | None = None,
+    *,
+    version: str = "1.1",
 ) -> Peer:
     """One connection to a handler, over memory."""
     ours, theirs = trio.testing.memory_stream_pair()
     serving = partial(serve_stream, handler, theirs, limits=limits, shortcuts=use_shortcuts)
     nursery.start_soon(serving)
-    return Peer(ours)
+    return peer_of(ours, version)
+
+
+def peer_of(stream: trio.abc.Stream, version: str) -> Peer:
+    """A client that speaks this version of HTTP over a stream."""
+    return Peer(Http2Stream(stream) if version == "2" else stream)
 
 
 # -- Over a pair of sockets -----------------------------------------------------------------------
@@ -121,7 +136,7 @@ class Served:
 
     context: ServerContext
     transport: Transport
-    connection: Connection
+    connection: Connection | Http2Connection
 
     def drain(self) -> None:
         """As a server does that stops."""
@@ -131,7 +146,11 @@ class Served:
 
 @asynccontextmanager
 async def connected(
-    handler: Handler, *, dribble: bool = False, limits: Limits | None = None
+    handler: Handler,
+    *,
+    dribble: bool = False,
+    limits: Limits | None = None,
+    version: str = "1.1",
 ) -> AsyncIterator[tuple[Peer, Served]]:
     """A connection over a pair of sockets with small buffers. With `dribble` its server's socket
     takes a byte at a time."""
@@ -149,12 +168,16 @@ async def connected(
     if dribble:
         stream.socket = Dribbling(theirs)  # type: ignore[assignment]
     transport = Transport(stream, limits, shortcuts=use_shortcuts and not dribble)
-    connection = Connection(transport, context, handler, "", last=False)
+    connection: Connection | Http2Connection
+    if version == "2":
+        connection = Http2Connection(transport, context, handler, "", last=False)
+    else:
+        connection = Connection(transport, context, handler, "", last=False)
     async with trio.open_nursery() as nursery:
         await nursery.start(context.keep_alive.run)
         nursery.start_soon(connection.run)
-        async with trio.SocketStream(ours) as peer:
-            yield Peer(peer), Served(context, transport, connection)
+        async with trio.SocketStream(ours) as stream:
+            yield peer_of(stream, version), Served(context, transport, connection)
         nursery.cancel_scope.cancel()
 
 
@@ -183,6 +206,7 @@ class Server:
     stop: trio.Event
     ended: trio.Event = field(default_factory=trio.Event)
     tls: ssl.SSLContext | None = None  # the clients'
+    version: str = "1.1"  # that its raw clients speak
     peers: list[Peer] = field(default_factory=list)
 
     @property
@@ -209,7 +233,7 @@ class Server:
             )
             with trio.fail_after(PATIENCE):
                 await stream.do_handshake()
-        self.peers.append(Peer(stream))
+        self.peers.append(peer_of(stream, self.version))
         return self.peers[-1]
 
     def open_socket(self) -> socket.socket:

@@ -33,6 +33,8 @@ from rawstream import (
 from rawstream.entries.log import encoded_size
 from rawstream.http.json_text import json_text
 
+pytestmark = pytest.mark.both_versions
+
 EPOCH = "5eed5eed"
 LINES = b"Accept: application/x-ndjson\r\n"
 EVENTS = b"Accept: text/event-stream\r\n"

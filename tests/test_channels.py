@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peers import Connect, Curl, Peer, Serving, connected, program
+from peers import VERSIONS, Connect, Curl, Peer, Serving, connected, program
 from wire import (
     TEXT,
     close,
@@ -39,6 +39,8 @@ from rawstream import (
     serve_channels,
 )
 from rawstream.entries.cursors import make_vector, own_part
+
+pytestmark = pytest.mark.both_versions
 
 EPOCHS = {"a": "aaaa", "b": "bbbb", "c": "cccc"}
 
@@ -104,6 +106,7 @@ async def test_a_cap(connect: Connect) -> None:
         channels.get("b")
 
 
+@pytest.mark.http1
 async def test_idle_channels_are_forgotten(
     connect: Connect, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -210,6 +213,7 @@ async def test_a_stream_of_lines(connect: Connect, chunked: bool, step: int) -> 
     assert [data for _, data in texts(channels.get("a"))] == ["one", "", "three", "four"]
 
 
+@pytest.mark.http1
 async def test_lines_are_published_as_they_come_however_seldom(
     connect: Connect, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -303,6 +307,7 @@ async def test_many_lines_at_once_lose_no_reader_its_place(
     assert [o.get("data") for o in found if "data" in o] == [str(n) for n in range(3000)]
 
 
+@pytest.mark.http1
 async def test_curl_publishes_what_a_program_prints(serving: Serving, curl: Curl) -> None:
     channels = rooms(Channel)
     server = await serving(app_of(channels))
@@ -313,6 +318,7 @@ async def test_curl_publishes_what_a_program_prints(serving: Serving, curl: Curl
     assert await curl("-m", "1", "-N", f"{server.url}/a?last=2") == (28, b"two\nthree\n")
 
 
+@pytest.mark.http1
 async def test_tail_into_curl(serving: Serving, tmp_path: Any) -> None:
     """A log that grows, published by two programs of every Unix."""
     log = tmp_path / "log"
@@ -564,9 +570,9 @@ async def test_too_many_channels_over_one_connection(connect: Connect) -> None:
     assert (await ask(peer, get("/")))[0] == 400
 
 
-async def test_a_reader_of_several_that_is_too_slow() -> None:
+async def test_a_reader_of_several_that_is_too_slow(version: str) -> None:
     channels = rooms(lag="close")
-    async with connected(app_of(channels)) as (peer, _):
+    async with connected(app_of(channels), version=version) as (peer, _):
         await peer.send(get("/a?channel=b", "Accept: text/event-stream"))
         await peer.has(b"\r\n\r\n")
         for n in range(200):
@@ -600,18 +606,21 @@ def test_the_part_of_a_vector(cursor: str, part: str | None) -> None:
             st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9000)), max_size=12),
             st.integers(0, 20_000),  # bytes it reads
             st.lists(st.sampled_from("ab"), max_size=8),  # published while it is away
+            st.sampled_from(VERSIONS),
         ),
         max_size=8,
     )
 )
 async def test_every_reader_of_several_sees_each_without_silent_gaps(
-    visits: list[tuple[str, list[tuple[str, int]], int, list[str]]],
+    visits: list[tuple[str, list[tuple[str, int]], int, list[str], str]],
 ) -> None:
     channels = rooms(lambda name: Channel(name, entries=6, epoch=EPOCHS[name]))
     client = Bookkeeper()
 
-    async def visit(transport: str, during: list[tuple[str, int]], most: int) -> None:
-        async with connected(app_of(channels)) as (peer, _):
+    async def visit(
+        transport: str, during: list[tuple[str, int]], most: int, version: str = "1.1"
+    ) -> None:
+        async with connected(app_of(channels), version=version) as (peer, _):
             query = f"/?channel=a&channel=b&after={client.cursor}"
             if transport == "poll":
                 await peer.send(get(query + "&wait=0"))
@@ -633,8 +642,8 @@ async def test_every_reader_of_several_sees_each_without_silent_gaps(
                     received += await peer.stream.receive_some(most - len(received))
             client.take(OBJECTS[transport](received))
 
-    for transport, during, most, away in visits:
-        await visit(transport, during, most)
+    for transport, during, most, away, version in visits:
+        await visit(transport, during, most, version)
         for name in away:
             channels.get(name).publish(f"{channels.get(name).end + 1} ")
     for _ in range(10):
@@ -835,9 +844,9 @@ async def test_joining_and_leaving_while_connected(enter: Enter) -> None:
     assert await visitor.hears() == {"joined": "c", "id": "cccc-0"}
 
 
-async def test_leaving_cuts_no_frame_in_two() -> None:
+async def test_leaving_cuts_no_frame_in_two(version: str) -> None:
     channels = rooms(Channel)
-    async with connected(app_of(channels)) as (peer, _):
+    async with connected(app_of(channels), version=version) as (peer, _):
         await peer.send(get("/a", *handshake_fields()))
         visitor = Visitor(peer)
         await peer.until(b'-0"}')
@@ -1019,9 +1028,9 @@ async def test_too_many_joined(enter: Enter) -> None:
     assert (await visitor.hears())["error"] == 403
 
 
-async def test_a_websocket_that_is_too_slow() -> None:
+async def test_a_websocket_that_is_too_slow(version: str) -> None:
     channels = rooms(lag="close")
-    async with connected(app_of(channels)) as (peer, _):
+    async with connected(app_of(channels), version=version) as (peer, _):
         await peer.send(get("/a?channel=b", *handshake_fields()))
         await peer.has(b"\r\n\r\n")
         for n in range(400):
@@ -1242,10 +1251,10 @@ async def test_a_gap_is_told_even_if_it_is_paused_or_filtered_at_once(enter: Ent
             pass
 
 
-async def test_a_pause_tells_the_last_id_that_was_sent() -> None:
+async def test_a_pause_tells_the_last_id_that_was_sent(version: str) -> None:
     """The client is slow, and the log has rolled on meanwhile."""
     channels = Channels(lambda name: Channel(name, epoch="aaaa", entries=10))
-    async with connected(app_of(channels)) as (peer, _):
+    async with connected(app_of(channels), version=version) as (peer, _):
         await peer.send(get("/a", *handshake_fields()))
         visitor = Visitor(peer)
         await peer.until(b'-0"}')

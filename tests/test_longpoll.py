@@ -15,6 +15,8 @@ from wire import get
 from rawstream import Channel, Limits, Request, open_poll
 from rawstream.demo.push import board, poll
 
+pytestmark = pytest.mark.both_versions
+
 
 async def never(request: Request) -> None:
     async with open_poll(request, cursor="e-5"):

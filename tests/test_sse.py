@@ -12,6 +12,8 @@ from wire import GET
 
 from rawstream import Event, EventDecoder, Request, open_events
 
+pytestmark = pytest.mark.both_versions
+
 ENCODED = {
     "data": (Event("hello"), b"data: hello\n\n"),
     "two lines": (Event("a\nb"), b"data: a\ndata: b\n\n"),
