@@ -224,14 +224,19 @@ class Http2Exchange:
 
     def drain(self) -> None:
         """The server is stopping: end an endless response now."""
-        waits = self._body is not None and self._body.sending
-        if self.farewell and not waits:  # else `on_sent` does it
+        if self.farewell and not self._is_sending:  # else `on_sent` does it
             self.cancel(Ended.DRAINED)
 
     def on_sent(self) -> None:
         """A send that had to wait has ended."""
-        if self.farewell and self.link.context.draining:
+        if self.farewell and self.link.context.draining and not self._is_sending:
             self.cancel(Ended.DRAINED)
+
+    @property
+    def _is_sending(self) -> bool:
+        """Whether a piece may be half-sent. A WebSocket sends one in several parts."""
+        sender = self._body or self._upgraded
+        return sender is not None and sender.sending
 
     def on_gone(self, *, stopped_reading: bool) -> None:
         """A send on an upgraded stream has failed: the client has left or has stopped reading."""
