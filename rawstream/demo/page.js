@@ -352,9 +352,10 @@ class Experiment {
   // Of everything on the wire, the exchanges whose requests carry the key of this experiment.
   recognize(piece) {
     for (const row of piece.rows) {
-      if (theWire.term(piece, row.span).name === "request-line") {
-        this.connections[theWire.span(piece, row.span).value.includes(this.key) ? "add" : "delete"](piece.connection);
-      }
+      const { name } = theWire.term(piece, row.span), isKnown = theWire.span(piece, row.span).value?.includes(this.key);
+      if (name === "request-line") this.connections[isKnown ? "add" : "delete"](piece.connection);
+      // Over HTTP/2 the connection is shared, so other exchanges are seen as well.
+      if (name === "header section" && isKnown) this.connections.add(piece.connection);
     }
     if (this.connections.has(piece.connection)) this.pieces.add(piece);
   }

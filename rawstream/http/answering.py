@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import HTTPError
 from ..stderr import logger
+from .access_log import log_line, masked
 from .authority import is_local_host
 from .context import ServerContext
 from .error_response import EXPECTED, error_response, http_error, leaves
@@ -21,6 +22,8 @@ class Answered(Exchange, Protocol):
 
     status: int
     """0 until the head of the response is out."""
+    label: str
+    """Names the kind of response in the access log."""
     farewell: Callable[[], Awaitable[None]] | None
 
     @property
@@ -104,3 +107,25 @@ async def send_final_response(
         pass
     except Exception:
         logger.exception("%s: the final response failed", request)
+
+
+def log_exchange(
+    client: str,
+    request: Request | None,
+    exchange: Answered,
+    reason: Ended | str | None,
+    *,
+    size: int,
+    seconds: float,
+) -> None:
+    """Log the access line of an exchange, which took so many `seconds` and sent `size` bytes."""
+    log_line(
+        client or "-",  # a unix socket
+        ("HEAD" if request.head_only else request.method) if request else "-",
+        masked(request.target) if request else "-",  # the head was refused
+        exchange.status or "-",
+        exchange.label,
+        size,
+        seconds,
+        reason.value if isinstance(reason, Ended) else reason,
+    )

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import trio
 
-from ..http.access_log import log_line, masked
 from ..http.answering import (
     answer_error,
     call,
     check_answered,
     check_request,
+    log_exchange,
     note_failure,
     send_final_response,
 )
@@ -201,19 +201,13 @@ class Connection:
         began, self._heads.began = self._heads.began, None
         if began is None or not self._context.access_log:
             return
-        seconds = self._context.now() - began
-        request, exchange, reason = self._request, self._exchange, self._lifetime.reason
-        log_line(
-            self._client or "-",  # a unix socket
-            ("HEAD" if request.head_only else request.method)
-            if request
-            else "-",  # the head was refused
-            masked(request.target) if request else "-",
-            exchange.status or "-",
-            exchange.label,
-            self._transport.bytes_sent - self._sent_before,
-            seconds,
-            reason.value if isinstance(reason, Ended) else reason,
+        log_exchange(
+            self._client,
+            self._request,
+            self._exchange,
+            self._lifetime.reason,
+            size=self._transport.bytes_sent - self._sent_before,
+            seconds=self._context.now() - began,
         )
 
     # -- Early ends -----------------------------------------------------------------------------

@@ -8,10 +8,14 @@ too, and is kept here.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from h2.errors import ErrorCodes
 from hpack import Decoder, Encoder, HeaderTuple
+from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
+
+from .guard import BrokenProtocol
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -19,6 +23,9 @@ V = TypeVar("V")
 KEPT_BLOCKS = 16
 KEPT_BYTES = 512
 """Of each connection and direction so many blocks are kept, up to this size."""
+
+REASON = 100
+"""Characters of an error that the client is told: some quote the whole block."""
 
 SIZE_UPDATE, SIZE_UPDATE_MASK = 0x20, 0xE0
 """The first bits of a block that resizes the table (RFC 7541 section 6.3)."""
@@ -64,28 +71,44 @@ class BlockEncoder(Encoder):
         """Return the block of these fields, pairs of name and value."""
         fields = tuple(headers)
         kept = self._kept
-        if kept.is_valid() and not self.header_table.resized and fields in kept:
+        if self.header_table.resized:
+            # The smallest and the last size are told (RFC 7541 section 4.2); hpack tells all.
+            *_, last = changes = self.table_size_changes
+            self.table_size_changes = list(dict.fromkeys((min(changes), last)))
+            return super().encode(fields, huffman)
+        if kept.is_valid() and fields in kept:
             return kept[fields]
-        resizes = self.header_table.resized
         block = super().encode(fields, huffman)
-        if not resizes and len(block) <= KEPT_BYTES:
+        if len(block) <= KEPT_BYTES:
             kept.keep(fields, block)
         return block
 
 
 class BlockDecoder(Decoder):
-    """Finds the fields of a block again."""
+    """Finds the fields of a block again.
 
-    def __init__(self) -> None:
-        super().__init__()
+    It hands all of them through h2 as one. h2 would look for mistakes in them, and end the
+    connection where only a stream must end.
+    """
+
+    def __init__(self, largest: int) -> None:
+        """`largest` is the size of the fields of a block, in bytes, above which it is refused."""
+        super().__init__(largest)
         self._kept = _Kept[bytes, "list[HeaderTuple]"](self.header_table)
 
     def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
-        """Return the fields of a block as bytes; h2 asks for nothing else. Raises as hpack."""
+        """Raises `BrokenProtocol`: what cannot be unfolded leaves the two sides with different
+        tables (RFC 9113 section 4.3)."""
         kept = self._kept
-        if kept.is_valid() and (fields := kept.get(data)) is not None:
-            return fields
-        fields = list(super().decode(data, raw))
+        if kept.is_valid() and (found := kept.get(data)) is not None:
+            return found
+        try:
+            fields = super().decode(data, raw=True)
+        except OversizedHeaderListError as error:
+            raise BrokenProtocol(ErrorCodes.ENHANCE_YOUR_CALM, str(error)) from error
+        except HPACKError as error:
+            raise BrokenProtocol(ErrorCodes.COMPRESSION_ERROR, str(error)[:REASON]) from error
+        found = [HeaderTuple(b"", cast(bytes, fields))]
         if len(data) <= KEPT_BYTES and data and data[0] & SIZE_UPDATE_MASK != SIZE_UPDATE:
-            kept.keep(bytes(data), fields)
-        return fields
+            kept.keep(bytes(data), found)
+        return found

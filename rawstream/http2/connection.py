@@ -68,7 +68,9 @@ class Http2Connection:
         self._context = context
         self._handler = handler
         self._last = last
-        self._link = Link(transport, context, client, self._on_free, self._on_abuse)
+        self._link = Link(
+            transport, context, client, self._on_free, self._close_soon, self._on_abuse
+        )
         self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
         self._leaving: trio.Event | None = None  # set once the client knows that we are
@@ -216,17 +218,23 @@ class Http2Connection:
         assert self._nursery is not None
         self._nursery.start_soon(exchange.serve, self._handler)
         if self._last:
-            self.drain()
+            self._close_soon()
 
     # -- Its end --------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """The server is stopping: take no more requests, end endless responses now, and let any
-        other exchange finish.
+        other exchange finish."""
+        self._close_soon()
+        for exchange in list(self._link.exchanges.values()):
+            exchange.drain()
 
-        A request may be under way already, which the last GOAWAY must not refuse unseen. So a first
-        one, which refuses nothing, goes out with a ping. When that is answered, the client has
-        stopped asking, and the last one names the last stream (RFC 9113 section 6.8).
+    def _close_soon(self) -> None:
+        """Take no more requests.
+
+        One may be under way already, which the last GOAWAY must not refuse unseen. So a first one,
+        which refuses nothing, goes out with a ping. When that is answered, the client has stopped
+        asking, and the last one names the last stream (RFC 9113 section 6.8).
         """
         if self._nursery is None or self._leaving is not None or self._link.is_over:
             return
@@ -234,8 +242,6 @@ class Http2Connection:
         self._say_goodbye(ANY_STREAM)
         self._link.machine.ping(GOODBYE)
         self._link.write()
-        for exchange in list(self._link.exchanges.values()):
-            exchange.drain()
         self._nursery.start_soon(self._refuse_soon, self._leaving)
 
     async def _refuse_soon(self, leaving: trio.Event) -> None:

@@ -16,12 +16,12 @@ import trio
 from h2.errors import ErrorCodes
 
 from ..errors import BrokenStream, ClientGone, HTTPError
-from ..http.access_log import log_line, masked
 from ..http.answering import (
     answer_error,
     call,
     check_answered,
     check_request,
+    log_exchange,
     note_failure,
     send_final_response,
 )
@@ -171,6 +171,7 @@ class Http2Exchange:
         upgraded = self._upgraded
         if upgraded is not None and upgraded.stop() and self.is_writable:
             self.link.machine.end_stream(self.stream)
+            self.link.write()
             self.progress = ENDED
         received = self.received
         if received is not None:
@@ -180,27 +181,19 @@ class Http2Exchange:
                 self._reset(_CODES.get(self._lifetime.reason, ErrorCodes.CANCEL))
             elif received is not None and not received.has_ended:
                 self._reset(ErrorCodes.NO_ERROR)  # the rest is not needed (RFC 9113 section 8.1)
-        self.link.write()
 
     def _reset(self, code: ErrorCodes) -> None:
         self._is_reset = True
         self.link.machine.reset_stream(self.stream, code)
+        self.link.write()
 
     def _log(self) -> None:
-        context = self.link.context
-        if not context.access_log:
-            return
-        request, reason = self._request, self._lifetime.reason
-        log_line(
-            self.link.client or "-",  # a unix socket
-            ("HEAD" if request.head_only else request.method) if request else "-",
-            masked(request.target) if request else "-",  # the head was refused
-            self.status or "-",
-            self.label,
-            self.bytes_sent,
-            context.now() - self._began,
-            reason.value if isinstance(reason, Ended) else reason,
-        )
+        link = self.link
+        if link.context.access_log:
+            seconds, reason = link.context.now() - self._began, self._lifetime.reason
+            log_exchange(
+                link.client, self._request, self, reason, size=self.bytes_sent, seconds=seconds
+            )
 
     # -- Early ends -----------------------------------------------------------------------------
 
@@ -337,7 +330,9 @@ class Http2Exchange:
         empty = not data or self.head_only
         length = None if status in (204, 304) else len(data)
         self._begin(status, headers, length, label=label, last=empty and self._mistake is None)
-        if not empty:
+        if empty:
+            self.link.write()
+        else:
             # After the answer to a malformed request its stream is reset, not ended.
             await Http2Body(self, None).put(data, last=self._mistake is None)
 
@@ -346,6 +341,7 @@ class Http2Exchange:
     ) -> Http2Body:
         await self._check_unanswered()
         declared = self._begin(status, headers, length, label=label, last=self.head_only)
+        self.link.write()
         self._body = Http2Body(self, declared)
         if self.head_only:
             # The handler cannot know that its body is not wanted, so it is cancelled here.
@@ -358,6 +354,7 @@ class Http2Exchange:
         if self._request is None or "upgrade" not in self._request.headers:
             raise RuntimeError("this request does not ask for another protocol")
         self._begin(200, headers, None, label=label)  # RFC 8441 section 5: not 101
+        self.link.write()
         self.progress = SWITCHED
         self.reads_on = True
         stream = StreamOfBytes(self, Http2Body(self, None))
@@ -385,7 +382,7 @@ class Http2Exchange:
     def _begin(
         self, status: int, fields: Fields, length: int | None, *, label: str, last: bool = False
     ) -> int | None:
-        """Send the head of the response; `last`: with its end. Return the length of its body."""
+        """Make the head of the response; `last`: with its end. Return the length of its body."""
         fields = tuple(fields)
         try:
             head = made_head(status, fields)
@@ -396,5 +393,6 @@ class Http2Exchange:
         self.status = status
         self.label = label
         self.progress = ENDED if last else BODY
-        self.link.write()
+        if head.closes:
+            self.link.on_close()
         return length if head.declared is None else head.declared

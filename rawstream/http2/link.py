@@ -34,9 +34,11 @@ class Link:
         context: ServerContext,
         client: str,
         on_free: Callable[[], None],
+        on_close: Callable[[], None],
         on_abuse: Callable[[BrokenProtocol], None],
     ) -> None:
-        """`on_free` is called when an exchange has ended, `on_abuse` when a client has opened its
+        """`on_free` is called when an exchange has ended, `on_close` when the connection is to take
+        no more requests, `on_abuse` when a client has opened its
         windows in a way that it may not."""
         self.transport = transport
         self.context = context
@@ -51,6 +53,7 @@ class Link:
         self.exchanges: dict[int, Http2Exchange] = {}
         """Those whose handlers have not ended, by the numbers of their streams."""
         self._on_free = on_free
+        self.on_close = on_close
         self._on_abuse = on_abuse
         self._waiting: dict[int, trio.Event] = {}  # for their windows
 

@@ -10,12 +10,10 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import RequestReceived, TrailersReceived
 from h2.settings import SettingCodes, Settings
-from hpack import Decoder, HeaderTuple
-from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hyperframe.frame import GoAwayFrame
 
 from ..limits import Limits
-from .guard import BrokenProtocol
+from .compression import BlockDecoder, BlockEncoder
 
 ReceivedFields: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Names and values, as they were received."""
@@ -60,25 +58,6 @@ class _TheirSettings(Settings):
 _KNOWN = frozenset(SettingCodes)
 
 
-class _FieldDecoder(Decoder):
-    """Hands all fields of a block through h2 as one. It would look for mistakes in them, and end
-    the connection where only a stream must end."""
-
-    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
-        """Raises `BrokenProtocol`: what cannot be unfolded leaves the two sides with different
-        tables (RFC 9113 section 4.3)."""
-        try:
-            fields = super().decode(data, raw=True)
-        except OversizedHeaderListError as error:
-            raise BrokenProtocol(ErrorCodes.ENHANCE_YOUR_CALM, str(error)) from error
-        except HPACKError as error:
-            raise BrokenProtocol(ErrorCodes.COMPRESSION_ERROR, str(error)[:_REASON]) from error
-        return [HeaderTuple(b"", cast(bytes, fields))]
-
-
-_REASON = 100  # characters: some errors quote the whole block
-
-
 def fields_of(event: RequestReceived | TrailersReceived) -> ReceivedFields:
     """The fields that an event brings."""
     assert event.headers is not None
@@ -113,7 +92,8 @@ class Machine(H2Connection):
         )
         self.remote_settings = _TheirSettings(client=True)
         # Up to here a request is answered 431; beyond, HPACK would unfold a bomb (CVE-2016-6581).
-        self.decoder = _FieldDecoder(2 * limits.head_bytes)
+        self.decoder = BlockDecoder(2 * limits.head_bytes)
+        self.encoder = BlockEncoder()
         self.initiate_connection()
         # So large that no body which nobody reads keeps another one from arriving.
         self.increment_flow_control_window((limits.streams - 1) * STREAM_WINDOW or 1)

@@ -19,8 +19,9 @@ from ..limits import KIB, Limits
 FIELD_OVERHEAD = 32
 """What each field counts besides its name and value (RFC 9113 section 10.5.1)."""
 
-FAMILIAR_BYTES = KIB
-"""What was found of fields up to this size is kept: most of them come again."""
+FAMILIAR_FIELDS, FAMILIAR_BYTES = 32, KIB
+"""What was found of fields, and of heads with so many, up to this size is kept: most of them come
+again."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
@@ -57,6 +58,15 @@ def request_head(
     """Check the fields of a request. Extended CONNECT (RFC 8441), which asks for another protocol,
     becomes a GET with `upgrade`, as in HTTP/1.1. Raises `HTTPError`, and `MalformedRequest` for
     those that must not be processed."""
+    fields = tuple(fields)
+    if len(fields) <= FAMILIAR_FIELDS and sum(len(value) for _, value in fields) <= FAMILIAR_BYTES:
+        return _request_head_again(fields, limits, has_body)
+    return _request_head(fields, limits, has_body)
+
+
+def _request_head(
+    fields: tuple[tuple[bytes, bytes], ...], limits: Limits, has_body: bool
+) -> RequestHead:
     pseudo: dict[str, str] = {}
     pairs: list[tuple[str, str]] = []
     cookies: list[str] = []
@@ -97,6 +107,9 @@ def request_head(
         method = "GET"
         pairs.append(("upgrade", protocol))
     return RequestHead(method, target, Headers(pairs), authority, length)
+
+
+_request_head_again = lru_cache(maxsize=64)(_request_head)
 
 
 def check_trailers(fields: Iterable[tuple[bytes, bytes]]) -> None:

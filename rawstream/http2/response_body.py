@@ -96,6 +96,7 @@ class Http2Body:
         if self._fits(data):
             self._put(data, last=last)
             return
+        self._exchange.link.write()  # the head goes out, however long this waits
         if self._turn is None:
             self._turn = trio.Lock()
         async with self._turn:

@@ -29,6 +29,8 @@ class MadeHead(NamedTuple):
     pairs: tuple[tuple[bytes, bytes], ...]
     declared: int | None
     """The Content-Length that the handler has declared itself."""
+    closes: bool
+    """Whether the handler wants the connection to be closed: `Connection: close`."""
 
     def filled_in(self, length: int | None) -> Pairs:
         """The head as it is sent now, for a body of `length` bytes."""
@@ -40,7 +42,7 @@ class MadeHead(NamedTuple):
 
 @lru_cache(maxsize=128)
 def made_head(status: int, fields: Fields) -> MadeHead:
-    """Check the head of a response. Fields of the connection are left out: they have no meaning in
+    """Check the head of a response. Fields of the connection are left out: they have no place in
     HTTP/2 (RFC 9113 section 8.2.2). Raises `ValueError` for what may not stand in a head."""
     if not 200 <= status <= 999:
         raise ValueError(f"a response that cannot be sent: {status} is not a final status")
@@ -49,7 +51,9 @@ def made_head(status: int, fields: Fields) -> MadeHead:
     if len(lengths) > 1 or not all(value.isdigit() for value in lengths):
         raise ValueError("a response that cannot be sent: no valid Content-Length")
     declared = int(lengths.pop()) if lengths else None
-    return MadeHead(((b":status", b"%d" % status), *pairs), declared)
+    options = [value.lower() for name, value in fields if name.lower() == "connection"]
+    closes = any("close" in option.replace(" ", "").split(",") for option in options)
+    return MadeHead(((b":status", b"%d" % status), *pairs), declared, closes)
 
 
 def made_fields(fields: Fields) -> Pairs:

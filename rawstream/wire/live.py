@@ -73,7 +73,7 @@ class LiveWire:
             case "GET", path if path == EVENTS_PATH:
                 self._check_token(request)
                 with self._recorder.looked_at():
-                    await serve_channel(request, self._channel, last=HISTORY_ENTRIES)
+                    await serve_channel(request, self._channel, last=HISTORY_ENTRIES, headers=CLOSE)
             case "GET", "/wire/view.js":
                 await request.respond(
                     200, view_script(), content_type="text/javascript", headers=CLOSE
