@@ -10,6 +10,7 @@ import tracemalloc
 from contextlib import suppress
 from functools import partial
 
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -45,12 +46,14 @@ from frames import (
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from peers import Connect, Server, Serving
+from peers import PATIENCE, Certificate, Connect, Server, Serving
 
 from rawstream import Limits, Request, open_events, open_websocket, serve_stream
 
 BOMB = block([(b"x", b"a" * 4_000)]).replace(b"\0", b"\x40", 1)
 """A field that the table of the connection remembers: from then on it is one byte."""
+
+MUCH = bytes(900_000)
 
 
 async def app(request: Request) -> None:
@@ -392,6 +395,28 @@ async def test_thousands_of_small_requests(
         await peer.over(*many)
         await peer.send(b"".join(window(s, 6) for s in many) + window(0, 300))
     assert {peer.status(stream) for stream in peer.heads} == {200}
+
+
+async def test_httpx_meets_no_budget(
+    serving_over_each_carrier: Serving, certificate: Certificate
+) -> None:
+    server = await serving_over_each_carrier(app)
+    async with httpx.AsyncClient(
+        http1=False, http2=True, verify=certificate.client_context, timeout=PATIENCE * 3
+    ) as client:
+        found = list[int]()
+
+        async def ask() -> None:
+            for _ in range(10):
+                found.append((await client.get(server.url)).status_code)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(90):
+                nursery.start_soon(ask)
+        assert found == [200] * 900
+        assert (await client.post(f"{server.url}/echo", content=MUCH)).content == MUCH
+        assert len((await client.get(f"{server.url}/large")).content) == 10_000_000
+        assert (await client.get(server.url)).http_version == "HTTP/2"
 
 
 async def test_thousands_of_heads_of_which_each_window_was_opened_first(

@@ -400,6 +400,23 @@ async def test_pings(
         assert trio.current_time() == pytest.approx(40, abs=2)
 
 
+async def test_a_client_that_reads_late_has_not_vanished(
+    serving_over_each_carrier: Serving,
+) -> None:
+    """It cannot answer a ping that lies behind everything else."""
+
+    async def handler(request: Request) -> None:
+        await request.respond(200, bytes(20_000_000))
+
+    server = await serving_over_each_carrier(handler, limits=Limits(ping_seconds=0.5))
+    peer = await FramePeer(await server.connect()).open((WINDOW, 2**30), (FRAME_SIZE, 10**6))
+    await peer.send(window(0, 2**30) + get(1))
+    await trio.sleep(1.5)
+    peer.answers_pings = True
+    await peer.over(1)
+    assert len(peer.bodies[1]) == 20_000_000
+
+
 # -- The server's end -----------------------------------------------------------------------------
 
 

@@ -1,10 +1,11 @@
 """What a client of HTTP/2 may ask for without sending anything of use, and how much of it.
 
 Frames are cheap to send and dear to handle. RFC 9113 section 10.5 lists what can be abused, and
-attacks have followed: streams opened and reset (CVE-2023-44487), field blocks without an end
-(CVE-2024-27316), floods of pings, settings and empty frames (CVE-2019-9512, 9515, 9518), windows
-opened byte by byte (CVE-2019-9511). Each of these has a `Budget` here, which fills up again with
-time. A client that exceeds one is told ENHANCE_YOUR_CALM.
+attacks have followed: streams opened and reset (CVE-2023-44487), or opened and broken, so that the
+server resets them (CVE-2025-8671), field blocks without an end (CVE-2024-27316), floods of pings,
+settings and empty frames (CVE-2019-9512, 9515, 9518), windows opened byte by byte (CVE-2019-9511).
+Each of these has a `Budget` here, which fills up again with time, or with what is done for the
+client. A client that exceeds one is told ENHANCE_YOUR_CALM.
 
 The guard looks only at the heads of frames (RFC 9113 section 4.1), before h2 sees any of their
 bytes. No I/O.
@@ -30,6 +31,9 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONT
     0x0, 0x1, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8, 0x9,
 )  # fmt: skip
 ACK, END_HEADERS = 0x1, 0x4
+
+PRIORITY_UPDATE = 0x10
+"""What browsers send in place of PRIORITY (RFC 9218 section 7.1). h2 does not know it."""
 
 GOAWAY_BYTES = 8
 """Of a GOAWAY, at least (RFC 9113 section 6.8)."""
@@ -194,7 +198,7 @@ class FrameGuard:
         elif kind == PING:
             if not head.flags & ACK:
                 self._pings.spend()
-        elif kind == PRIORITY:
+        elif kind in (PRIORITY, PRIORITY_UPDATE):
             self._priorities.spend()
         else:
             # Unknown frames are ignored (RFC 9113 section 5.5), but not without end.
