@@ -240,7 +240,6 @@ async def test_large_heads(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     peer = await FramePeer(connect(app)).open()
-    first = END_STREAM
     if tables:  # it grows as it is unfolded
         await peer.send(frame(HEADERS, 5, 1, block(fields()) + BOMB))
         pieces = [block(fields()) + b"\xbe" * (kilobytes // 4)]
@@ -249,9 +248,9 @@ async def test_large_heads(
         long = [(b"x%d" % n, b"a" * 9_960) for n in range(kilobytes // 10)]
         whole = block(fields(b"/", b"GET", *long))
         pieces = [whole[n : n + 16_000] for n in range(0, len(whole), 16_000)]
-    sent = frame(HEADERS, first | (END_HEADERS if len(pieces) == 1 else 0), 3, pieces[0])
+    sent = frame(HEADERS, END_STREAM | END_HEADERS * (len(pieces) == 1), 3, pieces[0])
     for number, piece in enumerate(pieces[1:], 2):
-        sent += frame(CONTINUATION, END_HEADERS if number == len(pieces) else 0, 3, piece)
+        sent += frame(CONTINUATION, END_HEADERS * (number == len(pieces)), 3, piece)
     if status is None:
         await flood(peer, sent)
         assert peer.goaways[-1][1] == ENHANCE_YOUR_CALM

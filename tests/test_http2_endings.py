@@ -594,3 +594,31 @@ async def test_misdirected_requests_on_loopback(serving: Serving) -> None:
     assert peer.status(1) == 421
     await peer.is_alive()
     assert any(made.type == HEADERS for made in peer.frames)
+
+
+async def test_a_connection_too_many_is_answered_503_and_ends(
+    serving_over_each_carrier: Serving,
+) -> None:
+    server = await serving_over_each_carrier(app, limits=Limits(connections=1))
+    first = await FramePeer(await server.connect()).open()
+    await first.send(get(1))
+    await first.over(1)
+    second = await FramePeer(await server.connect()).open()
+    await second.send(get(1) + get(3, b"/endless"))
+    await second.over(1, 3)
+    assert (second.status(1), second.status(3)) == (503, 503)
+    await second.to_end()
+    assert second.goaways[0] == (ANY_STREAM, NO_ERROR, b"")
+    await first.is_alive()
+
+
+async def test_a_body_too_large_is_answered_413(
+    connect: Connect, autojump_clock: trio.testing.MockClock
+) -> None:
+    peer = await FramePeer(connect(app, limits=Limits(body_bytes=10))).open()
+    await peer.send(post(1, b"/echo", (b"content-length", b"11")) + post(3) + data(3, bytes(11)))
+    await peer.until(peer.was_reset(1))
+    await peer.until(peer.was_reset(3))
+    assert (peer.status(1), peer.status(3)) == (413, 413)
+    assert peer.resets == {1: NO_ERROR, 3: NO_ERROR}
+    await peer.is_alive()

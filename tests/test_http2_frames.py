@@ -278,9 +278,9 @@ async def test_frames(
 ) -> None:
     frames, expected = CASES[name]
     peer = FramePeer(connect(app))
-    step = 1 if feed == "byte by byte" and len(frames) < 20_000 else 0
-    if feed == "byte by byte" and not step:
-        step = 1_000
+    step = 0
+    if feed == "byte by byte":
+        step = 1 if len(frames) < 16_000 else 1_000
     with_tail = frames + TAIL * (feed == "with a tail")
     if isinstance(expected, Connection):
         # What it sends behind its mistake may come when the server has closed.
