@@ -99,20 +99,25 @@ class Http2Body:
         self._exchange.link.write()  # the head goes out, however long this waits
         if self._turn is None:
             self._turn = trio.Lock()
-        async with self._turn:
-            rest = memoryview(data)
-            try:
-                while rest:
-                    size = min(len(rest), await self._wait_for_room())
-                    whole = size == len(rest)
-                    self._put(bytes(rest[:size]), last=last and whole, whole=whole)
-                    rest = rest[size:]
-                    if rest:  # the other streams have their turns
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-            finally:
-                if rest and len(rest) < len(data) and self._exchange.progress is not ENDED:
-                    self._exchange.progress = BROKEN
-        self._exchange.on_sent()
+        try:
+            async with self._turn:
+                await self._put_in_turn(data, last=last)
+        finally:
+            self._exchange.on_sent()
+
+    async def _put_in_turn(self, data: bytes, *, last: bool) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                size = min(len(rest), await self._wait_for_room())
+                whole = size == len(rest)
+                self._put(bytes(rest[:size]), last=last and whole, whole=whole)
+                rest = rest[size:]
+                if rest:  # the other streams have their turns
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            if rest and len(rest) < len(data) and self._exchange.progress is not ENDED:
+                self._exchange.progress = BROKEN
 
     def _fits(self, data: bytes) -> bool:
         """Whether bytes can be sent at once, as one frame."""
