@@ -105,12 +105,13 @@ def proxying(nursery: trio.Nursery) -> Proxying:
 async def serving(nursery: trio.Nursery, version: str) -> AsyncIterator[Serving]:
     """`server = await serving(handler)`: a server on a port of its own. It runs in the test's
     nursery, or in another one given as `nursery`; `client_context` is its clients'."""
-    of_the_test = nursery
+    of_the_test, spoken = nursery, version
 
     async def serving(
         handler: Handler,
         *,
         nursery: trio.Nursery = of_the_test,
+        version: str = spoken,
         client_context: ssl.SSLContext | None = None,
         **options: Any,
     ) -> Server:
@@ -136,8 +137,8 @@ async def serving(nursery: trio.Nursery, version: str) -> AsyncIterator[Serving]
 
 @pytest.fixture(params=["tcp", "tls"])
 def carrier(request: pytest.FixtureRequest) -> str:
-    """What carries the bytes of `serving_over_each_carrier`: "tcp", "tls" or "unix". A module
-    that wants others than these two overrides this fixture."""
+    """What carries the bytes of `serving_over_each_carrier`: "tcp", "tls", "unix", or "http2", which
+    is over TLS, too. A module that wants others than these two overrides this fixture."""
     return str(request.param)
 
 
@@ -146,9 +147,11 @@ def serving_over_each_carrier(
     carrier: str, serving: Serving, certificate: Certificate, tmp_path: Path
 ) -> Serving:
     """As `serving`, and the test runs once for each carrier."""
+    tls = {"tls": certificate.server_context, "client_context": certificate.client_context}
     options: dict[str, dict[str, Any]] = {
         "tcp": {},
-        "tls": {"tls": certificate.server_context, "client_context": certificate.client_context},
+        "tls": tls,
+        "http2": {**tls, "version": "2"},
         "unix": {"unix": str(tmp_path / "socket")},
     }
     return partial(serving, **options[carrier])
