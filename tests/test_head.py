@@ -47,7 +47,7 @@ REFUSED = {
     "absolute-form with userinfo": (400, b"GET http://a:b@localhost/ HTTP/1.1\r\n" + HOST),
     "absolute-form without host": (400, b"GET http:///a HTTP/1.1\r\n" + HOST),
     "connect": (501, b"CONNECT localhost:443 HTTP/1.1\r\n" + HOST),
-    "http/2 preface": (505, b"PRI * HTTP/2.0\r\n"),
+    "no preface of http/2": (505, b"PRI * HTTP/2.0\r\n" + HOST),
     "http/2.0": (505, b"GET / HTTP/2.0\r\n" + HOST),
     "http/3": (505, b"GET / HTTP/3\r\n" + HOST),
     "http/0.9 named": (505, b"GET / HTTP/0.9\r\n" + HOST),

@@ -98,6 +98,18 @@ async def test_tls(serving: Serving, certificate: Certificate) -> None:
         assert (await peer.until(b"https 127.0.0.1\n")).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("installed", [True, False])
+async def test_a_server_without_http2_answers_its_preface(
+    installed: bool, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setattr("rawstream.server.find_spec", lambda name: None)
+    server = await serving(hello, http2=not installed)
+    peer = await server.connect()
+    await peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert (await peer.to_end()).startswith(b"HTTP/1.1 505 ")
+
+
 async def test_plain_http_to_a_tls_port_ends(serving: Serving, certificate: Certificate) -> None:
     server = await serving(hello, tls=certificate.server_context)
     peer = await server.connect()
