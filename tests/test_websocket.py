@@ -261,6 +261,7 @@ FATAL = {
 }  # fmt: skip
 
 
+@pytest.mark.http1
 @pytest.mark.parametrize(("code", "sent"), FATAL.values(), ids=FATAL)
 @pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
 async def test_bad_frames_end_the_connection(
