@@ -41,8 +41,9 @@ from .link import Link
 from .machine import ANY_STREAM, fields_of
 from .request_head import RequestHead, request_head
 
-UNREAD_BYTES = 64 * KIB
-"""With more than this unsent, no more is read: what a client asks for must not pile up."""
+UNREAD_BYTES = 256 * KIB
+"""With more than this unsent, no more is read: replies to a client that reads nothing must not pile
+up. Responses alone never reach this, so that a client which has not read them is still heard."""
 
 ROUND_TRIP_SECONDS = 1
 """Seconds that a client has to answer the ping that is sent with the first GOAWAY."""

@@ -11,7 +11,7 @@ import trio
 from ..http.context import ServerContext
 from ..http.exchange import ENDED
 from ..tcp.transport import Transport
-from .guard import BrokenProtocol, FrameGuard
+from .guard import LARGEST_FRAME, BrokenProtocol, FrameGuard
 from .machine import Machine
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Link:
     # -- Data, and the windows that let it pass -------------------------------------------------
 
     def room(self, stream: int) -> int:
-        """How many bytes a DATA frame of this stream may have now."""
-        window = self.machine.local_flow_control_window(stream)
-        return min(window, self.machine.max_outbound_frame_size)
+        """How many bytes a DATA frame of this stream may have now. It has no more than all clients
+        take, so that the streams have their turns."""
+        return min(self.machine.local_flow_control_window(stream), LARGEST_FRAME)
 
     def send_data(self, stream: int, data: bytes, *, last: bool, whole: bool = True) -> None:
         """Make a DATA frame, for which there is room. It is not `whole` if the window has cut a
