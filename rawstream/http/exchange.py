@@ -26,8 +26,8 @@ Frame: TypeAlias = Callable[[bytes], bytes]
 """Turns a piece of a body, not empty, into the bytes to send."""
 
 TryWrite: TypeAlias = Callable[[bytes], int]
-"""Writes framed bytes without waiting, if possible. Returns how many were handed to the kernel:
-0 if none were taken, for whatever reason. If only some were, the rest is kept, and goes out with
+"""Writes framed bytes without waiting, if possible. Returns how many were taken, to be handed to the
+kernel in this pass of the scheduler at the latest: 0 if none were, for whatever reason. If only some were, the rest is kept, and goes out with
 the next send, even an empty one, which the caller has to arrange. Use it only while the handler
 waits within its stream."""
 
@@ -72,7 +72,8 @@ class Body(Protocol):
         """Whether a send is under way; its piece may be half-sent."""
 
     async def send(self, *parts: bytes) -> None:
-        """Send one piece, in parts. On return the kernel has it. An empty piece sends nothing."""
+        """Send one piece, in parts. On return the kernel has it, or is given it in this pass of the
+        scheduler. An empty piece sends nothing."""
 
     def send_framed(self, framed: bytes) -> Awaitable[None]:
         """Send bytes made by `frame`, which several bodies may share. Empty bytes send nothing."""

@@ -100,11 +100,13 @@ class Stream(BodyStream):
     __slots__ = ()
 
     def send(self, data: bytes) -> Awaitable[None]:
-        """Send a piece of the body. It has been handed to the kernel when this returns. Empty data
-        sends nothing; it does not end the stream.
+        """Send a piece of the body. It has been handed to the kernel when this returns; over HTTP/2
+        it is in the same pass of the scheduler, in one write with what other streams send. Empty
+        data sends nothing; it does not end the stream.
 
         Waits for a slow reader. A send that makes no progress for `Limits.send_seconds` closes the
-        connection. If it is cancelled half way, every later send raises `BrokenStream`. Raises
+        connection; over HTTP/2, a stream that is given no window for `Limits.window_seconds` is
+        reset. If it is cancelled half way, every later send raises `BrokenStream`. Raises
         `RuntimeError` before the block is entered.
         """
         return entered(self).send(data)
