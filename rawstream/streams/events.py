@@ -79,10 +79,10 @@ class EventStream(BeatingStream):
         retry: int | None = None,
         comment: str | None = None,
     ) -> None:
-        """Send one event. It has been handed to the kernel when this returns. The fields are those
-        of `Event`; `json` is a value whose JSON text is the data.
+        """Send one event. The fields are those of `Event`; `json` is a value whose JSON text is the
+        data.
 
-        Waits for a slow reader and may be cancelled as `Stream.send`. Raises `TypeError` and
+        It is handed to the kernel, waits for a slow reader and may be cancelled as `Stream.send`. Raises `TypeError` and
         `ValueError` as `Event.encode` does, before anything is sent.
         """
         if json is not ...:
