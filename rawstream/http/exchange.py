@@ -26,10 +26,10 @@ Frame: TypeAlias = Callable[[bytes], bytes]
 """Turns a piece of a body, not empty, into the bytes to send."""
 
 TryWrite: TypeAlias = Callable[[bytes], int]
-"""Writes framed bytes without waiting, if possible. Returns how many were taken, which the kernel is
-given in this pass of the scheduler at the latest: 0 if none were, for whatever reason. If only some
-were, the rest is kept, and goes out with the next send, even an empty one, which the caller has to
-arrange. Use it only while the handler waits within its stream."""
+"""Writes framed bytes without waiting, if possible. Returns how many were taken, which the kernel
+is given in this pass of the scheduler at the latest: 0 if none were, for whatever reason. If only
+some were, the rest is kept, and goes out with the next send, even an empty one, which the caller
+has to arrange. Use it only while the handler waits within its stream."""
 
 
 class Progress(Enum):

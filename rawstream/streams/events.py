@@ -82,8 +82,8 @@ class EventStream(BeatingStream):
         """Send one event. The fields are those of `Event`; `json` is a value whose JSON text is the
         data.
 
-        It is handed to the kernel, waits for a slow reader and may be cancelled as `Stream.send`. Raises `TypeError` and
-        `ValueError` as `Event.encode` does, before anything is sent.
+        It is handed to the kernel, waits for a slow reader and may be cancelled as `Stream.send`.
+        Raises `TypeError` and `ValueError` as `Event.encode` does, before anything is sent.
         """
         if json is not ...:
             if data is not None:
