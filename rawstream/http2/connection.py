@@ -72,6 +72,8 @@ class Http2Connection:
         self._link = Link(
             transport, context, client, self._on_free, self._close_soon, self._on_abuse
         )
+        # Those whose handlers have not ended, by the numbers of their streams:
+        self._exchanges: dict[int, Http2Exchange] = {}
         self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
         self._leaving: trio.Event | None = None  # set once the client knows that we are
@@ -163,13 +165,13 @@ class Http2Connection:
 
     def _lose_all(self, reason: Ended) -> None:
         self._link.is_over = True
-        for exchange in list(self._link.exchanges.values()):
+        for exchange in list(self._exchanges.values()):
             exchange.lose(reason)
 
     # -- Events ---------------------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
-        exchanges = self._link.exchanges
+        exchanges = self._exchanges
         match event:
             case RequestReceived():
                 self._open(event)
@@ -202,7 +204,7 @@ class Http2Connection:
     def _open(self, event: RequestReceived) -> None:
         """A request has arrived: serve it in a task of its own, unless there are too many."""
         link, stream, limits = self._link, event.stream_id, self._context.limits
-        if self._refuses or len(link.exchanges) >= limits.streams:
+        if self._refuses or len(self._exchanges) >= limits.streams:
             link.guard.resets.spend()
             with suppress(StreamClosedError):  # by the client, in the same read
                 link.machine.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
@@ -214,7 +216,7 @@ class Http2Connection:
         except HTTPError as error:
             head = error
         exchange = Http2Exchange(link, stream, head, has_body=has_body)
-        link.exchanges[stream] = exchange
+        self._exchanges[stream] = exchange
         self._idle.interval = limits.idle_seconds
         assert self._nursery is not None
         self._nursery.start_soon(exchange.serve, self._handler)
@@ -227,7 +229,7 @@ class Http2Connection:
         """The server is stopping: take no more requests, end endless responses now, and let any
         other exchange finish."""
         self._close_soon()
-        for exchange in list(self._link.exchanges.values()):
+        for exchange in list(self._exchanges.values()):
             exchange.drain()
 
     def _close_soon(self) -> None:
@@ -259,20 +261,21 @@ class Http2Connection:
         if not self._link.is_over:
             self._transport.write_soon(self._link.machine.goaway(last, code, reason), more=True)
 
-    def _on_free(self) -> None:
-        """An exchange has ended."""
+    def _on_free(self, stream: int) -> None:
+        """The exchange of this stream has ended."""
+        del self._exchanges[stream]
         self._idle.last_active = self._context.now()
         self._end_if_free()
 
     def _end_if_free(self) -> None:
         """End the connection if there will be no more exchanges."""
-        if not self._link.exchanges and (self._refuses or self._link.guard.has_said_goodbye):
+        if not self._exchanges and (self._refuses or self._link.guard.has_said_goodbye):
             self._reading.cancel()
 
     def end_if_idle(self, since: float) -> None:
         """Nothing has been asked `since` then: end the connection, unless something is being
         answered."""
-        if not self._link.exchanges and self._idle.last_active <= since:
+        if not self._exchanges and self._idle.last_active <= since:
             self._say_goodbye(self._link.machine.highest_inbound_stream_id)
             self._reading.cancel()
 
@@ -304,7 +307,7 @@ class Http2Connection:
     def is_needed(self) -> bool:
         """Whether any exchange is under way, and nothing that is unsent: that has a deadline of its
         own, and until then the client may not be heard."""
-        return bool(self._link.exchanges) and self._transport.flushing is None
+        return bool(self._exchanges) and self._transport.flushing is None
 
 
 class _Idle:

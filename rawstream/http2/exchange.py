@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from math import inf
 
 import trio
 from h2.errors import ErrorCodes
@@ -39,10 +41,6 @@ from .request_body import RequestBody
 from .request_head import MalformedRequest, RequestHead, check_trailers
 from .response_body import Http2Body
 from .response_head import made_head
-
-YIELD_EVERY_PIECES = 32
-"""Pieces of a request body after which other tasks may run, even if more have arrived."""
-
 
 _CODES: dict[Ended | str | None, ErrorCodes] = {
     Ended.HANDLER_FAILED: ErrorCodes.INTERNAL_ERROR,
@@ -124,7 +122,9 @@ class Http2Exchange:
             except Exception:  # as of a filter of the log
                 logger.exception("%s: its end failed", self._request)
             finally:
-                self.link.remove(self)
+                if self.progress is ENDED:
+                    self.link.guard.resets.refill(1)  # a proxy has many clients that may leave
+                self.link.on_free(self.stream)
 
     async def _answer(self, handler: Handler) -> None:
         try:
@@ -308,7 +308,7 @@ class Http2Exchange:
                 raise ClientGone
         data, size = taken
         self._acknowledge(size)
-        if received.taken % YIELD_EVERY_PIECES == 0:
+        if received.others_may_run:
             await trio.lowlevel.checkpoint()
         return data
 
@@ -357,7 +357,7 @@ class Http2Exchange:
         self.link.write()
         self.progress = SWITCHED
         self.reads_on = True
-        stream = StreamOfBytes(self, Http2Body(self, None))
+        stream = StreamOfBytes(partial(self.receive, inf), Http2Body(self, None).put)
         self._upgraded = Transport(stream, self.link.stream_limits, shortcuts=False)
         self._upgraded.owner = self
         return self._upgraded

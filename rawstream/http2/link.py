@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import trio
 
 from ..http.context import ServerContext
-from ..http.exchange import ENDED
 from ..tcp.transport import Transport
 from .guard import LARGEST_FRAME, BrokenProtocol, FrameGuard
 from .machine import Machine
-
-if TYPE_CHECKING:
-    from .exchange import Http2Exchange
 
 TINY_BYTES = 128
 """A piece that the window cuts to less than this is counted: a client that opens its window by a
@@ -33,13 +28,13 @@ class Link:
         transport: Transport,
         context: ServerContext,
         client: str,
-        on_free: Callable[[], None],
+        on_free: Callable[[int], None],
         on_close: Callable[[], None],
         on_abuse: Callable[[BrokenProtocol], None],
     ) -> None:
-        """`on_free` is called when an exchange has ended, `on_close` when the connection is to take
-        no more requests, `on_abuse` when a client has opened its
-        windows in a way that it may not."""
+        """`on_free` is called with the number of a stream whose handler has ended; `on_close` when
+        the connection is to take no more requests; `on_abuse` when a client has opened its windows
+        in a way that it may not."""
         self.transport = transport
         self.context = context
         self.client = client
@@ -50,19 +45,10 @@ class Link:
         self.stream_limits = replace(context.limits, send_seconds=context.limits.window_seconds)
         self.is_over = False
         """Whether nothing more can be sent, by any exchange."""
-        self.exchanges: dict[int, Http2Exchange] = {}
-        """Those whose handlers have not ended, by the numbers of their streams."""
-        self._on_free = on_free
+        self.on_free = on_free
         self.on_close = on_close
         self._on_abuse = on_abuse
         self._waiting: dict[int, trio.Event] = {}  # for their windows
-
-    def remove(self, exchange: Http2Exchange) -> None:
-        """An exchange has ended."""
-        del self.exchanges[exchange.stream]
-        if exchange.progress is ENDED:
-            self.guard.resets.refill(1)  # a proxy has many clients that may leave
-        self._on_free()
 
     def write(self) -> None:
         """Write what the machine has made, together with everything else of this pass of the

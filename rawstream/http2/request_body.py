@@ -17,10 +17,14 @@ JOINED_BYTES = KIB
 memory that the window allows."""
 
 
+YIELD_EVERY_PIECES = 32
+"""Pieces after which other tasks may run, even if more have arrived."""
+
+
 class RequestBody:
     """The DATA of a request, as it arrives."""
 
-    __slots__ = ("_arrived", "_missing", "_pieces", "has_ended", "is_awaited", "is_cut", "taken")
+    __slots__ = ("_arrived", "_missing", "_pieces", "_taken", "has_ended", "is_awaited", "is_cut")
 
     def __init__(self, length: int | None) -> None:
         """`length` is what the client has declared; None if nothing."""
@@ -29,8 +33,7 @@ class RequestBody:
         """Its end never comes, or is in the wrong place: what has arrived is not all."""
         self.is_awaited = False
         """Whether the client waits for a 100 before it sends any of it."""
-        self.taken = 0
-        """Pieces that the handler has read."""
+        self._taken = 0  # pieces
         self._missing = length
         self._pieces = deque[tuple[bytes, int]]()
         self._arrived: trio.Event | None = None
@@ -65,8 +68,13 @@ class RequestBody:
         """Return the next piece, and what it counts in the window; None if there is none yet."""
         if not self._pieces:
             return None
-        self.taken += 1
+        self._taken += 1
         return self._pieces.popleft()
+
+    @property
+    def others_may_run(self) -> bool:
+        """Whether the handler has taken so many pieces that other tasks should run."""
+        return self._taken % YIELD_EVERY_PIECES == 0
 
     def drop(self) -> int:
         """Drop what has not been read, for good. Return what it counts in the window."""

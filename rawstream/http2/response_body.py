@@ -9,20 +9,46 @@ It waits for two things: the window that the client has opened (section 5.2), an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
 from ..errors import BrokenStream, ClientGone
-from ..http.exchange import BROKEN, ENDED, Frame, TryWrite, as_it_is, refuse
+from ..http.exchange import BROKEN, ENDED, Frame, Progress, TryWrite, as_it_is, refuse
 from ..http.fields import Fields
 from ..http.lifetime import Ended
+from ..limits import Limits
 from ..tcp.keepalive import SECOND_LOOK, is_late
 from ..tcp.parts import as_bytes
+from .link import Link
 from .response_head import made_fields
 
-if TYPE_CHECKING:
-    from .exchange import Http2Exchange
+
+class Owner(Protocol):
+    """The exchange that a body belongs to."""
+
+    link: Link
+    stream: int
+    limits: Limits
+    progress: Progress
+    bytes_sent: int
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more is sent to the client."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether DATA may be sent."""
+
+    def check_open(self) -> None:
+        """Raise an exception if the body can take nothing more."""
+
+    def lose(self, reason: Ended) -> None:
+        """The client has left, or reads no more."""
+
+    def on_sent(self) -> None:
+        """A send that had to wait has ended."""
 
 
 class Http2Body:
@@ -32,7 +58,7 @@ class Http2Body:
 
     frame: Frame = staticmethod(as_it_is)
 
-    def __init__(self, exchange: Http2Exchange, length: int | None) -> None:
+    def __init__(self, exchange: Owner, length: int | None) -> None:
         self._exchange = exchange
         self._left = length  # how much of a declared length is still to be sent
         self._turn: trio.Lock | None = None  # created when a send first has to wait
