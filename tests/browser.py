@@ -29,12 +29,27 @@ if os.geteuid() == 0 and shutil.which("setpriv"):
     GENTLY += " setpriv --bounding-set=-sys_nice"  # else root's Chromium puts itself before others
 
 
+WITHOUT = "WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"
+"""Features of Chromium: the lists below its address bar are pages, too, and loading them for each
+new context, where nobody sees them, takes twice as long as all else."""
+
+GENTLE = """#!/bin/sh
+# Of several --disable-features Chromium takes the last, so ours go into Playwright's.
+for argument do
+  shift
+  case $argument in --disable-features=*) argument=$argument,%s ;; esac
+  set -- "$@" "$argument"
+done
+exec %s %s "$@"
+"""
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Headless Chromium, which gives way: what runs beside it is not late because of it."""
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         gentle = Path(folder) / "chromium"
-        gentle.write_text(f'#!/bin/sh\nexec {GENTLY} {program("chromium")} "$@"\n')
+        gentle.write_text(GENTLE % (WITHOUT, GENTLY, program("chromium")))
         gentle.chmod(0o755)
         browser = playwright.chromium.launch(executable_path=gentle, args=ARGUMENTS)
         yield browser
