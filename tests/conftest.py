@@ -38,8 +38,9 @@ from rawstream import Handler, serve
 from rawstream.tcp.listeners import tls_context
 
 LONGEST = [
-    *("examples", "browser", "follow", "attacks", "example_pages", "logs_page", "readme"),
-    *("logs_command", "wire_page"),
+    *("examples", "logs_command", "browser", "logs_page", "follow", "wire_page", "attacks"),
+    *("example_pages", "readme", "dissector_http2", "example_servers", "command", "http2_abuse"),
+    *("abuse", "dissector", "channels", "compare", "websocket"),
 ]
 """The modules that take longest. They come first, so that no worker is left alone with one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import socket
@@ -56,6 +57,22 @@ def exchanges(block: str) -> list[Exchange]:
         assert command
         found.append((command[0], part[command.end() + 1 :]))
     return found
+
+
+CHAPTERS = sorted((ROOT / "examples").glob("[0-9]*.py"))
+"""The programs of the tutorial."""
+
+
+def named(chapter: Path) -> str:
+    """For the name of a test."""
+    return chapter.stem
+
+
+def shown_in(chapter: Path) -> list[Exchange]:
+    """What stands in the terminals of a chapter."""
+    text = ast.get_docstring(ast.parse(chapter.read_text()), clean=False)
+    assert text
+    return [exchange for block in indented(text) for exchange in exchanges(block)]
 
 
 def settled(output: str) -> str:
