@@ -508,10 +508,12 @@ async def test_compressed_junk_behind_its_end_is_stopped(connect: Connect) -> No
     assert answer.rpartition(b"\x88")[2][1:3] == b"\x03\xef"  # 1007
 
 
-async def test_thousands_come_and_go_without_a_trace(serving_over_each_carrier: Serving) -> None:
+async def test_thousands_come_and_go_without_a_trace(
+    serving_over_each_carrier: Serving, carrier: str
+) -> None:
     server = await serving_over_each_carrier(or_ok(swallow))
     before = trio.lowlevel.current_statistics().tasks_living
-    for _ in range(20):
+    for _ in range(5 if carrier == "tls" else 20):  # handshakes take most of the time
         peers = [await server.connect() for _ in range(50)]
         for number, peer in enumerate(peers):
             await peer.send(OK[: number * 3] if number % 2 else OK)

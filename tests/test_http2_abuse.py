@@ -396,6 +396,7 @@ async def test_thousands_of_small_requests(
     assert {peer.status(stream) for stream in peer.heads} == {200}
 
 
+@pytest.mark.parametrize("carrier", ["tls"])  # frames are counted alike
 async def test_httpx_meets_no_budget(
     serving_over_each_carrier: Serving, certificate: Certificate
 ) -> None:

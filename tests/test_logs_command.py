@@ -246,10 +246,10 @@ def test_the_place_outlives_the_server(tmp_path: Path) -> None:
         assert second["data"] == "another file that is much longer"
 
 
-def test_a_million_lines_written_at_once_are_all_read(tmp_path: Path) -> None:
+def test_many_lines_written_at_once_are_all_read(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.touch()
-    count = 1_000_000
+    count = 300_000  # three times what is kept of a file that is followed
     with logs(str(log)) as url:
         with ASK.stream("GET", f"{url}/logs/app.log?after=0", timeout=PATIENCE * 3) as response:
             with log.open("w") as file:
