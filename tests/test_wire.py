@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from wire import GET, TEXT, close, frame, get, handshake
 
 import rawstream.server
 from rawstream import Request, open_events, open_stream, open_websocket
+from rawstream.__main__ import main
 from rawstream.dissector.connection import Dissector
 from rawstream.dissector.spans import Direction, Dissected, Layer, Piece
 from rawstream.limits import KIB
@@ -536,43 +538,58 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
         (["[]"], "line 2: not a piece"),
     ],
 )
-def test_what_is_no_recording_is_one_line_and_status_1(
-    lines: list[str], says: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "recording"
+def test_what_is_no_recording(lines: list[str], says: str) -> None:
     first = ['{"rawstream-wire": 1}'] if lines and lines != ["{}"] else []
-    path.write_text("\n".join([*first, *lines]))
+    with pytest.raises(BadCapture) as caught:
+        list(read_capture(StringIO("\n".join([*first, *lines]))))
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(says)
+
+
+def test_to_print_what_is_no_recording_is_one_line_and_status_1(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    path.write_text('{"rawstream-wire": 1}\n[]')
     done = subprocess.run(
         [*COMMAND, "wire", str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert says in line
-    with pytest.raises(BadCapture), open(path, encoding="utf-8") as file:
-        list(read_capture(file))
+    assert line.startswith(f"rawstream: {path}: line 2: not a piece")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "says"),
+    ("arguments", "says"),
     [
-        ([], 2, "name a server (--to URL) or a recording (FILE)"),
-        (["a", "--to", "http://b"], 2, "name a server (--to URL) or a recording (FILE)"),
-        (["--to", "localhost:5000"], 2, "is no URL of a server"),
-        (["--to", "http://a/path"], 2, "leave out what follows the port"),
-        (["--to", "http://a", "--layer", "smtp"], 2, "smtp"),
-        (["--to", "http://a", "--keyfile", "x"], 2, "--keyfile needs --certfile"),
-        (["--to", "http://a", "--certfile", "x", "--dev-cert"], 2, "not allowed with argument"),
-        (["no-such-file"], 1, "no-such-file: No such file or directory"),
-        (["--to", "http://a", "--certfile", "no-such-file"], 1, "no-such-file: No such file"),
-        (["--to", "http://a", "--save", "/no/folder/x"], 1, "/no/folder/x: No such file"),
-        (["--to", "http://a", "--port", "99999"], 2, "a port is a number"),
+        ([], "name a server (--to URL) or a recording (FILE)"),
+        (["a", "--to", "http://b"], "name a server (--to URL) or a recording (FILE)"),
+        (["--to", "localhost:5000"], "is no URL of a server"),
+        (["--to", "http://a/path"], "leave out what follows the port"),
+        (["--to", "http://a", "--layer", "smtp"], "smtp"),
+        (["--to", "http://a", "--keyfile", "x"], "--keyfile needs --certfile"),
+        (["--to", "http://a", "--certfile", "x", "--dev-cert"], "not allowed with argument"),
+        (["--to", "http://a", "--port", "99999"], "a port is a number"),
     ],
 )
-def test_bad_options(arguments: list[str], status: int, says: str) -> None:
+def test_bad_options(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["wire", *arguments])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-file"], "no-such-file: No such file or directory"),
+        (["--to", "http://a", "--certfile", "no-such-file"], "no-such-file: No such file"),
+        (["--to", "http://a", "--save", "/no/folder/x"], "/no/folder/x: No such file"),
+    ],
+)
+def test_what_cannot_be_opened(arguments: list[str], says: str) -> None:
     done = subprocess.run(
         [*COMMAND, "wire", *arguments], capture_output=True, text=True, check=False, timeout=20
     )
-    assert done.returncode == status
+    assert done.returncode == 1
     assert says in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
