@@ -7,6 +7,7 @@ import gc
 import logging
 import random
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -80,51 +81,60 @@ def odd(count: int, first: int = 1) -> range:
     return range(first, first + 2 * count, 2)
 
 
-FLOODS = {
-    "rapid reset": b"".join(get(s, b"/never") + reset(s) for s in odd(5_000)),
-    "rapid reset, all heads first": b"".join(
+FLOODS: dict[str, Callable[[], bytes]] = {
+    "rapid reset": lambda: b"".join(get(s, b"/never") + reset(s) for s in odd(5_000)),
+    "rapid reset, all heads first": lambda: b"".join(
         b"".join(get(s, b"/never") for s in odd(50, n)) + b"".join(reset(s) for s in odd(50, n))
         for n in range(1, 10_000, 100)
     ),
-    "resets of one stream": get(1, b"/never") + reset(1) * 5_000,
+    "resets of one stream": lambda: get(1, b"/never") + reset(1) * 5_000,
     # CVE-2025-8671: the client's mistakes have the server reset the streams.
-    "made you reset: window by too much": b"".join(
+    "made you reset: window by too much": lambda: b"".join(
         get(s, b"/never") + window(s, 2**31 - 1) for s in odd(5_000)
     ),
-    "made you reset: DATA after the end": b"".join(
+    "made you reset: DATA after the end": lambda: b"".join(
         get(s, b"/never") + data(s, b"x") for s in odd(5_000)
     ),
-    "made you reset: HEADERS after the end": b"".join(
+    "made you reset: HEADERS after the end": lambda: b"".join(
         get(s, b"/never") + get(s) for s in odd(5_000)
     ),
-    "made you reset: malformed": b"".join(
+    "made you reset: malformed": lambda: b"".join(
         head(s, fields(b"/never", b"GET", (b"A", b""))) for s in odd(5_000)
     ),
-    "made you reset: malformed bodies": b"".join(
+    "made you reset: malformed bodies": lambda: b"".join(
         post(s, b"/never", (b"content-length", b"0")) + data(s, b"x") for s in odd(5_000)
     ),
-    "too many streams": b"".join(get(s, b"/never") for s in odd(5_000)),
-    "CONTINUATION": head(1, fields(), END_STREAM) + frame(CONTINUATION, 0, 1, b"\0\1a\1b") * 5_000,
-    "CONTINUATION, empty": head(1, fields(), END_STREAM) + frame(CONTINUATION, 0, 1) * 5_000,
-    "CONTINUATION, large": head(1, fields(), END_STREAM)
-    + frame(CONTINUATION, 0, 1, block([(b"x", bytes(16_000))])) * 20,
-    "SETTINGS": settings((WINDOW, 1)) * 5_000,
-    "SETTINGS, many in a frame": settings(*[(WINDOW, 1)] * 2_700) * 10,
-    "SETTINGS, acknowledged": settings(flags=1) * 5_000,
-    "PING": ping() * 5_000,
-    "PRIORITY": b"".join(priority(s) for s in odd(5_000)),
-    "DATA, empty": post(1, b"/never") + data(1) * 5_000,
-    "DATA, padding alone": post(1, b"/never") + frame(0, 0x8, 1, b"\0") * 5_000,
-    "DATA, empty ends of a closed stream": get(1) + data(1, last=True) * 5_000,
-    "unknown frames": frame(UNKNOWN) * 5_000,
-    "PRIORITY_UPDATE": frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=1") * 5_000,
-    "GOAWAY": get(1, b"/never") + goaway() * 5_000,
-    "WINDOW_UPDATE": window(0, 1) * 5_000,
-    "WINDOW_UPDATE of a stream": get(1, b"/never") + window(1, 1) * 5_000,
-    "WINDOW_UPDATE of a closed stream": get(1) + window(1, 1) * 5_000,
-    "HPACK bomb": frame(HEADERS, 5, 1, block(fields()) + BOMB)
-    + frame(HEADERS, 5, 3, block(fields()) + b"\xbe" * 10_000),
+    "too many streams": lambda: b"".join(get(s, b"/never") for s in odd(5_000)),
+    "CONTINUATION": lambda: (
+        head(1, fields(), END_STREAM) + frame(CONTINUATION, 0, 1, b"\0\1a\1b") * 5_000
+    ),
+    "CONTINUATION, empty": lambda: (
+        head(1, fields(), END_STREAM) + frame(CONTINUATION, 0, 1) * 5_000
+    ),
+    "CONTINUATION, large": lambda: (
+        head(1, fields(), END_STREAM)
+        + frame(CONTINUATION, 0, 1, block([(b"x", bytes(16_000))])) * 20
+    ),
+    "SETTINGS": lambda: settings((WINDOW, 1)) * 5_000,
+    "SETTINGS, many in a frame": lambda: settings(*[(WINDOW, 1)] * 2_700) * 10,
+    "SETTINGS, acknowledged": lambda: settings(flags=1) * 5_000,
+    "PING": lambda: ping() * 5_000,
+    "PRIORITY": lambda: b"".join(priority(s) for s in odd(5_000)),
+    "DATA, empty": lambda: post(1, b"/never") + data(1) * 5_000,
+    "DATA, padding alone": lambda: post(1, b"/never") + frame(0, 0x8, 1, b"\0") * 5_000,
+    "DATA, empty ends of a closed stream": lambda: get(1) + data(1, last=True) * 5_000,
+    "unknown frames": lambda: frame(UNKNOWN) * 5_000,
+    "PRIORITY_UPDATE": lambda: frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=1") * 5_000,
+    "GOAWAY": lambda: get(1, b"/never") + goaway() * 5_000,
+    "WINDOW_UPDATE": lambda: window(0, 1) * 5_000,
+    "WINDOW_UPDATE of a stream": lambda: get(1, b"/never") + window(1, 1) * 5_000,
+    "WINDOW_UPDATE of a closed stream": lambda: get(1) + window(1, 1) * 5_000,
+    "HPACK bomb": lambda: (
+        frame(HEADERS, 5, 1, block(fields()) + BOMB)
+        + frame(HEADERS, 5, 3, block(fields()) + b"\xbe" * 10_000)
+    ),
 }
+"""Made when they are sent: each worker of pytest imports this."""
 
 
 async def flood(peer: FramePeer, frames: bytes) -> None:
@@ -159,7 +169,7 @@ async def test_floods_over_memory(
             running -= 1
 
     peer = await FramePeer(connect(handler, limits=Limits(streams=30))).open()
-    await flood(peer, FLOODS[name])
+    await flood(peer, FLOODS[name]())
     assert peer.goaways[-1][1] == ENHANCE_YOUR_CALM
     assert peer.goaways[-1][2]
     assert most <= 30
@@ -174,7 +184,7 @@ async def test_floods_over_sockets(
 ) -> None:
     server = await serving_over_each_carrier(app)
     peer = await FramePeer(await server.connect()).open()
-    await flood(peer, FLOODS[name])
+    await flood(peer, FLOODS[name]())
     assert peer.goaways[-1][1] == ENHANCE_YOUR_CALM
     await still_serves(server)
     assert "Traceback" not in caplog.text
