@@ -75,6 +75,15 @@ def shown_in(chapter: Path) -> list[Exchange]:
     return [exchange for block in indented(text) for exchange in exchanges(block)]
 
 
+def starts_in(chapter: Path) -> tuple[list[Exchange], str]:
+    """What a chapter shows until its server runs, and the command that starts it; "" for the
+    clients, whose docstrings start another chapter's server."""
+    shown = shown_in(chapter)
+    number = next(n for n, (_, printed) in enumerate(shown) if LISTENING.search(printed))
+    command = shown[number][0]
+    return shown[: number + 1], command if chapter.name in command else ""
+
+
 def settled(output: str) -> str:
     """Output without what differs from run to run: dates, times, epochs, the version of curl."""
     output = output.replace("\r\n", "\n")

@@ -1,5 +1,4 @@
-"""The servers of the tutorial where something is wrong: a port that is taken, a server that is not
-there, and hostile clients."""
+"""The tutorial where something is wrong: a client without its server, and hostile clients."""
 
 from __future__ import annotations
 
@@ -10,30 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from documents import CHAPTERS, LISTENING, Exchange, named, shown_in, terminals
+from documents import CHAPTERS, named, shown_in, starts_in, terminals
 from peers import PATIENCE, free_port
-
-
-def starts_in(chapter: Path) -> tuple[list[Exchange], str]:
-    """What a chapter shows until its server runs, and the command that starts it; "" for the
-    clients, whose docstrings start another chapter's server."""
-    shown = shown_in(chapter)
-    number = next(n for n, (_, printed) in enumerate(shown) if LISTENING.search(printed))
-    command = shown[number][0]
-    return shown[: number + 1], command if chapter.name in command else ""
-
-
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if starts_in(c)[1]], ids=named)
-async def test_a_second_server_on_a_port_says_so_in_one_line(
-    chapter: Path, tutorial: Path, tmp_path: Path
-) -> None:
-    shown, command = starts_in(chapter)
-    async with terminals(free_port(), tmp_path, tutorial) as both:
-        await both.follow(shown)
-        status, errors = await both.run(f"{command} > /dev/null")
-        assert status == 1
-        assert re.fullmatch(r".*(8000|admin\.socket): Address already in use.*\n", errors)
-        await both.end()
 
 
 @pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not starts_in(c)[1]], ids=named)

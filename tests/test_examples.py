@@ -7,7 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from documents import CHAPTERS, ROOT, exchanges, fenced, named, shown_in, terminals
+from documents import (
+    CHAPTERS,
+    ROOT,
+    Terminals,
+    exchanges,
+    fenced,
+    named,
+    shown_in,
+    starts_in,
+    terminals,
+)
 from peers import free_port, program
 
 MOST_LINES = 190
@@ -20,9 +30,20 @@ async def test_chapter(chapter: Path, tutorial: Path, tmp_path: Path) -> None:
         program(name)
     shown = shown_in(chapter)
     assert len(shown) > 1
+    first, command = starts_in(chapter)
     async with terminals(free_port(), tmp_path, tutorial) as both:
-        await both.follow(shown)
+        await both.follow(first)
+        if command:
+            await a_second_one_says_so_in_one_line(both, command)
+        await both.follow(shown[len(first) :])
         await both.end()
+
+
+async def a_second_one_says_so_in_one_line(both: Terminals, command: str) -> None:
+    """Start the server that runs again, on its port."""
+    status, errors = await both.run(f"{command} > /dev/null")
+    assert status == 1
+    assert re.fullmatch(r".*(8000|admin\.socket): Address already in use.*\n", errors)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=named)
