@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ SIDE_BY_SIDE = [
 """These do not know each other."""
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, by their full names."""
     package = ("rawstream", *path.relative_to(PACKAGE).parts[:-1])
