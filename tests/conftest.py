@@ -58,7 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Else each of the many servers that tests start would compile the whole package anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # An example that takes long while other workers are busy has not failed.
-    settings.register_profile("patient", settings.default, deadline=None)
+    # Where somebody waits, fewer examples: they are others each time. CI tries as many as ever.
+    count = 100 if os.environ.get("CI") else 40
+    settings.register_profile("patient", settings.default, deadline=None, max_examples=count)
     settings.load_profile("patient")
 
 
