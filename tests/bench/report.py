@@ -26,6 +26,7 @@ HEADLINES = {
     "echo": "echo on 64 WebSockets, one message in flight on each: {} µs of CPU per message",
     "memory": "an idle event stream: {} KiB of memory",
     "get": "plain GET on 32 connections: {} µs of CPU per request",
+    "http2-get": "plain GET over HTTP/2, 10 in flight on 8 connections: {} µs of CPU per request",
 }
 """The lines under "In short", by the key of their column."""
 
