@@ -38,7 +38,7 @@ def sending(*pieces: bytes, length: int | None = None) -> Handler:
         ([b"ping", b":pong!"], b"4\r\nping\r\n6\r\n:pong!\r\n0\r\n\r\n"),
         ([], b"0\r\n\r\n"),
         ([b"", b"a", b""], b"1\r\na\r\n0\r\n\r\n"),
-        ([b"x" * 65536], b"10000\r\n" + b"x" * 65536 + b"\r\n0\r\n\r\n"),
+        ([b"x" * 16384], b"4000\r\n" + b"x" * 16384 + b"\r\n0\r\n\r\n"),  # a whole frame
         (["ä".encode()], b"2\r\n\xc3\xa4\r\n0\r\n\r\n"),
     ],
     ids=["tokens", "ping pong", "nothing", "empty pieces", "large", "two bytes, one character"],
@@ -133,8 +133,8 @@ async def test_send_waits_for_a_slow_reader(serving: Serving) -> None:
     async def handler(request: Request) -> None:
         nonlocal sent
         async with open_stream(request, "text/plain") as stream:
-            for _ in range(400):
-                await stream.send(b"x" * 65536)
+            for _ in range(1600):
+                await stream.send(b"x" * 16384)
                 sent += 1
 
     server = await serving(handler)
@@ -143,14 +143,14 @@ async def test_send_waits_for_a_slow_reader(serving: Serving) -> None:
     _, _, begin = (await peer.has(b"\r\n\r\n")).partition(b"\r\n\r\n")
     await trio.testing.wait_all_tasks_blocked(0.05)
     stalled = sent
-    assert stalled < 400
+    assert stalled < 1600
     await trio.sleep(0.1)
     assert sent == stalled
-    expected = (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 400 + b"0\r\n\r\n"
+    expected = (b"4000\r\n" + b"x" * 16384 + b"\r\n") * 1600 + b"0\r\n\r\n"
     received = bytearray(begin)
     while len(received) < len(expected):
         received += await peer.exactly(1)
-    assert sent == 400
+    assert sent == 1600
     assert received == expected
 
 
