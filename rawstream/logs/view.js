@@ -80,7 +80,11 @@ export class View {
     if (Math.abs(this.scroller.scrollTop - this.position) < 1) return;  // our own doing
     this.position = this.scroller.scrollTop;
     const room = this.height.offsetHeight - this.scroller.clientHeight;
-    this.moveTo(this.isScaled ? this.bottom * this.position / Math.max(1, room) : this.position / this.rowHeight);
+    // More lines may have come than are drawn. Whoever is at the end of those that are, is at the end: the
+    // browser itself moves there when the list becomes higher, as where a button above it takes less room.
+    const isAtEnd = this.position >= room - this.rowHeight / 2;
+    const top = this.isScaled ? this.bottom * this.position / Math.max(1, room) : this.position / this.rowHeight;
+    this.moveTo(isAtEnd ? this.bottom : top);
   }
 
   /** @param {WheelEvent} event */
