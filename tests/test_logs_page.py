@@ -147,33 +147,6 @@ def test_nothing_is_lost_between_two_servers_and_four_transports(
         until(page, lambda: texts(page) == written)
 
 
-GROW_AND_SHRINK = """() => {
-  const list = document.querySelector("#lines");
-  let frames = 0;
-  const step = () => {
-    list.style.bottom = frames++ % 2 ? "0" : "90px";
-    if (frames < 120) requestAnimationFrame(step);
-    else document.title = "done";
-  };
-  step();
-}"""
-
-
-def test_a_list_that_changes_its_height_goes_on_following(page: Page, tmp_path: Path) -> None:
-    """As where a button above it takes less room: the browser then moves the list by itself."""
-    log = tmp_path / "app.log"
-    write(log, *(f"before {n}" for n in range(100)))
-    with logs(str(log)) as url:
-        page.goto(url)
-        expect(page.locator(".row").last).to_contain_text("before 99")
-        page.evaluate(GROW_AND_SHRINK)
-        for n in range(300):
-            write(log, *(f"line {n} {m}" for m in range(20)))
-        until(page, lambda: page.title() == "done")
-        expect(page.locator(".row").last).to_contain_text("line 299 19")
-        expect(page.locator("#bottom")).to_be_hidden()
-
-
 def test_paused_lines_are_counted_and_fetched_afterwards(page: Page, tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     write(log, "before")
