@@ -8,6 +8,7 @@ from dataclasses import replace
 import trio
 
 from ..http.context import ServerContext
+from ..limits import KIB
 from ..tcp.transport import Transport
 from .guard import LARGEST_FRAME, BrokenProtocol, FrameGuard
 from .machine import Machine
@@ -15,6 +16,9 @@ from .machine import Machine
 TINY_BYTES = 128
 """A piece that the window cuts to less than this is counted: a client that opens its window by a
 few bytes makes every one of them a frame."""
+
+JOINING_BYTES = 16 * KIB
+"""What may be unsent while more data is taken."""
 
 FRAMES_PER_UPDATE = 3
 """Window updates that a client may send for each DATA frame that it gets."""
@@ -55,6 +59,12 @@ class Link:
         scheduler."""
         if not self.is_over and (data := self.machine.data_to_send()):
             self.transport.write_soon(data, more=True)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unsent that data has to wait. Below that it joins what a flush under
+        way is sending: over TLS there is always one, for a moment, and nobody need wait for it."""
+        return self.transport.flushing is not None and self.transport.backlog > JOINING_BYTES
 
     # -- Data, and the windows that let it pass -------------------------------------------------
 
