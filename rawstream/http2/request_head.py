@@ -23,15 +23,17 @@ FAMILIAR_FIELDS, FAMILIAR_BYTES = 32, KIB
 """What was found of fields, and of heads with so many, up to this size is kept: most of them come
 again."""
 
+OF_CONNECTIONS = frozenset(
+    {"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"}
+)
+"""Fields that speak of a connection, and have no place in HTTP/2 (RFC 9113 section 8.2.2)."""
+
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _PSEUDO = frozenset({":method", ":scheme", ":path", ":authority", ":protocol"})
-_OF_CONNECTIONS = frozenset(
-    {"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"}
-)
 
 
 class MalformedRequest(HTTPError):
@@ -125,7 +127,7 @@ def _field(name: bytes, value: bytes) -> tuple[str, str]:
     if text not in _PSEUDO:
         if not _NAME.fullmatch(name):
             raise MalformedRequest(f"{text!a} may not be the name of a field")
-        if text in _OF_CONNECTIONS or (text == "te" and value.lower() != b"trailers"):
+        if text in OF_CONNECTIONS or (text == "te" and value.lower() != b"trailers"):
             raise MalformedRequest(f"{text} has no place in HTTP/2")
     if _NOT_IN_VALUE.search(value):
         raise MalformedRequest(f"a character in the value of {text} that may not stand there")

@@ -13,14 +13,12 @@ from typing import NamedTuple, TypeAlias
 
 from ..http.date import http_date
 from ..http.fields import Fields, checked
+from .request_head import OF_CONNECTIONS
 
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e\x80-\xff]+([ \t]+[\x21-\x7e\x80-\xff]+)*|")
-_OF_CONNECTIONS = frozenset(
-    {"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"}
-)
 
 
 class MadeHead(NamedTuple):
@@ -64,6 +62,6 @@ def made_fields(fields: Fields) -> Pairs:
         lower = name.lower()
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"a response that cannot be sent: malformed field {name!r}")
-        if lower not in _OF_CONNECTIONS:
+        if lower not in OF_CONNECTIONS:
             pairs.append((lower.encode("latin-1"), value.encode("latin-1")))
     return pairs
