@@ -94,6 +94,20 @@ def fixed_date(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What servers of this process write directly."""
+    written = list[bytes]()
+    write = os.write
+
+    def recording(fd: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return write(fd, data)
+
+    monkeypatch.setattr("rawstream.tcp.transport.os.write", recording)
+    return written
+
+
+@pytest.fixture
 def connect(nursery: trio.Nursery, version: str) -> Connect:
     """`peer = connect(handler)`: one connection to a handler, over memory."""
     return partial(connect_over_memory, nursery, version=version)

@@ -11,6 +11,19 @@ async def hello(request: Request) -> None:
     await request.respond(200, b"hello\n")
 
 
+async def simple(request: Request) -> None:
+    """Answers of a few kinds, by path."""
+    match request.path:
+        case "/ok":
+            await request.respond(200, b"ok\n")
+        case "/never":
+            await trio.sleep_forever()
+        case "/echo":
+            await request.respond(200, await request.body())
+        case _:
+            await request.respond(200, b"hello\n")
+
+
 def or_ok(handler: Handler) -> Handler:
     """The handler, and one that is sound at /ok."""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 import pytest
 import trio
 from peers import Peer, Serving
@@ -23,22 +20,6 @@ from rawstream import (
 from rawstream.tcp.transport import Transport
 
 Writes = list[bytes]
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
-    """What servers of this process write directly."""
-    written: Writes = []
-
-    def recorded(write: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
-        def recording(fd: int, data: bytes) -> int:
-            written.append(bytes(data))
-            return write(fd, data)
-
-        return recording
-
-    monkeypatch.setattr("rawstream.tcp.transport.os.write", recorded(os.write))
-    return written
 
 
 async def connected(serving: Serving, handler: Handler, request: bytes, has: bytes) -> Peer:

@@ -44,6 +44,7 @@ from frames import (
     settings,
     window,
 )
+from handlers import simple
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -59,16 +60,10 @@ MUCH = bytes(900_000)
 
 async def app(request: Request) -> None:
     match request.path:
-        case "/ok":
-            await request.respond(200, b"ok\n")
-        case "/never":
-            await trio.sleep_forever()
-        case "/echo":
-            await request.respond(200, await request.body())
         case "/large":
             await request.respond(200, bytes(10_000_000))
         case _:
-            await request.respond(200, b"hello\n")
+            await simple(request)
 
 
 async def still_serves(server: Server) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import trio
 import trio.testing
 from frames import ACK, NO_ERROR, REFUSED_STREAM, FramePeer, get, ping
@@ -15,20 +12,6 @@ from rawstream import Channel, Request, open_stream, serve_channel
 STREAMS = (1, 3, 5, 7, 9)
 LAST_STREAM = 2**31 - 1
 EVENTS = (b"accept", b"text/event-stream")
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What servers of this process write directly."""
-    written = list[bytes]()
-    write = os.write
-
-    def recording(fd: int, data: bytes) -> int:
-        written.append(bytes(data))
-        return write(fd, data)
-
-    monkeypatch.setattr("rawstream.tcp.transport.os.write", recording)
-    return written
 
 
 async def test_all_readers_of_a_connection_get_an_entry_in_one_write(

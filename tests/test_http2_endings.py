@@ -31,7 +31,7 @@ from frames import (
     settings,
     window,
 )
-from handlers import Watched
+from handlers import Watched, simple
 from peers import Connect, Serving, happens
 from wire import BINARY, TEXT, close
 from wire import PING as WS_PING
@@ -54,12 +54,6 @@ MUCH = bytes(range(256)) * 1_000
 
 async def app(request: Request) -> None:
     match request.path:
-        case "/ok":
-            await request.respond(200, b"ok\n")
-        case "/never":
-            await trio.sleep_forever()
-        case "/echo":
-            await request.respond(200, await request.body())
         case "/much":
             await request.respond(200, MUCH)
         case "/endless":
@@ -71,7 +65,7 @@ async def app(request: Request) -> None:
                 async for message in ws:
                     await ws.send(message)
         case _:
-            await request.respond(200, b"hello\n")
+            await simple(request)
 
 
 # -- The client's end -----------------------------------------------------------------------------

@@ -54,6 +54,7 @@ from frames import (
     settings,
     window,
 )
+from handlers import simple
 from peers import Connect
 
 from rawstream import Request
@@ -66,14 +67,10 @@ A_LOT = 2**31 - 1
 
 async def app(request: Request) -> None:
     match request.path:
-        case "/ok":
-            await request.respond(200, b"ok\n")
-        case "/never":
-            await trio.sleep_forever()
-        case "/echo":
-            await request.respond(200, await request.body())
         case "/unread":
             await request.respond(200, b"unread\n")
+        case "/ok" | "/never" | "/echo":
+            await simple(request)
         case _:
             await request.respond(200, b"hello\n", headers=[("X-Path", request.path)])
 

@@ -42,15 +42,23 @@ class Http1Origin:
         assert self._listening is not None
         logger.info("for comparison, event streams over HTTP/1.1 on %s", self.url)
         stop = trio.Event()
+        ending = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve, self._listening, access_log, stop)
+            nursery.start_soon(self._serve, self._listening, access_log, stop, ending)
             try:
                 await trio.sleep_forever()
             finally:
                 stop.set()
+                ending.deadline = trio.current_time() + 2 * LIMITS.drain_seconds
 
-    async def _serve(self, listening: socket.socket, access_log: bool, stop: trio.Event) -> None:
-        with trio.CancelScope(shield=True):  # cancelled, it would cut the streams
+    async def _serve(
+        self,
+        listening: socket.socket,
+        access_log: bool,
+        stop: trio.Event,
+        ending: trio.CancelScope,
+    ) -> None:
+        with ending:  # cancelled at once, it would cut the streams
             await serve(
                 pulse, inherited=[listening], limits=LIMITS, access_log=access_log, stop=stop
             )

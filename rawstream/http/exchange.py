@@ -4,7 +4,7 @@ A `Request` has an `Exchange`, which responds in one of three ways:
 
     respond   sends a whole response
     start     sends the head of a response, and returns a `Body` to send piece by piece
-    upgrade   switches to another protocol, and returns the connection itself, a `ByteStream`
+    upgrade   switches to another protocol, and returns what carries it, a `ByteStream`
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .fields import Fields
 from .lifetime import Ended
 
 ByteStream: TypeAlias = Transport
-"""What an upgrade returns. Over HTTP/1.1 it is the connection's transport."""
+"""What an upgrade returns. Over HTTP/1.1 it is the connection's transport, over HTTP/2 one around a
+stream."""
 
 Frame: TypeAlias = Callable[[bytes], bytes]
 """Turns a piece of a body, not empty, into the bytes to send."""

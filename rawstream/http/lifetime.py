@@ -1,4 +1,5 @@
-"""How a connection ends: one cancel scope for its whole life, and the reason."""
+"""How a connection of HTTP/1.x ends, or an exchange of HTTP/2: one cancel scope for its whole life,
+and the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ DONE = Ended.DONE  # by this name it is found faster
 
 
 class Lifetime:
-    """The life of a connection. To end it early, `cancel` sets the reason and cancels the scope."""
+    """Such a life. To end it early, `cancel` sets the reason and cancels the scope."""
 
     __slots__ = ("client_left", "reason", "scope")
 

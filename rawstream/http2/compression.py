@@ -1,9 +1,8 @@
 """Field blocks that come again (HPACK, RFC 7541).
 
 What a block means depends on the dynamic table, and most blocks change it only once: a request or a
-response that comes again is then a few numbers of entries. hpack works each of them out anew, which
-is a sixth of what a small request costs. As long as the table stays as it was, the result does,
-too, and is kept here.
+response that comes again is then a few numbers of entries, which hpack works out anew each time. As
+long as the table stays as it was, the result does, too, and is kept here.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ CONTINUATIONS = 32
 head."""
 
 FRAMES_TOGETHER = 64
-"""Frames that are handled before other tasks run: about a millisecond."""
+"""Frames that are handled before other tasks run."""
 
 SETTINGS_BYTES = 36
 """A frame of settings counts once for every six of them, which are all that are defined."""

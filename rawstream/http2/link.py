@@ -61,10 +61,10 @@ class Link:
             self.transport.write_soon(data, more=True)
 
     @property
-    def is_full(self) -> bool:
-        """Whether so much is unsent that data has to wait. Below that it joins what a flush under
-        way is sending: over TLS there is always one, for a moment, and nobody need wait for it."""
-        return self.transport.flushing is not None and self.transport.backlog > JOINING_BYTES
+    def blocked_by(self) -> trio.Event | None:
+        """The end of the flush that data has to wait for; None if it need not wait. A little data
+        joins what a flush is sending: over TLS there always is one, for a moment."""
+        return self.transport.flushing if self.transport.backlog > JOINING_BYTES else None
 
     # -- Data, and the windows that let it pass -------------------------------------------------
 

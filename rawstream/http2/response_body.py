@@ -149,7 +149,7 @@ class Http2Body:
         """Whether bytes can be sent at once, as one frame."""
         exchange = self._exchange
         link = exchange.link
-        waits = link.is_full or self.sending
+        waits = link.blocked_by is not None or self.sending
         return exchange.is_writable and not waits and len(data) <= link.room(exchange.stream)
 
     def _put(self, data: bytes, *, last: bool, whole: bool = True) -> None:
@@ -167,8 +167,8 @@ class Http2Body:
         link, stream = self._exchange.link, self._exchange.stream
         while True:
             await self._check_alive()
-            if link.is_full and link.transport.flushing is not None:
-                await link.transport.flushing.wait()
+            if (flushed := link.blocked_by) is not None:
+                await flushed.wait()
             elif room := max(0, link.room(stream)):
                 return room
             else:
