@@ -70,20 +70,23 @@ class Channel(Log):
         for the reserved types "gap" and "end", for lone surrogates, for an entry larger than the
         channel, and for anything but JSON in a channel of JSON; `RuntimeError` once it is closed.
         """
-        if json is not ...:
-            if data is not None:
-                raise TypeError("an entry has data or json=, not both")
-            data = json_text(json)
-        elif self.is_json and isinstance(data, str):
-            data = on_one_line(data)
-        entry = self._append(data, event, number)
+        entry = self._append(self.text_of(data, json), event, number)
         self.fan_out.announce()
         return entry.id
 
-    def lose(self) -> None:
-        """Tell readers of a gap here: entries are lost that were never published. Older ones can be
-        read no longer, except those that the channel holds."""
-        self._append_gap()
+    def text_of(self, data: str | None, json: object) -> str | None:
+        """The data of an entry that is published with these arguments. Raises as `publish`."""
+        if json is not ...:
+            if data is not None:
+                raise TypeError("an entry has data or json=, not both")
+            return json_text(json)
+        return on_one_line(data) if self.is_json and isinstance(data, str) else data
+
+    def lose(self, *, epoch: str | None = None, number: int | None = None) -> None:
+        """Tell readers of a gap here: entries are lost that were never published, up to the one
+        with this `number` in this `epoch`, by default one. Older ones can be read no longer, except
+        those that the channel holds."""
+        self._append_gap(epoch, number)
         self.fan_out.announce()
 
     def close(self) -> None:

@@ -42,9 +42,9 @@ from .asked import Asked
 from .channel import Channel
 from .fanout import Reader
 from .presence import SUFFIX
-from .publishing import publish_text
+from .publishing import publish_texts
 from .readers import Followed, follow, in_messages
-from .registry import Channels
+from .registry import Channels, Published
 from .resume import ResumePoint
 
 MAX_JOINED = 32
@@ -152,6 +152,7 @@ class _Conversation:
                     member = await self._channels.allow(self._request, name, "read")
                     after, last = _resume_from(command, self._channels.last)
                     wanted = self._channels.wanted(command.get("only"))
+                    await self._channels.ready(name, after)
                     with self._channels.in_use(name) as channel:
                         point = ResumePoint(channel, after, last)
                         await self.join(name, member, point, wanted, ref)
@@ -275,10 +276,11 @@ class _Conversation:
             raise HTTPError(400, '"event" is a string')
         member = await self._channels.allow(self._request, name, "publish")
         compose = partial(self._channels.compose, member)
+        await self._channels.ready(name)
         with self._channels.in_use(name) as channel:
-            id = publish_text(channel, compose, text, event)
-            await self._answer({"published": id, "channel": name, **ref})
-            await channel.keep_pace()
+            published = Published(channel.id_of(channel.end))
+            await publish_texts(self._channels, channel, compose, [text], event, published)
+            await self._answer({"published": published.last, "channel": name, **ref})
 
     async def _answer(self, answer: dict[str, object]) -> None:
         await self._ws.send(json.dumps(answer))

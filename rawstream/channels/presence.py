@@ -21,12 +21,14 @@ class Presence:
     """The number of connections."""
     members: dict[str, int]
     """The number of connections of each named member."""
+    name: str
+    """The name of `log`."""
 
-    def __init__(self, name: str, epoch: str) -> None:
+    def __init__(self, name: str, epoch: str | None) -> None:
         self.count = 0
         self.members = {}
-        self._name = name + SUFFIX
-        self._epoch: str | None = epoch
+        self.name = name + SUFFIX
+        self._epoch = epoch
         self._log: Channel | None = None
 
     @property
@@ -34,7 +36,7 @@ class Presence:
         """The members that join and leave: entries of type "join" and "leave" with the data
         `{"name": NAME or null, "here": connections of this name, "count": all connections}`."""
         if self._log is None:
-            self._log = Channel(self._name, epoch=self._epoch, json=True)
+            self._log = Channel(self.name, epoch=self._epoch, json=True)
         return self._log
 
     @property
@@ -56,13 +58,13 @@ class Presence:
         """Count one more connection, for as long as the block lasts."""
         if member is not None:
             member = member.encode("utf-8", "replace").decode()
-        self._change("join", member, 1)
+        self._change(member, 1)
         try:
             yield
         finally:
-            self._change("leave", member, -1)
+            self._change(member, -1)
 
-    def _change(self, event: str, member: str | None, by: int) -> None:
+    def _change(self, member: str | None, by: int) -> None:
         self.count += by
         here = None
         if member is not None:
@@ -72,4 +74,5 @@ class Presence:
         if self._log is None:
             self._epoch = None  # nobody was told: cursors from before are no longer valid
         elif not self._log.is_closed:
-            self._log.publish(event=event, json={"name": member, "here": here, "count": self.count})
+            told = {"name": member, "here": here, "count": self.count}
+            self._log.publish(event="join" if by > 0 else "leave", json=told)

@@ -9,30 +9,31 @@ A body of known length is one entry. A chunked body is a stream of lines, and so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-import trio
-
-from ..entries.log import EntryTooLarge
+from ..entries.log import ChannelClosed, EntryTooLarge
 from ..errors import HTTPError
 from ..http.fields import Fields
 from ..http.request import Request
 from ..limits import KIB
 from .channel import Channel
-
-YIELD_EVERY_LINES = 64
-"""Lines after which other tasks may run."""
+from .registry import Channels, Published
 
 LINE_BYTES = 64 * KIB
 """The longest line that is accepted."""
 
 
 async def publish_body(
-    request: Request, channel: Channel, compose: Callable[[str], str], headers: Fields = ()
+    request: Request,
+    channels: Channels,
+    channel: Channel,
+    compose: Callable[[str], str],
+    headers: Fields = (),
 ) -> None:
-    """Publish the body of a request, and answer 201 with `{"id": ID of the last entry, "entries":
-    COUNT}`. `?event=` is the type of the entries. `compose` makes an entry from each text.
+    """Publish the body of a request to one of the channels, and answer 201 with `{"id": ID of the
+    last entry, "entries": COUNT}`. `?event=` is the type of the entries. `compose` makes an entry
+    from each text.
 
     A stream of lines may be silent for any time. Raises `HTTPError` 400 for text that is not UTF-8,
     or not JSON in a channel of JSON, 409 if the channel is closed, and 413 for an entry that is too
@@ -40,72 +41,80 @@ async def publish_body(
     """
     event = request.query.get("event") or None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    published = Published(channel.id_of(channel.end))
     if "content-length" in request.headers and kind != "application/x-ndjson":
-        count, id = 1, publish_text(channel, compose, await request.body(), event)
-        await channel.keep_pace()
+        texts = [await request.body()]
+        await publish_texts(channels, channel, compose, texts, event, published)
     else:
-        count, id = await _publish_lines(request, channel, compose, event, headers)
-    await request.respond(201, json={"id": id, "entries": count}, headers=headers)
+        await _publish_lines(request, channels, channel, compose, event, headers, published)
+    answer = {"id": published.last, "entries": published.count}
+    await request.respond(201, json=answer, headers=headers)
 
 
-def publish_text(
-    channel: Channel, compose: Callable[[str], str], text: bytes | str, event: str | None
-) -> str:
-    """Publish a text of a client. Raises `HTTPError` 400, 409 and 413."""
-    if channel.is_closed:
-        raise HTTPError(409, "the channel is closed")
+async def publish_texts(
+    channels: Channels,
+    channel: Channel,
+    compose: Callable[[str], str],
+    texts: Sequence[bytes | str],
+    event: str | None,
+    published: Published,
+) -> None:
+    """Publish texts of a client to one of the channels. Raises `HTTPError` 400, 409 and 413."""
+    composed, error = list[str](), None
     try:
-        text = compose(text.decode() if isinstance(text, bytes) else text)
-        return channel.publish(text, event)
+        for text in texts:
+            composed.append(compose(text.decode() if isinstance(text, bytes) else text))
+    except ValueError as raised:
+        error = raised
+    try:
+        await channels.publish_texts(channel, composed, event, published)
+        if error is not None:
+            raise error
     except UnicodeError:
         raise HTTPError(400, "an entry must be UTF-8") from None
-    except EntryTooLarge as error:
-        raise HTTPError(413, str(error)) from None
-    except ValueError as error:
-        raise HTTPError(400, str(error)) from None
+    except EntryTooLarge as too_large:
+        raise HTTPError(413, str(too_large)) from None
+    except ValueError as invalid:
+        raise HTTPError(400, str(invalid)) from None
+    except ChannelClosed:
+        raise HTTPError(409, "the channel is closed") from None
 
 
 async def _publish_lines(
     request: Request,
+    channels: Channels,
     channel: Channel,
     compose: Callable[[str], str],
     event: str | None,
     headers: Fields,
-) -> tuple[int, str]:
-    count = 0
-    id = channel.id_of(channel.end)
-
+    published: Published,
+) -> None:
     async def farewell() -> None:
         """The server is stopping, and the client might send lines for ever."""
-        await request.respond(503, f"the server is stopping; {published()}\n", headers=headers)
+        await request.respond(503, f"the server is stopping; {so_far()}\n", headers=headers)
 
-    def published() -> str:
-        return f"published so far: {count}"
+    def so_far() -> str:
+        return f"published so far: {published.count}"
 
-    async def publish(line: bytes | bytearray) -> None:
-        nonlocal count, id
-        if channel.is_json and not line.strip():
-            return  # an empty line is no JSON, and readers of x-ndjson skip it
+    async def publish(lines: Iterable[bytes | bytearray]) -> None:
+        texts = [bytes(line.removesuffix(b"\r")) for line in lines]
+        if channel.is_json:  # an empty line is no JSON, and readers of x-ndjson skip it
+            texts = [text for text in texts if text.strip()]
         try:
-            id = publish_text(channel, compose, bytes(line.removesuffix(b"\r")), event)
+            await publish_texts(channels, channel, compose, texts, event, published)
         except HTTPError as error:
-            raise HTTPError(error.status, f"{error.text}; {published()}") from None
-        count += 1
-        await channel.keep_pace()
-        if count % YIELD_EVERY_LINES == 0:
-            await trio.lowlevel.checkpoint()
+            told = HTTPError(error.status, f"{error.text}; {so_far()}", error.headers)
+            raise told from None
 
     request.exchange.on_drain(farewell)
     pending = bytearray()
     async for part in request.stream(silence=inf):
-        *lines, rest = part.split(b"\n")
-        for line in lines:
-            await publish(pending + line)
-            pending.clear()
-        pending += rest
+        pending += part
+        if b"\n" in part:
+            *lines, pending = pending.split(b"\n")
+            await publish(lines)
         if len(pending) > LINE_BYTES:
-            raise HTTPError(413, f"a line is at most {LINE_BYTES} bytes; {published()}")
+            raise HTTPError(413, f"a line is at most {LINE_BYTES} bytes; {so_far()}")
     if pending:
-        await publish(pending)
+        await publish([pending])
     request.exchange.on_drain(None)
-    return count, id

@@ -6,8 +6,9 @@ Each has its `Presence`, which is read as a channel of its own: `NAME@presence`.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import trio
@@ -21,10 +22,20 @@ from .channel import Channel
 from .presence import SUFFIX, Presence
 from .readers import Lag
 
+YIELD_EVERY_TEXTS = 64
+"""Published texts after which other tasks may run."""
+
 MAX_MEMBER_CHARACTERS = 64
 """Characters of a name that a client gives itself."""
 
 _NAME = re.compile("[0-9A-Za-z._~-]{1,64}")
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` unless a channel may have this name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a valid name for a channel")
+
 
 Action = Literal["read", "publish"]
 Authorize: TypeAlias = Callable[[Request, str, Action], Awaitable["str | None"]]
@@ -46,6 +57,15 @@ async def anybody(request: Request, channel: str, action: Action) -> str | None:
 def as_it_is(member: str | None, text: str) -> str:
     """Publish what the client sent."""
     return text
+
+
+@dataclass(slots=True)
+class Published:
+    """What was published of the texts of a client."""
+
+    last: str
+    """The ID of the last one; at first that of the last entry before them."""
+    count: int = 0
 
 
 class Channels:
@@ -133,6 +153,41 @@ class Channels:
         found.is_kept = True
         return found.log_of(name)
 
+    async def ready(self, name: str, cursor: str | None = None) -> None:
+        """Wait until the channel of this name can be read from a cursor. Channels in memory always
+        can; others raise `Unavailable` while what holds them is away."""
+
+    async def publish(
+        self,
+        name: str,
+        data: str | None = None,
+        event: str | None = None,
+        *,
+        json: object = ...,
+    ) -> str:
+        """Publish to the channel of this name, wait until its readers keep pace, and return the ID
+        of the entry. The arguments are those of `Channel.publish`; raises as that and as `get`."""
+        channel = self.get(name)
+        id = channel.publish(data, event, json=json)
+        await channel.keep_pace()
+        return id
+
+    async def close(self, name: str) -> None:
+        """End the channel of this name, as `Channel.close` does. Raises as `get`."""
+        self.get(name).close()
+
+    async def publish_texts(
+        self, channel: Channel, texts: Iterable[str], event: str | None, published: Published
+    ) -> None:
+        """Publish texts to one of the channels. Raises as `Channel.publish` for the first that
+        cannot be published; those before it are, as `published` tells."""
+        for text in texts:
+            published.last = channel.publish(text, event)
+            published.count += 1
+            await channel.keep_pace()
+            if published.count % YIELD_EVERY_TEXTS == 0:
+                await trio.lowlevel.checkpoint()
+
     def presence(self, name: str) -> Presence:
         """The presence of the channel of this name. Raises as `get`."""
         return self._find(name.removesuffix(SUFFIX)).presence
@@ -184,8 +239,7 @@ class Channels:
                 self._forget(longest)
         found = self._registered.get(name)
         if found is None:
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is not a valid name for a channel")
+            check_name(name)
             is_full = len(self._registered) >= self._max_channels
             replaced = self._closed_and_idle() if is_full else None
             channel = self._create(name)
@@ -194,7 +248,8 @@ class Channels:
             if replaced is not None:
                 del self._idle[replaced]
                 self._forget(replaced)
-            found = self._registered[name] = _Registered(name, channel, self._generation)
+            channel.name = name
+            found = self._registered[name] = _Registered(channel, self._make_presence(name))
         if not found.users:
             self._idle.pop(name, None)
             self._idle[name] = now
@@ -211,6 +266,9 @@ class Channels:
     def _make(self, name: str) -> Channel:
         return Channel(name, epoch=epoch_of(name, self._generation))
 
+    def _make_presence(self, name: str) -> Presence:
+        return Presence(name, epoch_of(name + SUFFIX, self._generation))
+
     def _forget(self, name: str) -> None:
         if not self._registered.pop(name).holds_nothing:
             self._generation = new_epoch()
@@ -219,10 +277,9 @@ class Channels:
 class _Registered:
     """A channel, its presence, and the number of its users."""
 
-    def __init__(self, name: str, channel: Channel, generation: str) -> None:
-        channel.name = name
+    def __init__(self, channel: Channel, presence: Presence) -> None:
         self.channel = channel
-        self.presence = Presence(name, epoch_of(name + SUFFIX, generation))
+        self.presence = presence
         self.users = 0
         self.is_kept = False  # kept until it is idle, even if it is empty
 

@@ -48,8 +48,9 @@ async def _serve(request: Request, channels: Channels, name: str, headers: Field
             await _read(request, channels, name, headers)
         case "POST" if not only_read:
             compose = partial(channels.compose, await channels.allow(request, name, "publish"))
+            await channels.ready(name)
             with channels.in_use(name) as channel:
-                await publish_body(request, channel, compose, headers)
+                await publish_body(request, channels, channel, compose, headers)
         case "OPTIONS":
             await request.respond(204, headers=[allow, *headers])
         case _:
@@ -85,6 +86,8 @@ async def _read(request: Request, channels: Channels, name: str, headers: Fields
     lists = not others and name.endswith(SUFFIX)
     asked = what_is_asked(request, last=channels.last, lists=lists)
     asked = asked._replace(wanted=channels.wanted(request.query.get("only")))
+    for one in names:
+        await channels.ready(one, asked.cursor)
     if asked.way is Way.WEBSOCKET:
         await serve_conversation(request, channels, members, asked)
         return

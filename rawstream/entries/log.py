@@ -71,6 +71,15 @@ class _Reel(NamedTuple):
     epoch: str
     base: int
     """What is added to the numbers of its IDs to get positions of the log."""
+    start: int
+    """The position before its first entry."""
+
+
+class ChannelClosed(RuntimeError):
+    """Nothing can be published to a channel that was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the channel is closed; nothing can be published to it")
 
 
 class EntryTooLarge(ValueError):
@@ -110,7 +119,7 @@ class Log:
             raise ValueError(f"an epoch is 1 to 64 letters and digits, not {epoch!r}")
         if not (isinstance(entries, int) and entries > 0 and isinstance(size, int) and size > 0):
             raise ValueError("entries and size are numbers of entries and bytes, more than 0")
-        self._reels = [_Reel(epoch or new_epoch(), 0)]  # the newest last
+        self._reels = [_Reel(epoch or new_epoch(), 0, start)]  # the newest last
         self.start = start
         """The position before the first entry that is still held."""
         self.end = start
@@ -133,7 +142,16 @@ class Log:
         """Add an entry; in a log of JSON, `data` is one line of it. `number` is that of its ID,
         by default the next one. Raises as `Channel.publish`."""
         if self.is_closed:
-            raise RuntimeError("the channel is closed; nothing can be published to it")
+            raise ChannelClosed
+        data, size = self.checked(data, event)
+        position = self.end + 1 if number is None else self._reels[-1].base + number
+        if position <= self.end:
+            raise ValueError(f"the numbers of IDs grow: {number} is not behind the last one")
+        return self._add(data, event, size, position)
+
+    def checked(self, data: str | None, event: str | None) -> tuple[str, int]:
+        """The data of an entry with LF as its line end, and the bytes for which it counts. Raises
+        as `Channel.publish` for what cannot be an entry of this log."""
         if not isinstance(data, str):
             raise TypeError(f"data is a str, not {type(data).__name__}; json= takes other values")
         if event is not None:
@@ -148,10 +166,7 @@ class Log:
         size = encoded_size(data) + len((event or "").encode())
         if size > self.max_bytes:
             raise EntryTooLarge(size, self.max_bytes)
-        position = self.end + 1 if number is None else self._reels[-1].base + number
-        if position <= self.end:
-            raise ValueError(f"the numbers of IDs grow: {number} is not behind the last one")
-        return self._add(data, event, size, position)
+        return data, size
 
     def _append_end(self) -> None:
         """Mark the end, which takes a position of its own: a cursor tells whether its reader has
@@ -182,15 +197,24 @@ class Log:
             self.start = dropped.position
         return entry
 
-    def _append_gap(self) -> None:
-        """Mark that entries are lost here which were never published."""
-        self._add(self.id_of(self.end), GAP, 0, self.end + 1)
+    def _append_gap(self, epoch: str | None = None, number: int | None = None) -> None:
+        """Mark that entries are lost here which were never published, up to the one with this
+        number in this epoch; by default one entry."""
+        lost_from, position = self.id_of(self.end), self.end + 1
+        if epoch is not None and epoch != self.epoch:
+            self._add_reel(_Reel(epoch, position - (number or 0), self.end))
+        elif number is not None:
+            position = max(position, self._reels[-1].base + number)
+        self._add(lost_from, GAP, 0, position)
         self.archive = None  # a file that lost some of its entries
 
     def go_on_as(self, epoch: str) -> None:
         """From now on IDs have this epoch, and numbers from 0."""
-        self._reels.append(_Reel(epoch, self.end))
-        while len(self._reels) > 1 and self._reels[1].base < self.oldest:
+        self._add_reel(_Reel(epoch, self.end, self.end))
+
+    def _add_reel(self, reel: _Reel) -> None:
+        self._reels.append(reel)
+        while len(self._reels) > 1 and self._reels[1].start < self.oldest:
             del self._reels[0]  # none of its entries can be read
 
     # -- Cursors --------------------------------------------------------------------------------
@@ -208,7 +232,7 @@ class Log:
     def id_of(self, position: int) -> str:
         """The ID of the entry at this position."""
         for reel in reversed(self._reels):
-            if position > reel.base or reel is self._reels[0]:
+            if position > reel.start or reel is self._reels[0]:
                 break
         return make_id(reel.epoch, position - reel.base)
 
@@ -220,7 +244,7 @@ class Log:
             number = position_in(cursor, reel.epoch)
             if number is not None:
                 return reel.base + number if reel.base + number <= end else None
-            end = reel.base
+            end = reel.start
         return None
 
     @property
