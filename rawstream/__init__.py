@@ -1,5 +1,10 @@
 """A minimal raw-socket server on Trio: chunked streams, SSE, long-polling and WebSocket by hand."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .browser import FOLLOW_JS
 from .channels.channel import Channel, Gap
 from .channels.presence import Presence
@@ -21,7 +26,13 @@ from .websocket.connection import WebSocket
 from .websocket.opening import open_websocket
 from .websocket.writer import MessageStream
 
+if TYPE_CHECKING:
+    from .redis.channels import RedisChannels as RedisChannels
+
 __version__ = "0.1.0"
+
+OF_EXTRAS = {"RedisChannels": ("redis.channels", "redis")}
+"""Names that are loaded when they are first used: their modules, and the extras that these need."""
 
 __all__ = [
     "FOLLOW_JS",
@@ -62,3 +73,13 @@ __all__ = [
     "serve_channels",
     "serve_stream",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in OF_EXTRAS:
+        raise AttributeError(f"module 'rawstream' has no attribute {name!r}")
+    module, extra = OF_EXTRAS[name]
+    try:
+        return getattr(import_module(f".{module}", __name__), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{name} needs {error.name}: pip install "rawstream[{extra}]"') from None

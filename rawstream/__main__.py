@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -75,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         views.append(live)
     if recorder:
         alongside.append(partial(recorder.run, views))
+    if options.redis:
+        if not is_demo:
+            parser.error("--redis is for the demo; a handler makes its own RedisChannels(URL)")
+        alongside.append(_shared_channels(parser, options.redis))
     if is_demo and options.dev_cert:
         from .demo.app import http1_origin
 
@@ -95,6 +100,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         alongside=partial(_all_of, alongside) if alongside else None,
         announce=partial(_announce, to_try, live, bool(options.allow_host)),
     )
+
+
+def _shared_channels(parser: argparse.ArgumentParser, url: str) -> Callable[[], Awaitable[None]]:
+    """Keep the channels of the demo in Redis, and return what has to run beside the server."""
+    from .demo.channels import share
+
+    try:
+        run_redis = share(url)
+    except ImportError:
+        sys.exit('rawstream: --redis needs coredis: pip install "rawstream[redis]"')
+    except ValueError as error:
+        parser.error(f"--redis: {error}")
+    # It logs a traceback for each attempt to connect; we log one line when Redis is lost.
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)
+    return run_redis
 
 
 class _Unusable(Exception):
@@ -144,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="change a limit, for example drain_seconds=30; may be repeated",
+    )
+    add(
+        "--redis",
+        metavar="URL",
+        help="keep the channels of the demo in Redis (redis://HOST:PORT), so that any number of "
+        'processes share them (pip install "rawstream[redis]")',
     )
     add(
         "--log-level",

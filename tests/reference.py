@@ -31,7 +31,7 @@ LAYERS = {
     "WebSocket": ("open_websocket", "WebSocket", "MessageStream"),
     "Channels": (
         "Channel", "Entry", "Gap", "serve_channel", "Lag", "Channels", "Authorize", "Compose", "Select",
-        "Presence", "serve_channels", "FOLLOW_JS",
+        "Presence", "serve_channels", "RedisChannels", "FOLLOW_JS",
     ),
     "Exceptions": ("HTTPError", "Unavailable", "ClientGone", "BrokenStream", "WebSocketClosed"),
 }  # fmt: skip
@@ -40,7 +40,15 @@ LAYERS = {
 FOR_STREAMS = (Exchange, Body)
 """What streams of one's own use, though they need not import it."""
 
-CONSTRUCTED = {"Event", "EventDecoder", "Channel", "Channels", "HTTPError", "Unavailable"}
+CONSTRUCTED = {
+    "Event",
+    "EventDecoder",
+    "Channel",
+    "Channels",
+    "HTTPError",
+    "RedisChannels",
+    "Unavailable",
+}
 """The classes whose objects a program makes itself, and not by keyword from the attributes."""
 
 

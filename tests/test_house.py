@@ -27,6 +27,7 @@ LAYERS = [
     {"websocket"},
     {"entries"},
     {"channels", "browser"},
+    {"redis"},
     {"server"},
     {"program"},
     {"demo"},
@@ -40,7 +41,7 @@ LAYERS = [
 SERVING = ("http1", "http2", "streams", "websocket", "entries", "channels", "server", "program")
 
 FOLDERS = [
-    *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels"),
+    *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels", "redis"),
     *("logs", "dissector", "dissector/http2", "wire"),
 ]
 
@@ -50,6 +51,7 @@ SIDE_BY_SIDE = [
     ("http1", "http2"),
     *((version, above) for version in ("http1", "http2") for above in STREAMING),
     ("streams", "websocket"),
+    ("redis", "server"),
     ("demo", "__init__"),
     ("demo", "dissector"),
     ("demo", "wire"),
@@ -173,7 +175,7 @@ TYPES = ("Authorize", "Compose", "Fields", "Handler", "Lag", "Select")
 
 
 def test_every_public_name_is_there_and_documented() -> None:
-    for name in rawstream.__all__:
+    for name in (*rawstream.__all__, *rawstream.OF_EXTRAS):
         assert getattr(rawstream, name).__doc__ or name in TYPES
 
 

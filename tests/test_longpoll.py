@@ -13,7 +13,8 @@ from peers import Connect
 from wire import get
 
 from rawstream import Channel, Limits, Request, open_poll
-from rawstream.demo.push import board, poll
+from rawstream.demo.channels import channels
+from rawstream.demo.push import BOARD, poll
 
 pytestmark = pytest.mark.both_versions
 
@@ -136,6 +137,7 @@ async def test_a_loop_of_polls_loses_and_repeats_nothing(
 async def test_a_cursor_the_demo_does_not_know_is_answered_with_a_gap(
     connect: Connect, cursor: str
 ) -> None:
+    board = channels.get(BOARD)
     board.publish("a")
     peer = connect(poll)
     after = cursor.replace("{epoch}", board.epoch)

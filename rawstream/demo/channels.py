@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from ..channels.registry import Channels
@@ -12,8 +12,21 @@ from ..http.exchange import Exchange
 from ..http.origin import check_origin
 from ..http.request import Request
 
-channels = Channels(max_channels=100, idle_seconds=3600)
+MAX_CHANNELS = 100
+IDLE_SECONDS = 3600
+
+channels = Channels(max_channels=MAX_CHANNELS, idle_seconds=IDLE_SECONDS)
 readers: dict[str, Exchange] = {}
+
+
+def share(url: str) -> Callable[[], Awaitable[None]]:
+    """Keep the channels in the Redis at this URL, and return what has to run beside the server.
+    Raises `ImportError` without the extra `[redis]`, and `ValueError` for another kind of URL."""
+    global channels
+    from ..redis.channels import RedisChannels
+
+    channels = shared = RedisChannels(url, max_channels=MAX_CHANNELS, idle_seconds=IDLE_SECONDS)
+    return shared.run
 
 
 async def channel(request: Request, name: str) -> None:

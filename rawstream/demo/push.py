@@ -13,10 +13,11 @@ from ..errors import HTTPError
 from ..http.origin import check_origin
 from ..http.request import Request
 from ..streams.events import open_events
-from ..streams.longpoll import open_poll
+from ..streams.longpoll import client_cursor, open_poll
 from ..streams.stream import open_stream
 from ..websocket.connection import WebSocket
 from ..websocket.opening import open_websocket
+from . import channels
 
 TOKEN_SECONDS = 0.15
 PULSE_SECONDS = 0.5
@@ -113,28 +114,31 @@ def _answer(prompt: str) -> Iterator[str]:
 # -- Long-polling ---------------------------------------------------------------------------------
 
 
-board = Channel()
+BOARD = "board"
+"""The channel that is read by polls here: one made by hand, and it has no other ways."""
 
 
 async def poll(request: Request) -> None:
     """`GET /poll?after=CURSOR&wait=25`: answer with what was posted after the cursor, as soon as
     there is something. "gap" is true if entries may be missing in between, because they have been
     dropped or the cursor is unknown."""
-    async with open_poll(request, cursor=board.id_of(board.end)) as held:
-        start, gap = board.resume(held.cursor)
-        while start == board.end and not gap:
-            await Channel.wait_for_entry(board)
-        entries = [entry.data for entry in board.entries_after(max(start, board.start))]
-        now = board.id_of(board.end)
-        answer = {"entries": entries, "next": now, "gap": gap or start < board.start}
-        body = json.dumps(answer) + "\n"
-        await held.answer(body, cursor=now, content_type="application/json")
+    await channels.channels.ready(BOARD, client_cursor(request))
+    with channels.channels.in_use(BOARD) as board:
+        async with open_poll(request, cursor=board.id_of(board.end)) as held:
+            start, gap = board.resume(held.cursor)
+            while start == board.end and not gap:
+                await Channel.wait_for_entry(board)
+            entries = [entry.data for entry in board.entries_after(max(start, board.start))]
+            now = board.id_of(board.end)
+            answer = {"entries": entries, "next": now, "gap": gap or start < board.start}
+            body = json.dumps(answer) + "\n"
+            await held.answer(body, cursor=now, content_type="application/json")
 
 
 async def post(request: Request) -> None:
     """`POST /poll`: post a line."""
     check_origin(request)
-    board.publish((await request.body()).decode("utf-8", "replace"))
+    await channels.channels.publish(BOARD, (await request.body()).decode("utf-8", "replace"))
     await request.respond(204)
 
 

@@ -1,0 +1,143 @@
+"""What this process writes to Redis: entries, and the members that read here.
+
+One call is under way at a time. What comes in the meantime waits, and goes together with the next
+call: the more is published, the less each entry costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import trio
+
+from ..errors import Unavailable
+from ..http.json_text import json_text
+from ..limits import MIB
+from .link import Link
+from .scripts import (
+    MEMBERS,
+    PUBLISH,
+    Lease,
+    Place,
+    Publication,
+    members_arguments,
+    publish_arguments,
+)
+
+MOST_WAITING = 10_000
+MOST_WAITING_BYTES = 16 * MIB
+"""Entries that wait for Redis, and their size; the next is refused with 503."""
+
+ENTRIES_AT_A_TIME = 500
+BYTES_AT_A_TIME = MIB
+"""Entries in one call: Redis does nothing else while it runs."""
+
+
+class _Waiting:
+    """Entries that are published together, until all of them have an ID."""
+
+    __slots__ = ("done", "ids", "left", "why")
+
+    def __init__(self, count: int) -> None:
+        self.done = trio.Event()
+        self.left = count
+        self.ids: list[Place | None] = []
+        self.why = ""  # if the answer was lost
+
+    def add(self, id: Place | None) -> None:
+        self.ids.append(id)
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+    def fail(self, why: str) -> None:
+        self.why = why
+        self.done.set()
+
+
+class Writer:
+    """Writes to Redis, a batch at a time."""
+
+    def __init__(self, lease: Lease, keep_seconds: float) -> None:
+        self._lease = lease
+        self._keep_seconds = keep_seconds
+        self._entries: list[tuple[Publication, _Waiting | None]] = []
+        self._bytes = 0
+        self._members: dict[tuple[str, str], int] = {}
+        self._news = trio.Event()
+
+    async def publish(self, entries: Sequence[Publication]) -> list[Place | None]:
+        """Publish entries in their order, and return their places; None for one whose channel is
+        closed. Raises `Unavailable`; they may have been published all the same, as also when this
+        is cancelled."""
+        size = sum(entry.size for entry in entries)
+        if (
+            len(self._entries) + len(entries) > MOST_WAITING
+            or self._bytes + size > MOST_WAITING_BYTES
+        ):
+            raise Unavailable("too much waits for Redis")
+        waiting = _Waiting(len(entries))
+        self._entries += [(entry, waiting) for entry in entries]
+        self._bytes += size
+        self._news.set()
+        await waiting.done.wait()
+        if waiting.why:
+            raise Unavailable(waiting.why)
+        return waiting.ids
+
+    def wake(self, key: str) -> None:
+        """Append to a stream that holds nothing else, so that a read of it returns."""
+        self._entries.append((Publication(key, "", "", 0, 1, 1), None))
+        self._news.set()
+
+    def tell_members(self, key: str, member: str | None, connections: int) -> None:
+        """Tell how many connections a member of the channel with this key has in this process."""
+        self._members[key, json_text(member)] = connections
+        self._news.set()
+
+    async def run(self, link: Link) -> None:
+        """Write what there is to write, until Redis is lost: raises `RedisAway`."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            while self._members:
+                await self._write_members(link)
+            while self._entries:
+                await self._write_entries(link)
+
+    def fail_all(self, why: str) -> None:
+        """Redis is lost: publish nothing of what waits."""
+        entries, self._entries, self._bytes = self._entries, [], 0
+        for _, waiting in entries:
+            if waiting is not None and not waiting.done.is_set():
+                waiting.fail(f"not published: {why}")
+        self._members.clear()
+
+    async def _write_members(self, link: Link) -> None:
+        batch = dict(islice(self._members.items(), ENTRIES_AT_A_TIME))
+        for member in batch:
+            del self._members[member]
+        await link.run(MEMBERS, *members_arguments(self._lease, self._keep_seconds, batch))
+
+    async def _write_entries(self, link: Link) -> None:
+        count = size = 0
+        for entry, _ in self._entries[:ENTRIES_AT_A_TIME]:
+            size += entry.size
+            if count and size > BYTES_AT_A_TIME:
+                break
+            count += 1
+        batch = self._entries[:count]
+        del self._entries[:count]
+        self._bytes -= sum(entry.size for entry, _ in batch)
+        keys, arguments = publish_arguments([entry for entry, _ in batch], self._keep_seconds)
+        try:
+            ids = await link.run(PUBLISH, keys, arguments)
+        except BaseException:
+            for _, waiting in batch:
+                if waiting is not None:
+                    waiting.fail("Redis was lost; the entry may have been published")
+            raise
+        for (_, waiting), id in zip(batch, ids, strict=True):
+            if waiting is not None:
+                waiting.add(Place.of(id) if id else None)
