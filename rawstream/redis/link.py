@@ -22,7 +22,7 @@ from .scripts import MEMBERS, OPEN, PUBLISH, RENEW, Arguments, Stored, stored
 ANSWER_SECONDS = 5
 """The longest that Redis may take for an answer. A save to a slow disk takes most of a second."""
 
-BLOCK_SECONDS = 1
+BLOCK_MILLISECONDS = 1000
 """How long a read waits for entries inside Redis."""
 
 ENTRIES_AT_A_TIME = 500
@@ -49,11 +49,11 @@ class Link:
             return await self._scripts[script].execute(keys, arguments)
 
     async def read(self, places: Mapping[str, str]) -> dict[str, list[Stored]]:
-        """Wait up to `BLOCK_SECONDS` for entries of streams behind an ID in each, and return those
-        of each key. Raises `RedisAway`."""
-        with _answering(BLOCK_SECONDS + ANSWER_SECONDS):
+        """Wait up to `BLOCK_MILLISECONDS` for entries of streams behind an ID in each, and return
+        those of each key. Raises `RedisAway`."""
+        with _answering(BLOCK_MILLISECONDS / 1000 + ANSWER_SECONDS):
             found: Any = await self._reader.xread(
-                dict(places), count=ENTRIES_AT_A_TIME, block=BLOCK_SECONDS * 1000
+                dict(places), count=ENTRIES_AT_A_TIME, block=BLOCK_MILLISECONDS
             )
         return {
             str(key, "utf-8"): [stored(entry.identifier, entry.field_values) for entry in entries]

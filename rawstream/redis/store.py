@@ -209,6 +209,7 @@ class Store:
         keys = list(self.presences)
         with suppress(RedisAway):
             async with open_link(self._url) as link:
+                await self.writer.write_members(link)
                 for start in range(0, len(keys), CHANNELS_AT_A_TIME):
                     some = keys[start : start + CHANNELS_AT_A_TIME]
                     await self._run_renew(link, some, ends=True)

@@ -64,7 +64,8 @@ class Writer:
         self._keep_seconds = keep_seconds
         self._entries: list[tuple[Publication, _Waiting | None]] = []
         self._bytes = 0
-        self._members: dict[tuple[str, str], int] = {}
+        self._members: dict[tuple[str, str], int] = {}  # that are to be told
+        self._told = set[tuple[str, str]]()  # of whom Redis may know connections
         self._news = trio.Event()
 
     async def publish(self, entries: Sequence[Publication]) -> list[Place | None]:
@@ -93,32 +94,42 @@ class Writer:
 
     def tell_members(self, key: str, member: str | None, connections: int) -> None:
         """Tell how many connections a member of the channel with this key has in this process."""
-        self._members[key, json_text(member)] = connections
-        self._news.set()
+        found = key, json_text(member)
+        if connections or found in self._told:
+            self._members[found] = connections
+            self._news.set()
+        else:
+            self._members.pop(found, None)  # it came and went before it was told
 
     async def run(self, link: Link) -> None:
         """Write what there is to write, until Redis is lost: raises `RedisAway`."""
         while True:
-            await self._news.wait()
             self._news = trio.Event()
-            while self._members:
-                await self._write_members(link)
+            await self.write_members(link)
             while self._entries:
                 await self._write_entries(link)
+            await self._news.wait()
+
+    async def write_members(self, link: Link) -> None:
+        """Tell the members that are to be told. Raises `RedisAway`; then they still are."""
+        while batch := dict(islice(self._members.items(), ENTRIES_AT_A_TIME)):
+            self._told.update(batch)
+            for member in batch:
+                del self._members[member]
+            try:
+                arguments = members_arguments(self._lease, self._keep_seconds, batch)
+                await link.run(MEMBERS, *arguments)
+            except BaseException:
+                self._members = {**batch, **self._members}
+                raise
+            self._told -= {member for member, connections in batch.items() if not connections}
 
     def fail_all(self, why: str) -> None:
-        """Redis is lost: publish nothing of what waits."""
+        """Redis is lost: publish nothing of what waits. Members are told when it is back."""
         entries, self._entries, self._bytes = self._entries, [], 0
         for _, waiting in entries:
             if waiting is not None and not waiting.done.is_set():
                 waiting.fail(f"not published: {why}")
-        self._members.clear()
-
-    async def _write_members(self, link: Link) -> None:
-        batch = dict(islice(self._members.items(), ENTRIES_AT_A_TIME))
-        for member in batch:
-            del self._members[member]
-        await link.run(MEMBERS, *members_arguments(self._lease, self._keep_seconds, batch))
 
     async def _write_entries(self, link: Link) -> None:
         count = size = 0
