@@ -41,7 +41,7 @@ LONGEST = [
     *("examples", "logs_command", "browser", "logs_page", "follow", "wire_page", "attacks"),
     *("example_pages", "readme", "dissector_http2", "example_servers", "command", "http2_abuse"),
     *("abuse", "dissector", "channels", "compare", "websocket", "wire", "leaving", "http2_endings"),
-    *("channel", "drain", "peers"),
+    *("channel", "deploy", "drain", "peers"),
 ]
 """The modules that take longest. They come first, so that no worker is left alone with one."""
 
