@@ -1,16 +1,20 @@
-"""The files of `examples/deploy` with the programs that read them."""
+"""The files of `examples/deploy` with the programs that read them: proxies and systemd's tools."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
-from deployed import PROXIES, Proxy, proxy_before_nothing
+from deployed import BEHIND, FOLDER, PROXIES, Proxy, deployed, proxy_before_nothing
+from documents import ROOT
 from handlers import Watched, hello
-from peers import PATIENCE, Peer, Server, Serving, happens
+from peers import PATIENCE, Peer, Server, Serving, happens, program
 from wire import TEXT, close, frame, get, handshake, unchunked
 
 from rawstream import (
@@ -348,3 +352,24 @@ async def test_errors_of_the_server_itself_are_passed_on(
     assert page.endswith(b"503 Service Unavailable: full\n")
     assert events.startswith(b"HTTP/1.1 200 ")
     assert re.search(rb"\r\n\r\nretry: \d{4,5}\n\n\Z", events)
+
+
+# -- systemd --------------------------------------------------------------------------------------
+
+UNITS = ("rawstream.socket", "rawstream.service", "rawstream@.service")
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    paths = {"=/opt/app/.venv/bin": f"={Path(sys.executable).parent}", "=/opt/app\n": f"={ROOT}\n"}
+    for name in UNITS:
+        (tmp_path / name).write_text(deployed(name, paths if "service" in name else {}))
+    verify = (program("systemd-analyze"), "verify", "--man=no")
+    names = (str(tmp_path / name.replace("@", "@2")) for name in UNITS)
+    done = subprocess.run([*verify, *names], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_every_process_is_started_in_the_same_way() -> None:
+    one, further = ((FOLDER / name).read_text().partition("[Service]\n")[2] for name in UNITS[1:])
+    assert further == "Sockets=rawstream.socket\n" + one
+    assert f"ListenStream={BEHIND}\n" in (FOLDER / UNITS[0]).read_text()
