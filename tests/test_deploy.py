@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 from deployed import BEHIND, FOLDER, PROXIES, Proxy, deployed, proxy_before_nothing
-from documents import ROOT
+from documents import ROOT, fenced
 from handlers import Watched, hello
 from peers import PATIENCE, Peer, Server, Serving, happens, program
 from wire import TEXT, close, frame, get, handshake, unchunked
@@ -373,3 +374,20 @@ def test_every_process_is_started_in_the_same_way() -> None:
     one, further = ((FOLDER / name).read_text().partition("[Service]\n")[2] for name in UNITS[1:])
     assert further == "Sockets=rawstream.socket\n" + one
     assert f"ListenStream={BEHIND}\n" in (FOLDER / UNITS[0]).read_text()
+
+
+# -- The documents --------------------------------------------------------------------------------
+
+
+def test_the_files_are_described() -> None:
+    linked = re.findall(r"\]\(([^)]*)\)", (FOLDER / "README.md").read_text())
+    assert {*UNITS, "nginx.conf", "haproxy.cfg", "Caddyfile"} <= set(linked)
+    assert all((FOLDER / name).exists() for name in linked)
+
+
+def test_the_readme_shows_nginx_as_it_is() -> None:
+    [lines] = fenced((ROOT / "README.md").read_text(), "nginx")
+    [server] = re.findall(
+        r"^    server \{\n(.*?)^    \}", (FOLDER / "nginx.conf").read_text(), re.M | re.S
+    )
+    assert lines in textwrap.dedent(server)
