@@ -22,6 +22,7 @@ from rawstream import (
     Channel,
     Gap,
     HTTPError,
+    Limits,
     RedisChannels,
     Request,
     Unavailable,
@@ -424,6 +425,29 @@ async def test_readers_wait_and_go_on_where_they_were(
         told = [line[4:].decode() for line in got.split(b"\n") if line[:4] == b"id: "]
         assert told == [ids[0].replace("-1", "-0"), *ids]
         assert b"event: gap" not in got
+
+
+@pytest.mark.parametrize(
+    ("accept", "empty", "delayed"),
+    [
+        ("text/event-stream", b":\n\n", b": entries may be delayed\n\n"),
+        ("application/x-ndjson", b"\n\n", b'{"id": "%b", "delayed": true}\n'),
+    ],
+)
+async def test_heartbeats_go_on_and_say_that_entries_may_be_delayed(
+    own_redis: RedisServer, connect: Connect, accept: str, empty: bytes, delayed: bytes
+) -> None:
+    async with shared(own_redis.url, 1) as (one,):
+        id = await one.publish("a", "1")
+        reader = connect(partial(app, one), Limits(heartbeat_seconds=0.05))
+        await reader.send(read("a", accept, after="0"))
+        await reader.has(b"1")
+        await reader.has(empty)
+        own_redis.kill()
+        await reader.has(delayed.replace(b"%b", id.encode()))
+        own_redis.start()
+        await until(lambda: one.is_connected)
+        await reader.has(empty)
 
 
 async def test_a_redis_that_does_not_answer_is_away(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -20,6 +21,14 @@ from ..entries.batches import Batches
 from ..entries.log import HISTORY_BYTES, HISTORY_ENTRIES, Entry, Log
 from ..http.json_text import json_text, on_one_line
 from .fanout import FanOut
+
+
+class Feed(Protocol):
+    """What brings the entries of a channel, if the program itself does not publish them."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether entries come as soon as they are published."""
 
 
 class Channel(Log):
@@ -50,6 +59,7 @@ class Channel(Log):
         self.name = name
         self.batches = Batches(self)
         self.fan_out = FanOut(self, self.batches)
+        self.feed: Feed | None = None
 
     def publish(
         self,

@@ -6,7 +6,7 @@ the channel writes to it. A client without a cursor is first told where it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from enum import Enum
 from typing import Literal
@@ -122,9 +122,34 @@ async def read_as_stream(
         reader = Reader(stream.body, format, point.position)
         if isinstance(stream, BeatingStream):
             stream.heartbeat.other = reader
-            if asked.wanted is not None:  # its cursor moves, too, where nothing is sent
-                stream.heartbeat.beat = lambda: format.place(channel.id_of(reader.position))
+            if asked.wanted is not None or channel.feed is not None:
+                stream.heartbeat.beat = _Beat(channel, reader, format, stream.heartbeat.beat)
         await follow(channel, reader, format, point, lag)
+
+
+class _Beat:
+    """The heartbeat of a reader for whom an empty one does not say enough."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        reader: Reader,
+        format: EntryFormat,
+        empty: bytes | Callable[[], bytes],
+    ) -> None:
+        self._channel = channel
+        self._reader = reader
+        self._format = format
+        self._empty = empty
+
+    def __call__(self) -> bytes:
+        id = self._channel.id_of(self._reader.position)
+        feed = self._channel.feed
+        if feed is not None and not feed.is_connected:
+            return self._format.delayed(id)
+        if self._format.wanted is not None:  # its cursor moves, too, where nothing is sent
+            return self._format.place(id)
+        return self._empty() if callable(self._empty) else self._empty
 
 
 async def follow(

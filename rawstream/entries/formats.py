@@ -10,6 +10,9 @@ Lost entries are told as a gap: an event "gap" with the data `{"from": ID, "to":
 `{"id": ID, "gap": {"from": ID, "to": ID}}`. The end of a closed channel is an event "end" with the
 data `{}`, or `{"id": ID, "end": true}`; in text it is only the end of the stream.
 
+Where entries may come late, because what holds the channel is away, the heartbeat says so: a
+comment, or `{"id": ID, "delayed": true}`.
+
 Where several channels are read over one connection, everything names its channel: objects have a
 "channel", the data of events is `{"channel": NAME, "data": DATA}`, and text begins with `NAME: `.
 
@@ -91,6 +94,10 @@ class EntryFormat:
         """Tell a client its cursor when there is no entry to tell it with."""
         return b""
 
+    def delayed(self, id: str) -> bytes:
+        """Tell a client, which is at this cursor, that entries may come late."""
+        return b""
+
     def last(self, id: str) -> bytes:
         """Tell that the channel has ended."""
         return b""
@@ -119,6 +126,9 @@ class Events(EntryFormat):
         # An EventSource remembers the id, and dispatches no event.
         return Event(id=id).encode()
 
+    def delayed(self, id: str) -> bytes:
+        return Event(comment="entries may be delayed").encode()
+
     def last(self, id: str) -> bytes:
         return Event(json_text(self._named), END, id).encode()
 
@@ -140,6 +150,9 @@ class Lines(EntryFormat):
 
     def place(self, id: str) -> bytes:
         return self._line({"id": id})
+
+    def delayed(self, id: str) -> bytes:
+        return self._line({"id": id, "delayed": True})
 
     def last(self, id: str) -> bytes:
         return self._line({"id": id, **self._named, "end": True})

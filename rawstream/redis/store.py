@@ -71,6 +71,7 @@ class Store:
     def follow(self, mirror: Mirror) -> None:
         """Keep this mirror in step with its stream."""
         self.mirrors[mirror.key] = mirror
+        mirror.feed = self
         self.writer.wake(self._wake_key)
 
     def forget(self, key: str) -> None:
