@@ -19,6 +19,7 @@ from pathlib import Path
 import load
 import machine
 import picture
+import redis_workloads
 import report
 import workloads
 from shared import BEFORE, PEERS
@@ -97,6 +98,7 @@ WORKLOADS: dict[str, Callable[[argparse.Namespace], list[report.Section]]] = {
     "arrivals": lambda o: workloads.arrivals(o.peers, o.clients),
     "memory": lambda o: workloads.idle_memory(o.peers, o.clients),
     "http2": lambda o: workloads.http2(o.peers, o.rounds),
+    "redis": lambda o: redis_workloads.on_redis(o.rounds),
     "10000": lambda o: workloads.ten_thousand(),
 }
 

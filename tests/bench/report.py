@@ -115,7 +115,11 @@ class Section:
     note: str = ""
 
     def __str__(self) -> str:
-        lines = [self.comparison(column) for column in self.columns if column.peers]
+        lines = [
+            self.comparison(column)
+            for column in self.columns
+            if column.peers and RAWSTREAM in column.values
+        ]
         parts = [f"## {self.heading}", self.text, self.table(), "\n".join(lines), self.note]
         return "\n\n".join(filter(None, parts))
 

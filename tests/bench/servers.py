@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 
 import floors
 import peer_servers
+import redis_servers
 import shared
 from shared import HELLO, MESSAGE, PIECE, publishing
 
@@ -100,6 +101,8 @@ SERVERS: dict[str, Callable[..., None]] = {
     shared.TASK: floors.task,
     shared.RAWSTREAM: ours,
     shared.BEFORE: ours,
+    shared.PUBLISHER: redis_servers.on_redis,
+    shared.READER: redis_servers.on_redis,
     shared.UVICORN_H11: peer_servers.uvicorn_h11,
     shared.UVICORN: peer_servers.uvicorn_uvloop,
     shared.HYPERCORN: peer_servers.hypercorn_trio,

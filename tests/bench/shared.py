@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 RAWSTREAM = "rawstream"
 BEFORE = "rawstream before"
 
+PUBLISHER = "rawstream on Redis, the process that publishes"
+READER = "rawstream on Redis, another process"
+REDIS_URL = "BENCH_REDIS"
+"""The variable of the environment that tells the servers where Redis is."""
+
 UVICORN_H11 = "uvicorn (h11)"
 UVICORN = "uvicorn (httptools, uvloop)"
 HYPERCORN = "hypercorn (Trio)"
