@@ -22,6 +22,7 @@ from .arguments import (
     certfile,
     check_tls_options,
 )
+from .http.forwarded import TrustedProxies
 from .http.request import Handler
 from .http.tokens import new_token
 from .limits import Limits
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_tls_options(parser, options)
     if options.dev_cert and options.unix:
         parser.error("--dev-cert is for a port, not for --unix")
+    if options.proxy_protocol and not options.trusted_proxy:
+        parser.error("--proxy-protocol needs --trusted-proxy: anybody could send its header")
+    if options.reuse_port and options.unix:
+        parser.error("--reuse-port is for a port, not for --unix")
     if wire_command.asks_for_a_view(options) and not options.wire:
         parser.error("--layer, --connection, --explain and --all-bytes need --wire")
     log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -96,9 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits=limits,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
+        trusted_proxies=options.trusted_proxy,
+        proxy_protocol=options.proxy_protocol,
+        reuse_port=options.reuse_port,
         recorder=recorder,
         alongside=partial(_all_of, alongside) if alongside else None,
-        announce=partial(_announce, to_try, live, bool(options.allow_host)),
+        announce=partial(
+            _announce, to_try, live, bool(options.allow_host or options.trusted_proxy)
+        ),
     )
 
 
@@ -156,8 +166,30 @@ def _parser() -> argparse.ArgumentParser:
         default=UNIX_MODE,
         help=f"permissions of the unix socket (default: {UNIX_MODE:o})",
     )
+    add(
+        "--reuse-port",
+        action="store_true",
+        help="let several processes of the same user listen on the port, which share the "
+        "connections; one that ends resets those that it has not accepted yet",
+    )
     add_tls_options(parser)
     add_request_options(parser, access_log=True)
+    add(
+        "--trusted-proxy",
+        metavar="NET",
+        type=_trusted_proxy,
+        action="append",
+        default=[],
+        help="believe what proxies at this address, in this network (10.0.0.0/8), or on a unix "
+        "socket (the word unix) say about clients in X-Forwarded-For, -Proto and -Host or, if "
+        "there is none of these, in Forwarded; may be repeated",
+    )
+    add(
+        "--proxy-protocol",
+        action="store_true",
+        help="take the client's address from the PROXY protocol (1 or 2), with which each "
+        "connection of a --trusted-proxy then has to begin",
+    )
     add(
         "--limit",
         metavar="NAME=NUMBER",
@@ -192,6 +224,14 @@ def _mode(text: str) -> int:
     if not 0 <= mode <= 0o777:
         raise argparse.ArgumentTypeError("permissions are three octal digits, as in 660")
     return mode
+
+
+def _trusted_proxy(text: str) -> str:
+    try:
+        TrustedProxies([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _limits(settings: Sequence[str]) -> Limits:
@@ -247,9 +287,9 @@ def _app(name: str) -> tuple[Handler, str]:
     return handler, ""
 
 
-def _announce(to_try: str, live: LiveWire | None, has_names: bool, urls: list[str]) -> None:
+def _announce(to_try: str, live: LiveWire | None, proxied: bool, urls: list[str]) -> None:
     # A server that answers to a name may stand behind a proxy, and be reached from anywhere.
-    if live and not has_names and all(map(is_loopback_url, urls)):
+    if live and not proxied and all(map(is_loopback_url, urls)):
         live.token = ""
     try:
         for url in urls:

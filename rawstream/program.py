@@ -32,6 +32,9 @@ def run(
     allowed_hosts: Collection[str] = (),
     access_log: bool = True,
     http2: bool = True,
+    trusted_proxies: Collection[str] = (),
+    proxy_protocol: bool = False,
+    reuse_port: bool = False,
     recorder: Recorder | None = None,
     alongside: Callable[[], Awaitable[None]] | None = None,
     announce: Callable[[list[str]], None] | None = None,
@@ -56,7 +59,8 @@ def run(
         serving = partial(
             serve, handler, host=host, port=port, unix=unix, unix_mode=unix_mode,
             inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
-            access_log=access_log, http2=http2, recorder=recorder,
+            access_log=access_log, http2=http2, trusted_proxies=trusted_proxies,
+            proxy_protocol=proxy_protocol, reuse_port=reuse_port, recorder=recorder,
         )  # fmt: skip
         trio.run(_run, serving, announce or _log_urls, tls is not None, alongside, on_signal)
     except (OSError, ValueError) as error:

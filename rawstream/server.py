@@ -15,6 +15,8 @@ import trio
 from .errors import Unavailable
 from .http.authority import split_authority
 from .http.context import ServerContext
+from .http.forwarded import TrustedProxies
+from .http.proxied import Drainable, Proxies
 from .http.request import Handler, Request
 from .http1.connection import Connection
 from .limits import Limits
@@ -68,6 +70,9 @@ async def serve(
     access_log: bool = True,
     shortcuts: bool = True,
     http2: bool = True,
+    trusted_proxies: Collection[str] = (),
+    proxy_protocol: bool = False,
+    reuse_port: bool = False,
     recorder: Recorder | None = None,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
@@ -89,12 +94,23 @@ async def serve(
     A client that begins with the preface of HTTP/2 is served in HTTP/2 if h2 is installed, unless
     `http2` is False. Browsers do so only over TLS, and only if `tls` offers "h2" by ALPN.
 
+    `trusted_proxies` are addresses, networks ("10.0.0.0/8") and "unix", for connections over a unix
+    socket. Only on connections from them, X-Forwarded-For, -Proto and -Host count, or else
+    Forwarded (RFC 7239): they tell the client, scheme and authority of a request. Such a connection
+    does not count for the proxy's address, but each request for its client's. With `proxy_protocol`
+    each of them has to begin with a header of the PROXY protocol, which tells the client; the
+    fields then count only if that one is trusted, too.
+
+    With `reuse_port` several processes of one user listen on the same port, and the system spreads
+    the connections over them. One that closes resets those that it has not accepted yet.
+
     Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
     A `recorder` is given every byte that is read and written, as it is inside TLS.
 
     Raises `OSError` if the address cannot be bound, `ValueError` for an invalid name in
-    `allowed_hosts`, `TypeError` for a handler that cannot be called, and `RuntimeError` outside
-    Trio. Exceptions of handlers and anything a client does never end the server.
+    `allowed_hosts` or `trusted_proxies` and for options that do not fit together, `TypeError` for a
+    handler that cannot be called, and `RuntimeError` outside Trio. Exceptions of handlers and
+    anything a client does never end the server.
     """
     _check_in_trio()
     if not callable(handler):
@@ -106,7 +122,10 @@ async def serve(
     if fitted is not limits:
         logger.warning("open files allow %d connections at a time", fitted.connections)
     names = frozenset(_host_name(name) for name in allowed_hosts if name != "*")
-    listeners = await open_listeners(host, port, unix, unix_mode, inherited)
+    trusted = TrustedProxies(trusted_proxies)
+    if proxy_protocol and not trusted_proxies:
+        raise ValueError("proxy_protocol needs trusted_proxies: anybody could send its header")
+    listeners = await open_listeners(host, port, unix, unix_mode, inherited, reuse_port=reuse_port)
     addresses = [address_of(listener) for listener in listeners]
     for listener in listeners:
         enable_keepalive(listener.socket, limits)
@@ -117,12 +136,16 @@ async def serve(
         keep_alive=KeepAliveScheduler(),
         local_names=names if local else None,
         access_log=access_log,
+        shares_port=reuse_port,
     )
-    live: set[Connection | Http2Connection] = set()
+    live: set[Drainable] = set()
     carry = partial(_carry, fitted, shortcuts, recorder)
     counts = ConnectionLimits(fitted)
     http2_connection = _http2_connection() if http2 else None
-    handle = partial(_handle, handler, context, counts, tls, http2_connection, live, carry)
+    proxies = None
+    if trusted_proxies:
+        proxies = Proxies(trusted, counts, fitted, live, proxy_protocol=proxy_protocol)
+    handle = partial(_handle, handler, context, counts, proxies, tls, http2_connection, live, carry)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
             background.start_soon(context.watcher.run)
@@ -227,9 +250,10 @@ async def _handle(
     handler: Handler,
     context: ServerContext,
     counts: ConnectionLimits,
+    proxies: Proxies | None,
     tls: ssl.SSLContext | None,
     http2: type[Http2Connection] | None,
-    live: set[Connection | Http2Connection],
+    live: set[Drainable],
     carry: Callable[[trio.abc.Stream, str], Transport],
     stream: trio.SocketStream,
 ) -> None:
@@ -238,8 +262,14 @@ async def _handle(
     try:
         if not ACCEPTED_INHERIT:
             enable_keepalive(stream.socket, context.limits)
-        address = peer_address(stream)
-        excess = counts.excess(address)
+        address = counted = peer_address(stream)
+        proxied = None
+        if proxies is not None:
+            arrival = await proxies.meet(stream, address)
+            if arrival is None:
+                return
+            address, counted, proxied = arrival
+        excess = counts.excess(counted)
         if excess > context.limits.refusals:
             return
         carrier: trio.abc.Stream = stream
@@ -249,19 +279,22 @@ async def _handle(
         transport = carry(carrier, address)
         connection: Connection | Http2Connection
         connection = Connection(
-            transport, context, serving, address, last=excess > 0, may_switch=http2 is not None
-        )
-        counts.add(address)
+            transport, context, serving, address,
+            last=excess > 0, may_switch=http2 is not None, proxied=proxied,
+        )  # fmt: skip
+        counts.add(counted)
         live.add(connection)
         try:
             if await connection.run() and http2 is not None:
                 live.discard(connection)
-                connection = http2(transport, context, serving, address, last=excess > 0)
+                connection = http2(
+                    transport, context, serving, address, last=excess > 0, proxied=proxied
+                )
                 live.add(connection)
                 await connection.run()
         finally:
             live.discard(connection)
-            counts.remove(address)
+            counts.remove(counted)
     except Exception:
         logger.exception("a connection failed")  # Trio closes the socket
 

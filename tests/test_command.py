@@ -64,6 +64,12 @@ def failing(*arguments: str, **environment: str) -> tuple[int, list[str]]:
         (["--dev-cert", "--keyfile", "k.pem"], "--keyfile needs --certfile"),
         (["--dev-cert", "--certfile", "c.pem"], "not allowed with argument --dev-cert"),
         (["--dev-cert", "--unix", "socket"], "--dev-cert is for a port, not for --unix"),
+        (
+            ["--trusted-proxy", "10.0.0.1/8"],
+            "'10.0.0.1/8' is not a trusted proxy: write an address",
+        ),
+        (["--proxy-protocol"], "--proxy-protocol needs --trusted-proxy"),
+        (["--reuse-port", "--unix", "socket"], "--reuse-port is for a port, not for --unix"),
         (["--log-level", "loud"], "invalid choice"),
         (["nonsense"], "package.module:handler"),
         (["no_such_module:app"], "no module 'no_such_module'"),

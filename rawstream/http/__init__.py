@@ -18,8 +18,10 @@ In reading order:
     json_text.py      JSON texts on one line
     authority.py      the host and port that a client addresses
     negotiation.py    which media type a client prefers
+    forwarded.py      what trusted proxies say about a client
     exchange.py       the interface of one request and its response
     request.py        the request, as a handler sees it
+    proxied.py        connections from trusted proxies, and their requests
     origin.py         which browser pages may send requests
     tokens.py         secrets in URLs
     lifetime.py       how a connection ends, and why

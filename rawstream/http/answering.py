@@ -14,6 +14,7 @@ from .context import ServerContext
 from .error_response import EXPECTED, error_response, http_error, leaves
 from .exchange import BODY, UNANSWERED, Exchange, Progress
 from .lifetime import DONE, Ended, Lifetime
+from .proxied import Proxied
 from .request import Handler, Request
 
 
@@ -32,15 +33,29 @@ class Answered(Exchange, Protocol):
 
 
 def check_request(
-    request: Request, authority: str, expected: tuple[str, ...], context: ServerContext
+    request: Request,
+    authority: str,
+    expected: tuple[str, ...],
+    context: ServerContext,
+    proxied: Proxied | None,
 ) -> None:
-    """Refuse a request for another server, or with an expectation that is not met. Raises
-    `HTTPError` 421 or 417."""
+    """Take over what a trusted proxy says. Refuse a request for another server, with an expectation
+    that is not met, or of a client with too many. Raises `HTTPError` 421, 417 or 503."""
+    if proxied is not None:
+        proxied.take(request)
     names = context.local_names
-    if names is not None and authority and not is_local_host(authority, names):
-        raise HTTPError(421, f"this server does not answer for {authority}")
+    if names is not None:
+        _check_authority(authority, names)
+        # Besides, and not instead: a page that has rebound its name can send this field.
+        if request.forwarded is not None:
+            _check_authority(request.forwarded.authority, names)
     if expected and expected != ("100-continue",) and request.http_version != "1.0":
         raise HTTPError(417, "the only expectation that is met is 100-continue")
+
+
+def _check_authority(authority: str, names: frozenset[str]) -> None:
+    if authority and not is_local_host(authority, names):
+        raise HTTPError(421, f"this server does not answer for {authority}")
 
 
 def call(handler: Handler, request: Request) -> Awaitable[None]:
@@ -118,9 +133,10 @@ def log_exchange(
     size: int,
     seconds: float,
 ) -> None:
-    """Log the access line of an exchange, which took so many `seconds` and sent `size` bytes."""
+    """Log the access line of an exchange, which took so many `seconds` and sent `size` bytes.
+    `client` is whose connection it is."""
     log_line(
-        client or "-",  # a unix socket
+        (request.client if request else client) or "-",  # a unix socket
         ("HEAD" if request.head_only else request.method) if request else "-",
         masked(request.target) if request else "-",  # the head was refused
         exchange.status or "-",

@@ -22,6 +22,8 @@ class ServerContext:
     local_names: frozenset[str] | None = None
     """Names that Host may have besides the local ones. None: Host is not checked."""
     access_log: bool = True
+    shares_port: bool = False
+    """Whether other processes listen on the same port, and get a part of the connections."""
     draining: bool = False
     lingering: int = 0
     """Connections that are being closed in stages."""

@@ -152,7 +152,7 @@ USUAL_NAMES = {
         sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site
         sec-fetch-user sec-websocket-extensions sec-websocket-key sec-websocket-protocol
         sec-websocket-version transfer-encoding upgrade upgrade-insecure-requests user-agent
-        x-forwarded-for
+        x-forwarded-for x-forwarded-host x-forwarded-proto
     """.decode().split()
 }
 """Names that all connections share. (Not by `intern`: Python 3.12 keeps interned strings for ever,

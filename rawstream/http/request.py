@@ -12,6 +12,7 @@ from .access_log import masked
 from .authority import target_authority
 from .exchange import Exchange
 from .fields import Fields, Headers, Query
+from .forwarded import Forwarded
 from .json_text import json_text
 
 Handler: TypeAlias = Callable[["Request"], Awaitable[None]]
@@ -34,6 +35,8 @@ class Request:
         "http_version": '"1.0", "1.1" or "2".',
         "scheme": '"http", or "https" over TLS.',
         "client": "The address of the client; empty on a unix socket.",
+        "forwarded": "What a trusted proxy says of the client (`client`, `scheme`, `authority`), "
+        "which the attributes of these names have taken over. None if no trusted proxy sent this.",
         "exchange": "The `Exchange` that carries the request: for streams of your own.",
         "_query": "The parsed query, once it was asked for.",
     }
@@ -47,6 +50,7 @@ class Request:
     http_version: str
     scheme: str
     client: str
+    forwarded: Forwarded | None
     exchange: Exchange
 
     def __init__(
@@ -72,6 +76,7 @@ class Request:
         self.http_version = http_version
         self.scheme = scheme
         self.client = client
+        self.forwarded = None
         self._query: Query | None = None if self.query_string else _NO_QUERY
 
     def __repr__(self) -> str:
@@ -86,8 +91,10 @@ class Request:
 
     @property
     def authority(self) -> str:
-        """The host and port that the client addressed: from an absolute-form target, else from
-        Host; "" if there is neither."""
+        """The host and port that the client addressed: as a trusted proxy says, else from an
+        absolute-form target, else from Host; "" if there is none of them."""
+        if self.forwarded is not None and self.forwarded.authority:
+            return self.forwarded.authority
         return target_authority(self.target) or self.headers.get("host", "")
 
     @property

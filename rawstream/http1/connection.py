@@ -25,9 +25,10 @@ from ..http.answering import (
 from ..http.closing import close_connection
 from ..http.context import ServerContext
 from ..http.lifetime import Ended, Lifetime
+from ..http.proxied import Proxied
 from ..http.request import Handler, Request
 from ..tcp.closing import abort
-from ..tcp.kernel import ended_with_data
+from ..tcp.kernel import ended_with_data, unread
 from ..tcp.transport import TORN, Transport
 from .exchange import Http1Exchange
 from .h11_framing import H11Framing
@@ -49,8 +50,8 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "_client", "_context", "_exchange", "_handler",
-        "_handling", "_heads", "_last", "_lifetime", "_may_switch", "_request", "_scheme",
-        "_sent_before", "_transport", "active", "interval", "last_active",
+        "_handling", "_heads", "_last", "_lifetime", "_may_switch", "_proxied", "_request",
+        "_scheme", "_sent_before", "_transport", "active", "interval", "last_active",
     )  # fmt: skip
 
     def __init__(
@@ -62,9 +63,11 @@ class Connection:
         *,
         last: bool,
         may_switch: bool = False,
+        proxied: Proxied | None = None,
     ) -> None:
         """`last`: close the connection after the first exchange. `may_switch`: the client may speak
-        HTTP/2 instead, which `run` then returns."""
+        HTTP/2 instead, which `run` then returns. `proxied`: it comes from a trusted proxy."""
+        self._proxied = proxied
         self._may_switch = may_switch
         self._transport = transport
         transport.owner = self
@@ -98,8 +101,6 @@ class Connection:
                 if sock is not None:
                     self._context.watcher.watch(sock, self._on_hangup)
                 with self._lifetime.scope:
-                    if self._context.draining:
-                        self._lifetime.cancel(Ended.DRAINED)  # accepted while the drain began
                     while await self._serve_one():
                         if self._heads.received:  # pipelined: let other tasks run first
                             await trio.lowlevel.checkpoint()
@@ -120,7 +121,7 @@ class Connection:
                 self._context.watcher.forget(sock)
             self._transport.uncork()  # a head that was held back
             try:
-                self._log_exchange()
+                self._end_exchange()
             finally:
                 if not switched:
                     await self._close()
@@ -159,7 +160,7 @@ class Connection:
         more = whole and exchange.framing.another_may_follow
         if not more or self._last or self._context.draining:
             return False
-        self._log_exchange()
+        self._end_exchange()
         if body is not None:
             # The bytes behind it are the next head, which must pass all checks.
             self._heads.received[:0] = body.behind
@@ -196,8 +197,10 @@ class Connection:
         talking = talking and not self._transport.peer_is_done
         await close_connection(self._transport, self._context, talking=talking)
 
-    def _log_exchange(self) -> None:
-        """Log the access line of the current exchange, if there is one."""
+    def _end_exchange(self) -> None:
+        """Count the current exchange no longer, and log its access line, if there is one."""
+        if self._proxied is not None:
+            self._proxied.release(self._request)
         began, self._heads.began = self._heads.began, None
         if began is None or not self._context.access_log:
             return
@@ -219,8 +222,13 @@ class Connection:
             # A send under way is finished first; see `on_sent`.
             if self._exchange.farewell and not self._transport.sending:
                 self._lifetime.cancel(Ended.DRAINED)
-        elif not self._heads.received:
+        elif not self._heads.received and not self._has_unread():
             self._lifetime.cancel(Ended.DRAINED)
+
+    def _has_unread(self) -> bool:
+        """Whether a request may have arrived that was not read yet."""
+        sock = self._transport.carrier_socket
+        return sock is not None and bool(unread(sock))
 
     def on_sent(self) -> None:
         """A send that had to wait has ended; `drain` may have left the cancelling to this
@@ -296,7 +304,7 @@ class Connection:
         )
         exchange.head_only = request.head_only
         exchange.is_refused = False
-        check_request(request, authority, framing.expectations, self._context)
+        check_request(request, authority, framing.expectations, self._context, self._proxied)
         return request
 
     def _choose_framing(self, head: bytes) -> None:

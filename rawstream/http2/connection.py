@@ -31,6 +31,7 @@ from ..errors import BrokenStream, ClientGone, HTTPError
 from ..http.closing import close_connection
 from ..http.context import ServerContext
 from ..http.lifetime import Ended
+from ..http.proxied import Proxied
 from ..http.request import Handler
 from ..limits import KIB
 from ..stderr import logger
@@ -63,14 +64,16 @@ class Http2Connection:
         client: str,
         *,
         last: bool,
+        proxied: Proxied | None = None,
     ) -> None:
-        """`last`: close the connection after the first exchanges."""
+        """`last`: close the connection after the first exchanges. `proxied`: it comes from a
+        trusted proxy."""
         self._transport = transport
         self._context = context
         self._handler = handler
         self._last = last
         self._link = Link(
-            transport, context, client, self._on_free, self._close_soon, self._on_abuse
+            transport, context, client, proxied, self._on_free, self._close_soon, self._on_abuse
         )
         # Those whose handlers have not ended, by the numbers of their streams:
         self._exchanges: dict[int, Http2Exchange] = {}

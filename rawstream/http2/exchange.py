@@ -124,6 +124,8 @@ class Http2Exchange:
             finally:
                 if self.progress is ENDED:
                     self.link.guard.resets.refill(1)  # a proxy has many clients that may leave
+                if self.link.proxied is not None:
+                    self.link.proxied.release(self._request)
                 self.link.on_free(self.stream)
 
     async def _answer(self, handler: Handler) -> None:
@@ -157,7 +159,7 @@ class Http2Exchange:
         expected = head.headers.tokens("expect")
         if self.received is not None:
             self.received.is_awaited = bool(expected)
-        check_request(request, head.authority, expected, link.context)
+        check_request(request, head.authority, expected, link.context, link.proxied)
         return request
 
     async def _answer_mistake(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import trio
 
 from ..http.context import ServerContext
+from ..http.proxied import Proxied
 from ..limits import KIB
 from ..tcp.transport import Transport
 from .guard import LARGEST_FRAME, BrokenProtocol, FrameGuard
@@ -32,16 +33,18 @@ class Link:
         transport: Transport,
         context: ServerContext,
         client: str,
+        proxied: Proxied | None,
         on_free: Callable[[int], None],
         on_close: Callable[[], None],
         on_abuse: Callable[[BrokenProtocol], None],
     ) -> None:
-        """`on_free` is called with the number of a stream whose handler has ended; `on_close` when
-        the connection is to take no more requests; `on_abuse` when a client has opened its windows
-        in a way that it may not."""
+        """`proxied`: it comes from a trusted proxy. `on_free` is called with the number of a stream
+        whose handler has ended; `on_close` when the connection is to take no more requests;
+        `on_abuse` when a client has opened its windows in a way that it may not."""
         self.transport = transport
         self.context = context
         self.client = client
+        self.proxied = proxied
         self.scheme = "http" if transport.carrier is transport.stream else "https"
         self.guard = FrameGuard(context.limits, context.now)
         self.machine = Machine(context.limits)

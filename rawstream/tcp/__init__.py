@@ -10,6 +10,7 @@ In reading order:
 
     listeners.py    bound addresses, inherited sockets, TLS
     admission.py    accepted sockets: how many there may be; detecting a vanished peer
+    proxy_protocol.py  for whom a proxy connects
     keepalive.py    heartbeats and idle time, without a task for each connection
     kernel.py       what the kernel knows about a socket
     parts.py        the parts of a piece, as bytes and sliced by reference

@@ -61,18 +61,33 @@ class ConnectionLimits:
     def excess(self, address: str) -> int:
         """Return by how many one more connection from this address would exceed the caps, or 0."""
         over = self._total - self._limits.connections
-        if address and not is_loopback_ip(address):  # "": a unix socket
+        if address and not is_loopback_ip(address):  # "": a unix socket, or a trusted proxy
             over = max(over, self._from[address] - self._limits.connections_per_address)
         return max(0, over + 1)
+
+    def is_over(self, address: str) -> bool:
+        """Return whether one more exchange of this address would exceed its cap."""
+        return self._from[address] >= self._limits.connections_per_address and not is_loopback_ip(
+            address
+        )
 
     def add(self, address: str) -> None:
         """Count a connection. Call `remove` when it has ended."""
         self._total += 1
-        self._from[address] += 1
+        self.add_exchange(address)
 
     def remove(self, address: str) -> None:
         """Stop counting a connection that has ended."""
         self._total -= 1
+        self.remove_exchange(address)
+
+    def add_exchange(self, address: str) -> None:
+        """Count an exchange of a client behind a trusted proxy, whose connection is not its own.
+        Call `remove_exchange` when it has ended."""
+        self._from[address] += 1
+
+    def remove_exchange(self, address: str) -> None:
+        """Stop counting an exchange that has ended."""
         self._from[address] -= 1
         if not self._from[address]:
             del self._from[address]

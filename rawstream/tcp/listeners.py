@@ -32,15 +32,65 @@ async def open_listeners(
     unix: str | None,
     unix_mode: int,
     inherited: Sequence[socket.socket],
+    *,
+    reuse_port: bool = False,
 ) -> list[trio.SocketListener]:
     """Listen on inherited sockets if there are any, else on the unix socket at path `unix` if
     given, else on TCP. `port` 0 lets the system choose; a `host` of None is every interface. The
-    backlog is the kernel's maximum: with 128, 2,000 clients would wait for seconds."""
+    backlog is the kernel's maximum: with 128, 2,000 clients would wait for seconds.
+
+    With `reuse_port` other processes of the same user may listen on the port as well."""
+    if reuse_port:
+        _check_reuse_port(unix, inherited)
+        return await _listen_on_shared_port(host, port)
     if inherited:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(s)) for s in inherited]
     if unix is not None:
         return [_listen_on_path(unix, unix_mode)]
     return await trio.open_tcp_listeners(port, host=host)
+
+
+def _check_reuse_port(unix: str | None, inherited: Sequence[socket.socket]) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port: this system has no SO_REUSEPORT")
+    if inherited:
+        raise ValueError(
+            "reuse_port: the listening sockets are inherited; whoever opened them has to share them"
+        )
+    if unix is not None:
+        raise ValueError("reuse_port is for a port, not for a unix socket")
+
+
+async def _listen_on_shared_port(host: str | None, port: int) -> list[trio.SocketListener]:
+    """As `trio.open_tcp_listeners`, which leaves no moment for an option before `bind`."""
+    found = await trio.socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[trio.SocketListener] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            try:
+                sock = trio.socket.socket(family, kind, protocol)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                    continue  # as where IPv6 is switched off
+                raise
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                await sock.bind(address)
+                sock.listen(0xFFFF)
+            except BaseException:
+                sock.close()
+                raise
+            listeners.append(trio.SocketListener(sock))
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
 
 
 class BatchListener(trio.abc.Listener[trio.SocketStream]):
