@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,18 @@ async def test_what_is_malformed_or_late_is_closed_with_one_line(
         assert re.fullmatch(r"127\.0\.0\.1: PROXY protocol: [\w ]+", line)
 
 
+async def test_a_header_that_came_in_time_is_read_though_the_process_stood_still(
+    strict: Server,
+) -> None:
+    with strict.open_socket() as client:
+        client.sendall(V1[:9])
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        client.sendall(V1[9:] + GET)
+        time.sleep(0.9)  # noqa: ASYNC251
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert client.recv(4096).endswith(b"http 203.0.113.7\n")
+
+
 async def test_one_that_only_looks_whether_anybody_listens_is_not_logged(
     strict: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -320,7 +333,7 @@ async def test_haproxy_in_front(serving: Serving, tmp_path: Path) -> None:
         ):
             path = tmp_path / name
             with trio.fail_after(10):
-                while not path.exists():
+                while not path.exists():  # noqa: ASYNC110
                     await trio.sleep(0.02)
                 async with await trio.open_unix_socket(path) as stream:
                     peer = Peer(stream)

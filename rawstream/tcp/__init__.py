@@ -8,15 +8,15 @@ Finding messages in the bytes is the task of the layers above. This layer knows 
 
 In reading order:
 
-    listeners.py    bound addresses, inherited sockets, TLS
-    admission.py    accepted sockets: how many there may be; detecting a vanished peer
+    listeners.py       bound addresses, inherited sockets, TLS
+    admission.py       accepted sockets: how many there may be; detecting a vanished peer
     proxy_protocol.py  for whom a proxy connects
-    keepalive.py    heartbeats and idle time, without a task for each connection
-    kernel.py       what the kernel knows about a socket
-    parts.py        the parts of a piece, as bytes and sliced by reference
-    receiving.py    reading the bytes of one connection
-    transport.py    writing them: which task may write, and when
-    recording.py    the same, with every byte shown to a recorder
-    closing.py      how a connection is closed
-    watching.py     detecting that a peer has hung up, or sends, without a task for each connection
+    keepalive.py       heartbeats and idle time, without a task for each connection
+    kernel.py          what the kernel knows about a socket
+    parts.py           the parts of a piece, as bytes and sliced by reference
+    receiving.py       reading the bytes of one connection
+    transport.py       writing them: which task may write, and when
+    recording.py       the same, with every byte shown to a recorder
+    closing.py         how a connection is closed
+    watching.py        detecting that a peer hangs up, or sends, without a task for each connection
 """

@@ -20,6 +20,7 @@ import trio
 from ..limits import KIB
 from ..stderr import logger
 from .admission import unmapped
+from .keepalive import SECOND_LOOK, is_late
 from .receiving import STREAM_ERRORS
 
 V1_BEGIN = b"PROXY "
@@ -118,29 +119,41 @@ class Introduction:
         """`proxy` names the peer in the log. The header has to be whole after `seconds`."""
         self._socket = stream.socket
         self._proxy = proxy
-        self._waiting = trio.CancelScope()
         self._seconds = seconds
+        self._received = b""
+        self._waiting = trio.CancelScope()
+        self._draining = False
 
     def drain(self) -> None:
         """The server is stopping: wait no longer, and let no request begin."""
+        self._draining = True
         self._waiting.cancel()
 
     async def receive(self) -> Header | None:
         """Return the header, or None if none has come, which is logged. What follows it is left in
         the socket, for TLS or HTTP."""
         self._waiting.deadline = trio.current_time() + self._seconds
-        received = b""
         try:
-            with self._waiting, suppress(*STREAM_ERRORS):
-                # An end is no reason to complain: so do proxies find out whether anybody listens.
-                while seen := await self._socket.recv(SEEN_BYTES, trio.socket.MSG_PEEK):
-                    header = cut_header(received + seen)
-                    size = header.size - len(received) if header else len(seen)
-                    received += await self._socket.recv(size)
-                    if header and not self._waiting.cancel_called:
-                        return header
-            if trio.current_time() >= self._waiting.deadline:
+            with suppress(*STREAM_ERRORS):
+                with self._waiting:
+                    return await self._read()
+                if self._draining:
+                    return None
+                if is_late(self._waiting.deadline):
+                    with trio.move_on_after(SECOND_LOOK):
+                        return await self._read()
                 logger.warning("%s: PROXY protocol: too late", self._proxy)
         except ValueError as error:
             logger.warning("%s: PROXY protocol: %s", self._proxy, error)
+        return None
+
+    async def _read(self) -> Header | None:
+        """The same, without an end. An end of input is no reason to complain: so do proxies find
+        out whether anybody listens."""
+        while seen := await self._socket.recv(SEEN_BYTES, trio.socket.MSG_PEEK):
+            header = cut_header(self._received + seen)
+            size = header.size - len(self._received) if header else len(seen)
+            self._received += await self._socket.recv(size)
+            if header:
+                return None if self._draining else header
         return None
