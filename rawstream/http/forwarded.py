@@ -41,7 +41,8 @@ LONGEST_HOST = 255
 """Bytes of a name in DNS (RFC 1035 section 2.3.4), and so about as many as a host may have."""
 
 FAMILIAR_CHARACTERS = 64
-"""What was found of addresses up to this length is kept; clients send several requests."""
+"""What was found of addresses up to this length is kept, and of fields up to four times this;
+clients send several requests."""
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 """Traefik names the scheme of a WebSocket's URL."""
@@ -80,6 +81,7 @@ class TrustedProxies:
         self._unix = UNIX in names
         self._networks = [_network(name) for name in names if name != UNIX]
         self._trusts_again = lru_cache(maxsize=256)(self._trusts)
+        self._read_again = lru_cache(maxsize=256)(self._read)
 
     def trusts(self, peer: str) -> bool:
         """Return whether to believe a peer: an address, or "unix"; never "", which is nobody."""
@@ -99,7 +101,15 @@ class TrustedProxies:
         schemes = headers.get("x-forwarded-proto")
         hosts = headers.get("x-forwarded-host")
         if clients is None and schemes is None and hosts is None:
-            return self._walk(headers.get("forwarded", ""), peer)
+            elements = headers.get("forwarded")
+            return self._walk(elements, peer) if elements else Forwarded(peer, "", "")
+        size = len(clients or "") + len(schemes or "") + len(hosts or "")
+        read = self._read_again if size <= 4 * FAMILIAR_CHARACTERS else self._read
+        return read(clients, schemes, hosts, peer)
+
+    def _read(
+        self, clients: str | None, schemes: str | None, hosts: str | None, peer: str
+    ) -> Forwarded:
         client, hops = peer, 0
         for node in _from_the_right(clients or ""):
             hops += 1
