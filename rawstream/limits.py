@@ -77,8 +77,9 @@ class Limits:
     Lowered at start where the process may not open that many files."""
 
     connections_per_address: int = 256
-    """Connections at a time from one address; not counted on loopback and unix sockets, where all
-    clients may come through a proxy. Browsers open 6 a tab, an office shares one address."""
+    """Connections at a time from one address; exchanges at a time of one client behind a trusted
+    proxy. Not counted on loopback and unix sockets, where all clients may come through a proxy.
+    Browsers open 6 a tab, an office shares one address."""
 
     streams: int = 100
     """Exchanges at a time on one connection of HTTP/2, counted until their handlers have ended; the
