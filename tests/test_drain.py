@@ -9,10 +9,11 @@ import pytest
 import trio
 import trio.testing
 from handlers import Watched, hello
-from peers import Serving, happens
+from peers import VERSIONS, Certificate, Serving, happens, peer_of
 from wire import GET, TEXT, close, frame, handshake
 
 from rawstream import Limits, Request, open_events, open_poll, open_stream, open_websocket
+from rawstream.server import SETTLE_SECONDS
 
 AT_ONCE = 1.0
 """Seconds for a drain that waits for nobody; milliseconds, but on a busy machine."""
@@ -301,6 +302,33 @@ async def test_a_head_that_is_coming_in_is_still_answered(
     await trio.testing.wait_all_tasks_blocked(0.01)
     await peer.send(GET[10:])
     assert (await peer.to_end()).endswith(b"Connection: close\r\n\r\nhello\n")
+
+
+@pytest.mark.parametrize("spoken", VERSIONS)
+async def test_a_client_in_the_middle_of_its_handshake_is_served(
+    serving: Serving, certificate: Certificate, spoken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawstream.http1.connection.ARRIVING_SECONDS", 0.2)
+
+    async def slow(request: Request) -> None:
+        await trio.sleep(0.4)  # it has the time of any other
+        await request.respond(200, b"hello\n")
+
+    server = await serving(slow, tls=certificate.server_context)
+    client, silent = await server.connect(), await server.connect()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    server.stop.set()
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    with trio.fail_after(AT_ONCE):
+        await trio.sleep(2 * SETTLE_SECONDS)
+        tls = trio.SSLStream(client.stream, certificate.client_context, server_hostname="127.0.0.1")
+        await tls.do_handshake()
+        peer = peer_of(tls, spoken)
+        await peer.send(GET)
+        assert (await peer.until(b"hello\n")).startswith(b"HTTP/1.1 200")
+        assert await silent.to_end() == b""
+    await tls.aclose()
+    await server.ended.wait()
 
 
 async def test_cancelling_serve_cuts_everything(serving_over_each_carrier: Serving) -> None:

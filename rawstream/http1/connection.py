@@ -41,6 +41,10 @@ PREFACE_HEAD = b"PRI * HTTP/2.0\r\n\r\n"
 """What HTTP/2 begins with looks like the head of a request, so that a server of HTTP/1.1 reads no
 further (RFC 9113 section 3.4)."""
 
+ARRIVING_SECONDS = 1
+"""Seconds that a request has to arrive which is on its way when the server stops: time for the
+handshake of TLS with a client far away."""
+
 TOGETHER = 0.005
 """Seconds, by our own clock, within which a half-close counts as sent together with the request."""
 
@@ -222,13 +226,21 @@ class Connection:
             # A send under way is finished first; see `on_sent`.
             if self._exchange.farewell and not self._transport.sending:
                 self._lifetime.cancel(Ended.DRAINED)
-        elif not self._heads.received and not self._has_unread():
-            self._lifetime.cancel(Ended.DRAINED)
+        elif not self._heads.received:
+            self._lifetime.cancel(Ended.DRAINED, ARRIVING_SECONDS if self._may_be_asked() else 0)
 
-    def _has_unread(self) -> bool:
-        """Whether a request may have arrived that was not read yet."""
+    def _may_be_asked(self) -> bool:
+        """Whether a request is likely on its way: bytes lie unread, or the handshake of TLS, which
+        it comes after, is under way."""
         sock = self._transport.carrier_socket
-        return sock is not None and bool(unread(sock))
+        if sock is not None and unread(sock):
+            return True
+        if isinstance(self._transport.stream, trio.SSLStream):
+            try:
+                self._transport.stream.selected_alpn_protocol()
+            except trio.NeedHandshakeError:
+                return True
+        return False
 
     def on_sent(self) -> None:
         """A send that had to wait has ended; `drain` may have left the cancelling to this
