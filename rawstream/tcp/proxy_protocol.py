@@ -19,7 +19,6 @@ import trio
 
 from ..limits import KIB
 from ..stderr import logger
-from .admission import unmapped
 from .keepalive import SECOND_LOOK, is_late
 from .receiving import STREAM_ERRORS
 
@@ -86,7 +85,7 @@ def _cut_v1(received: bytes) -> Header | None:
         raise ValueError("a malformed address") from None
     if any(int(port) > 0xFFFF for port in found["ports"].split()):
         raise ValueError("a malformed port")
-    return Header(end, unmapped(str(source)))
+    return Header(end, _text(source))
 
 
 def _cut_v2(received: bytes) -> Header | None:
@@ -107,9 +106,14 @@ def _cut_v2(received: bytes) -> Header | None:
     if command == PROXY and family == TCP4:
         source = str(IPv4Address(received[16:20]))
     elif command == PROXY and family == TCP6:
-        address = IPv6Address(received[16:32])
-        source = str(address.ipv4_mapped or address)
+        source = _text(IPv6Address(received[16:32]))
     return Header(V2_HEAD_BYTES + length, source)
+
+
+def _text(address: IPv4Address | IPv6Address) -> str:
+    """An address as text; that of IPv4 for one that is mapped into IPv6."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 class Introduction:
