@@ -122,8 +122,15 @@ class Limits:
     """How long finite exchanges may take to finish when the server is stopping; then they are cut.
     Docker kills after 10, Kubernetes after 30."""
 
+    lame_duck_seconds: float = 0
+    """How long a server that was told to stop goes on as before, while `request.is_draining` says
+    so to health checks: a load balancer that asks every few seconds then sends its clients
+    elsewhere before connections are refused. The only limit that may be 0: drain at once."""
+
     def __post_init__(self) -> None:
         """Raises `ValueError` for a limit that is not more than 0."""
         for name in fields(self):
+            if name.name == "lame_duck_seconds" and self.lame_duck_seconds == 0:
+                continue
             if not getattr(self, name.name) > 0:
                 raise ValueError(f"{name.name} must be more than 0")

@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from .http.observer import Observer
 from .http.request import Handler
 from .limits import Limits
 from .server import UNIX_MODE, Address, serve, speaks_http2
@@ -36,6 +37,7 @@ def run(
     proxy_protocol: bool = False,
     reuse_port: bool = False,
     recorder: Recorder | None = None,
+    metrics: Observer | None = None,
     alongside: Callable[[], Awaitable[None]] | None = None,
     announce: Callable[[list[str]], None] | None = None,
     on_signal: Callable[[int], bool] | None = None,
@@ -61,6 +63,7 @@ def run(
             inherited=inherited_sockets(), tls=tls, limits=limits, allowed_hosts=allowed_hosts,
             access_log=access_log, http2=http2, trusted_proxies=trusted_proxies,
             proxy_protocol=proxy_protocol, reuse_port=reuse_port, recorder=recorder,
+            metrics=metrics,
         )  # fmt: skip
         trio.run(_run, serving, announce or _log_urls, tls is not None, alongside, on_signal)
     except (OSError, ValueError) as error:

@@ -16,7 +16,8 @@ from .errors import Unavailable
 from .http.authority import split_authority
 from .http.context import ServerContext
 from .http.forwarded import TrustedProxies
-from .http.proxied import Drainable, Proxies
+from .http.observer import ObservedConnection, Observer
+from .http.proxied import Proxies
 from .http.request import Handler, Request
 from .http1.connection import Connection
 from .limits import Limits
@@ -28,6 +29,7 @@ from .tcp.admission import (
     fitted_to_open_files,
     peer_address,
 )
+from .tcp.counting import CountingTransport
 from .tcp.keepalive import KeepAliveScheduler
 from .tcp.listeners import (
     BatchListener,
@@ -74,6 +76,7 @@ async def serve(
     proxy_protocol: bool = False,
     reuse_port: bool = False,
     recorder: Recorder | None = None,
+    metrics: Observer | None = None,
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -105,7 +108,8 @@ async def serve(
     the connections over them. One that closes resets those that it has not accepted yet.
 
     Without `shortcuts` every byte goes through Trio, h11 and wsproto: slower, with the same bytes.
-    A `recorder` is given every byte that is read and written, as it is inside TLS.
+    A `recorder` is given every byte that is read and written, as it is inside TLS. `metrics` are
+    told how connections and requests end: `rawstream.Metrics`.
 
     Raises `OSError` if the address cannot be bound, `ValueError` for an invalid name in
     `allowed_hosts` or `trusted_proxies` and for options that do not fit together, `TypeError` for a
@@ -137,14 +141,15 @@ async def serve(
         local_names=names if local else None,
         access_log=access_log,
         shares_port=reuse_port,
+        observer=metrics,
     )
-    live: set[Drainable] = set()
-    carry = partial(_carry, fitted, shortcuts, recorder)
-    counts = ConnectionLimits(fitted)
+    live, counts = context.live, context.counts
+    plain = Transport if metrics is None else CountingTransport
+    carry = partial(_carry, plain, fitted, shortcuts, recorder)
     http2_connection = _http2_connection() if http2 else None
     proxies = None
     if trusted_proxies:
-        proxies = Proxies(trusted, counts, fitted, live, proxy_protocol=proxy_protocol)
+        proxies = Proxies(trusted, counts, fitted, proxy_protocol=proxy_protocol)
     handle = partial(_handle, handler, context, counts, proxies, tls, http2_connection, live, carry)
     with unlinked_after(listeners, None if inherited else unix):
         async with trio.open_nursery() as background:
@@ -152,14 +157,23 @@ async def serve(
             await background.start(context.keep_alive.run)
             async with trio.open_nursery() as connections:
                 accepting = await connections.start(_accept, handle, listeners, connections)
+                if metrics is not None:
+                    metrics.server_started(context)
                 task_status.started(addresses)
                 await (trio.Event() if stop is None else stop).wait()
+                context.stopping = True
+                if fitted.lame_duck_seconds:
+                    await trio.sleep(fitted.lame_duck_seconds)
                 context.draining = True
+                context.drain_began = context.now()
                 accepting.cancel()
                 await trio.sleep(SETTLE_SECONDS)
                 for connection in list(live):
                     connection.drain()
+                if proxies is not None:
+                    proxies.drain()
                 connections.cancel_scope.deadline = trio.current_time() + fitted.drain_seconds
+            context.drain_ended = context.now()
             background.cancel_scope.cancel()
 
 
@@ -253,7 +267,7 @@ async def _handle(
     proxies: Proxies | None,
     tls: ssl.SSLContext | None,
     http2: type[Http2Connection] | None,
-    live: set[Drainable],
+    live: set[ObservedConnection],
     carry: Callable[[trio.abc.Stream, str], Transport],
     stream: trio.SocketStream,
 ) -> None:
@@ -271,6 +285,7 @@ async def _handle(
             address, counted, proxied = arrival
         excess = counts.excess(counted)
         if excess > context.limits.refusals:
+            counts.dropped += 1
             return
         carrier: trio.abc.Stream = stream
         if tls is not None:
@@ -283,6 +298,7 @@ async def _handle(
             last=excess > 0, may_switch=http2 is not None, proxied=proxied,
         )  # fmt: skip
         counts.add(counted)
+        counts.turned_away += excess > 0
         live.add(connection)
         try:
             if await connection.run() and http2 is not None:
@@ -295,17 +311,24 @@ async def _handle(
         finally:
             live.discard(connection)
             counts.remove(counted)
+            if context.observer is not None:
+                context.observer.connection_ended(connection)
     except Exception:
         logger.exception("a connection failed")  # Trio closes the socket
 
 
 def _carry(
-    limits: Limits, shortcuts: bool, recorder: Recorder | None, stream: trio.abc.Stream, client: str
+    plain: type[Transport],
+    limits: Limits,
+    shortcuts: bool,
+    recorder: Recorder | None,
+    stream: trio.abc.Stream,
+    client: str,
 ) -> Transport:
     """The transport of a connection; one that is recorded if there is a recorder that wants it."""
     tap = recorder.open(client) if recorder else None
     if tap is None:
-        return Transport(stream, limits, shortcuts=shortcuts)
+        return plain(stream, limits, shortcuts=shortcuts)
     return RecordedTransport(stream, limits, tap)
 
 

@@ -25,6 +25,7 @@ In reading order:
     origin.py         which browser pages may send requests
     tokens.py         secrets in URLs
     lifetime.py       how a connection ends, and why
+    observer.py       what an observer of a server is told
     context.py        what all connections of one server share
     error_response.py which response an error gets
     answering.py      how a handler answers, and what becomes of its failures

@@ -124,20 +124,27 @@ async def send_final_response(
         logger.exception("%s: the final response failed", request)
 
 
-def log_exchange(
+def report_exchange(
+    context: ServerContext,
     client: str,
     request: Request | None,
     exchange: Answered,
     reason: Ended | str | None,
     *,
     size: int,
-    seconds: float,
+    began: float,
 ) -> None:
-    """Log the access line of an exchange, which took so many `seconds` and sent `size` bytes.
-    `client` is whose connection it is."""
+    """Tell the observer and the access log, where there are, of an exchange, which `began` then and
+    has sent `size` bytes. `client` is whose connection it is."""
+    seconds = context.now() - began
+    method = ("HEAD" if request.head_only else request.method) if request else ""
+    if context.observer is not None:
+        context.observer.exchange_ended(method, exchange, reason, seconds)
+    if not context.access_log:
+        return
     log_line(
         (request.client if request else client) or "-",  # a unix socket
-        ("HEAD" if request.head_only else request.method) if request else "-",
+        method or "-",
         masked(request.target) if request else "-",  # the head was refused
         exchange.status or "-",
         exchange.label,

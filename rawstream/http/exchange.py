@@ -92,6 +92,10 @@ class Exchange(Protocol):
     limits: Limits
     keep_alive: KeepAliveScheduler
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server was told to stop: it drains, or is about to."""
+
     async def receive(self, silence: float | None = None) -> bytes:
         """Return the next piece of the request body; b"" at its end. `silence` is how many seconds
         it may be silent, by default `Limits.body_seconds`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
 
@@ -13,13 +13,6 @@ from ..tcp.admission import ConnectionLimits
 from ..tcp.proxy_protocol import Introduction
 from .forwarded import UNIX, TrustedProxies
 from .request import Request
-
-
-class Drainable(Protocol):
-    """A connection, at whatever stage."""
-
-    def drain(self) -> None:
-        """The server is stopping."""
 
 
 class Arrival(NamedTuple):
@@ -41,16 +34,14 @@ class Proxies:
         trusted: TrustedProxies,
         counts: ConnectionLimits,
         limits: Limits,
-        live: set[Drainable],
         *,
         proxy_protocol: bool,
     ) -> None:
-        """`live` are the connections that are told when the server stops. With `proxy_protocol`
-        every trusted proxy has to speak that protocol."""
+        """With `proxy_protocol` every trusted proxy has to speak that protocol."""
         self._trusted = trusted
         self._counts = counts
         self._limits = limits
-        self._live = live
+        self._introductions = set[Introduction]()  # whose header has not come yet
         self._proxy_protocol = proxy_protocol
 
     async def meet(self, stream: trio.SocketStream, peer: str) -> Arrival | None:
@@ -65,11 +56,11 @@ class Proxies:
             return None
         introduction = Introduction(stream, peer or UNIX, self._limits.head_seconds)
         self._counts.add("")
-        self._live.add(introduction)
+        self._introductions.add(introduction)
         try:
             header = await introduction.receive()
         finally:
-            self._live.discard(introduction)
+            self._introductions.discard(introduction)
             self._counts.remove("")
         if header is None:
             return None
@@ -79,6 +70,11 @@ class Proxies:
         if not client or not self._trusted.trusts(client):
             return Arrival(client or peer, client, None)
         return Arrival(client, "", Proxied(self._trusted, client, self._counts))
+
+    def drain(self) -> None:
+        """The server is stopping: wait for no header any longer."""
+        for introduction in list(self._introductions):
+            introduction.drain()
 
 
 class Proxied:

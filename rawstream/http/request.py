@@ -104,6 +104,12 @@ class Request:
         value = self.headers.get("last-event-id")
         return value.encode("latin-1").decode("utf-8", "replace") if value else None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server was told to stop, so that a load balancer should send no more requests
+        here: answer its health checks with 503."""
+        return self.exchange.is_draining
+
     def stream(self, *, silence: float | None = None) -> AsyncIterator[bytes]:
         """The request body piece by piece, as it arrives, of any size and in constant memory:
         `async for piece in request.stream()`.

@@ -11,6 +11,8 @@ else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import trio
 
 from ..http.answering import (
@@ -18,8 +20,8 @@ from ..http.answering import (
     call,
     check_answered,
     check_request,
-    log_exchange,
     note_failure,
+    report_exchange,
     send_final_response,
 )
 from ..http.closing import close_connection
@@ -57,6 +59,8 @@ class Connection:
         "_handling", "_heads", "_last", "_lifetime", "_may_switch", "_proxied", "_request",
         "_scheme", "_sent_before", "_transport", "active", "interval", "last_active",
     )  # fmt: skip
+
+    protocol = "HTTP/1"
 
     def __init__(
         self,
@@ -202,20 +206,41 @@ class Connection:
         await close_connection(self._transport, self._context, talking=talking)
 
     def _end_exchange(self) -> None:
-        """Count the current exchange no longer, and log its access line, if there is one."""
+        """Count the current exchange no longer, and report it, if there is one: for the access log,
+        and to an observer."""
         if self._proxied is not None:
             self._proxied.release(self._request)
         began, self._heads.began = self._heads.began, None
-        if began is None or not self._context.access_log:
+        if began is None or not self._context.reports:
             return
-        log_exchange(
+        report_exchange(
+            self._context,
             self._client,
             self._request,
             self._exchange,
             self._lifetime.reason,
             size=self._transport.bytes_sent - self._sent_before,
-            seconds=self._context.now() - began,
+            began=began,
         )
+
+    # -- For an observer ------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> Ended | str | None:
+        """Why it has ended, once it has."""
+        return self._lifetime.reason
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._transport.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        return self._transport.bytes_received
+
+    def exchanges(self) -> Iterable[Http1Exchange]:
+        """The one whose handler is running."""
+        return (self._exchange,) if self._handling else ()
 
     # -- Early ends -----------------------------------------------------------------------------
 

@@ -65,6 +65,10 @@ class Http1Exchange:
         return self.framing.progress
 
     @property
+    def is_draining(self) -> bool:
+        return self._context.stopping
+
+    @property
     def is_upgraded(self) -> bool:
         """Whether the connection has switched to another protocol."""
         return self.framing.progress is SWITCHED

@@ -10,6 +10,7 @@ is closed, here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import trio
@@ -55,6 +56,10 @@ GOODBYE, ALIVE = b"goodbye?", b"alive?.."
 
 class Http2Connection:
     """One connection and its exchanges."""
+
+    protocol = "HTTP/2"
+    ended: Ended | str | None = None
+    """Why it has ended, once it has."""
 
     def __init__(
         self,
@@ -103,6 +108,7 @@ class Http2Connection:
                 if self._leaving is not None:
                     self._leaving.set()  # there is nobody left to wait for
         finally:
+            self.ended = self.ended or Ended.CUT
             self._idle.active = self._pings.active = False
             transport.owner = transport.on_left_over = None
             transport.uncork()
@@ -168,8 +174,23 @@ class Http2Connection:
 
     def _lose_all(self, reason: Ended) -> None:
         self._link.is_over = True
+        self.ended = self.ended or reason
         for exchange in list(self._exchanges.values()):
             exchange.lose(reason)
+
+    # -- For an observer ------------------------------------------------------------------------
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._transport.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        return self._transport.bytes_received
+
+    def exchanges(self) -> Iterable[Http2Exchange]:
+        """Those whose handlers have not ended."""
+        return self._exchanges.values()
 
     # -- Events ---------------------------------------------------------------------------------
 
@@ -273,6 +294,7 @@ class Http2Connection:
     def _end_if_free(self) -> None:
         """End the connection if there will be no more exchanges."""
         if not self._exchanges and (self._refuses or self._link.guard.has_said_goodbye):
+            self.ended = self.ended or (Ended.DRAINED if self._context.draining else Ended.DONE)
             self._reading.cancel()
 
     def end_if_idle(self, since: float) -> None:
@@ -280,6 +302,7 @@ class Http2Connection:
         answered."""
         if not self._exchanges and self._idle.last_active <= since:
             self._say_goodbye(self._link.machine.highest_inbound_stream_id)
+            self.ended = Ended.IDLE
             self._reading.cancel()
 
     def on_gone(self, *, stopped_reading: bool) -> None:

@@ -23,8 +23,8 @@ from ..http.answering import (
     call,
     check_answered,
     check_request,
-    log_exchange,
     note_failure,
+    report_exchange,
     send_final_response,
 )
 from ..http.error_response import error_response
@@ -118,7 +118,11 @@ class Http2Exchange:
                 self._lifetime.reason = Ended.CUT
             try:
                 self._end_stream()
-                self._log()
+                if self.link.context.reports:
+                    report_exchange(
+                        self.link.context, self.link.client, self._request, self,
+                        self._lifetime.reason, size=self.bytes_sent, began=self._began,
+                    )  # fmt: skip
             except Exception:  # as of a filter of the log
                 logger.exception("%s: its end failed", self._request)
             finally:
@@ -189,14 +193,6 @@ class Http2Exchange:
         self.link.machine.reset_stream(self.stream, code)
         self.link.write()
 
-    def _log(self) -> None:
-        link = self.link
-        if link.context.access_log:
-            seconds, reason = link.context.now() - self._began, self._lifetime.reason
-            log_exchange(
-                link.client, self._request, self, reason, size=self.bytes_sent, seconds=seconds
-            )
-
     # -- Early ends -----------------------------------------------------------------------------
 
     @property
@@ -208,6 +204,10 @@ class Http2Exchange:
     def is_writable(self) -> bool:
         """Whether DATA may be sent."""
         return self.progress in (BODY, SWITCHED) and not self.is_lost
+
+    @property
+    def is_draining(self) -> bool:
+        return self.link.context.stopping
 
     def on_drain(self, farewell: Callable[[], Awaitable[None]] | None) -> None:
         self.farewell = farewell

@@ -16,6 +16,7 @@ In reading order:
     parts.py           the parts of a piece, as bytes and sliced by reference
     receiving.py       reading the bytes of one connection
     transport.py       writing them: which task may write, and when
+    counting.py        the same, with the received bytes counted
     recording.py       the same, with every byte shown to a recorder
     closing.py         how a connection is closed
     watching.py        detecting that a peer hangs up, or sends, without a task for each connection

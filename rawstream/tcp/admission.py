@@ -55,6 +55,12 @@ class ConnectionLimits:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.accepted = 0
+        """Connections ever."""
+        self.turned_away = 0
+        """Of these, those that were only told that there are too many."""
+        self.dropped = 0
+        """Connections that were not even told."""
         self._total = 0
         self._from = Counter[str]()
 
@@ -73,6 +79,7 @@ class ConnectionLimits:
 
     def add(self, address: str) -> None:
         """Count a connection. Call `remove` when it has ended."""
+        self.accepted += 1
         self._total += 1
         self.add_exchange(address)
 

@@ -22,6 +22,9 @@ DIRECT = os.name == "posix"
 class ReceivingHalf:
     """The receiving half of a transport."""
 
+    bytes_received = 0
+    """Counted only by a `CountingTransport`."""
+
     __slots__ = ("_fd", "_socket", "_unread", "shortcuts", "stream")
 
     def __init__(self, stream: trio.abc.Stream, *, shortcuts: bool) -> None:

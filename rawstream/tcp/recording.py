@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from ..limits import Limits
-from .transport import Transport
+from .counting import CountingTransport
 
 
 class Tap(Protocol):
@@ -32,7 +32,7 @@ class Recorder(Protocol):
         None if it is not to be recorded."""
 
 
-class RecordedTransport(Transport):
+class RecordedTransport(CountingTransport):
     """Records what it reads and writes, above TLS. Every byte goes through Trio, so that there is
     one place for each direction."""
 
