@@ -8,6 +8,7 @@ know what a reader is written to through, only that it is a `Sink`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Iterator
 from typing import Protocol
 from weakref import WeakSet
@@ -15,6 +16,7 @@ from weakref import WeakSet
 import trio
 
 from ..entries.batches import Batches, Format
+from ..entries.counts import Counted
 from ..entries.log import Log
 from ..http.exchange import Frame, TryWrite
 from ..limits import KIB, MIB
@@ -80,11 +82,11 @@ class Reader:
             trio.lowlevel.reschedule(task)
 
 
-class FanOut:
+class FanOut(Counted):
     """The readers that are caught up with a log, and the tasks that wait for its next entry."""
 
     def __init__(self, log: Log, batches: Batches) -> None:
-        self._log = log
+        super().__init__(log)
         self._batches = batches
         self._parked: dict[tuple[Format, Frame], dict[Reader, None]] = {}
         self._waiting = set[trio.Event]()  # set with the next entry
@@ -93,12 +95,15 @@ class FanOut:
         self._flush_ended = trio.Event()
         self._flushed_to = log.end  # all parked readers have been sent what is up to here
         self._kept_pace = 0, 0  # entries and bytes ever, when `keep_pace` last waited
+        self.following = 0  # readers that follow the log, parked ones among them
 
     def announce(self) -> None:
         """Note that there is a new entry, without waiting."""
         for event in self._waiting:
             event.set()
         self._waiting.clear()
+        if self.counts is not None:
+            self.count_entries(self.counts)
         if self._parked and self._flushing is None:
             self._flushing = self._flush()
             self._flush_ended = trio.Event()
@@ -108,6 +113,19 @@ class FanOut:
     def has_readers(self) -> bool:
         """Whether a reader is parked, a task waits for the next entry, or an iterator is alive."""
         return bool(self._parked or self._waiting or self.iterators)
+
+    # -- For metrics ----------------------------------------------------------------------------
+
+    @property
+    def parked(self) -> int:
+        """The number of readers that are caught up."""
+        return sum(map(len, self._parked.values()))
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that wait for the next entry: polls, readers of several channels, and
+        those in the program."""
+        return len(self._waiting)
 
     # -- Readers --------------------------------------------------------------------------------
 
@@ -159,11 +177,16 @@ class FanOut:
     def _flush_on(self) -> None:
         """Continue the flush until it pauses or ends."""
         assert self._flushing is not None
+        counts = self.counts
+        began = time.perf_counter() if counts is not None else 0.0
         try:
             paused = next(self._flushing, self) is None
         except Exception:
             logger.exception("writing to the readers of a channel failed")
             paused = False
+        if counts is not None:
+            counts.flush_seconds += time.perf_counter() - began
+            counts.flushes += not paused
         if paused:
             trio.lowlevel.current_trio_token().run_sync_soon(self._flush_on)
         else:
@@ -195,18 +218,25 @@ class FanOut:
                 data = b""
                 others_ran = False
                 now, start, end = trio.current_time(), log.start, log.end
-                for reader in list(group):
+                readers = list(group)
+                # What was delivered is found from `left`, so that nothing is counted for each
+                # reader: those that were sent nothing, or only a part, are few.
+                visited, unsent, budget = len(readers), 0, left
+                for reader in readers:
                     if left <= 0:
+                        budget += YIELD_EVERY_BYTES - left
                         left = YIELD_EVERY_BYTES
                         yield
                         now, start, end = trio.current_time(), log.start, log.end
                         others_ran = True
                     place = reader.position
                     if place == end or (others_ran and reader not in group):
+                        visited -= 1
                         continue  # it was parked, or has left, in the meantime
                     if place != last_place:  # nearly all readers are at the same place
                         if place < start:
                             self._wake(reader, group)
+                            visited -= 1
                             continue
                         if place not in batches:
                             batches[place] = encoded.after(place, format, frame)
@@ -219,11 +249,19 @@ class FanOut:
                         reader.last_sent = now
                     elif not size:  # it wants none of them
                         reader.position = position
+                        unsent += 1
                     if written < size:
                         self._wake(reader, group)
+                        if written:
+                            budget += size - written  # which its task sends
+                        else:
+                            unsent += 1
                     elif position != end:
                         behind = True
                     left -= written + READER_COSTS
+                if self.counts is not None:
+                    self.counts.deliveries += visited - unsent
+                    self.counts.delivered_bytes += budget - left - visited * READER_COSTS
             self._flushed_to = goal
             # An entry published while other tasks ran has not reached the readers served before.
             behind = behind or goal != log.end

@@ -159,39 +159,47 @@ async def follow(
     why it ended."""
     if reader.leaving:
         return Followed.LEFT
-    start = reader.position
-    id = channel.id_of(start)
-    if point.is_lost:
-        await _tell(reader, format.gap(id, point.lost_from, id))
-        point.is_lost = False
-    elif point.cursor is None:
-        await _tell(reader, place_again(format, id))
-    while not reader.leaving:
-        if reader.position < channel.oldest:
-            if lag == "close":
-                return Followed.TOO_SLOW
-            lost_from, reader.position = channel.id_of(reader.position), channel.oldest
-            id = channel.id_of(reader.position)
-            await _tell(reader, format.gap(id, lost_from, id))
-            continue
-        framed, position = channel.batches.after(reader.position, format, reader.frame)
-        if framed:
-            await reader.sink.send_framed(framed)
-            reader.position = position
-            reader.last_sent = trio.current_time()
-        elif position != reader.position:  # it wants none of them
-            reader.position = position
-            await trio.lowlevel.checkpoint()
-        elif position < channel.oldest:
-            continue  # what it was to be sent is gone
-        elif channel.is_closed:
-            if start == channel.end:  # it had seen the end before, but did not know that
-                await _tell(reader, format.last(channel.id_of(start)))
-            return Followed.ENDED
-        else:
-            await channel.fan_out.park(reader)
-            await reader.sink.send_framed(b"")  # the rest of a direct write
-    return Followed.LEFT
+    fan_out = channel.fan_out
+    fan_out.following += 1
+    try:
+        start = reader.position
+        id = channel.id_of(start)
+        if point.is_lost:
+            await _tell(reader, format.gap(id, point.lost_from, id))
+            fan_out.count_gap()
+            point.is_lost = False
+        elif point.cursor is None:
+            await _tell(reader, place_again(format, id))
+        while not reader.leaving:
+            if reader.position < channel.oldest:
+                if lag == "close":
+                    return Followed.TOO_SLOW
+                lost_from, reader.position = channel.id_of(reader.position), channel.oldest
+                id = channel.id_of(reader.position)
+                await _tell(reader, format.gap(id, lost_from, id))
+                fan_out.count_gap()
+                continue
+            framed, position = channel.batches.after(reader.position, format, reader.frame)
+            if framed:
+                await reader.sink.send_framed(framed)
+                reader.position = position
+                reader.last_sent = trio.current_time()
+                fan_out.count_delivery(len(framed))
+            elif position != reader.position:  # it wants none of them
+                reader.position = position
+                await trio.lowlevel.checkpoint()
+            elif position < channel.oldest:
+                continue  # what it was to be sent is gone
+            elif channel.is_closed:
+                if start == channel.end:  # it had seen the end before, but did not know that
+                    await _tell(reader, format.last(channel.id_of(start)))
+                return Followed.ENDED
+            else:
+                await fan_out.park(reader)
+                await reader.sink.send_framed(b"")  # the rest of a direct write
+        return Followed.LEFT
+    finally:
+        fan_out.following -= 1
 
 
 async def _tell(reader: Reader, data: bytes) -> None:
@@ -269,10 +277,13 @@ async def read_by_poll(request: Request, channel: Channel, asked: Asked, headers
             elif position == channel.end:
                 await Channel.wait_for_entry(channel)
         next_id = channel.id_of(end)
+        if answer:
+            channel.fan_out.count_delivery(len(answer))
         answer = answer or b'{"entries": [], "next": "%b"' % next_id.encode()
         rest = ""
         if lost_from is not None:
             rest = f', "gap": {json_text({"from": lost_from, "to": channel.id_of(position)})}'
+            channel.fan_out.count_gap()
         if channel.is_closed and end == channel.end:
             rest += ', "end": true'
         await poll.answer(answer, rest + "}\n", cursor=next_id, content_type="application/json")

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import trio
 
+from ..entries.counts import Counts
 from ..entries.cursors import epoch_of, new_epoch
 from ..entries.formats import Wanted
 from ..entries.log import check_last
@@ -115,9 +116,24 @@ class Channels:
         self._idle_seconds = idle_seconds
         self._registered: dict[str, _Registered] = {}
         self._idle: dict[str, float] = {}  # idle since when; the longest idle first
+        self._counts: Counts | None = None
 
     def __len__(self) -> int:
         return len(self._registered)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter([found.channel for found in self._registered.values()])
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether what keeps the entries is there. Memory always is."""
+        return True
+
+    def count_into(self, counts: Counts) -> None:
+        """From now on count what becomes of the entries of all channels, together."""
+        self._counts = counts
+        for channel in self:
+            channel.fan_out.count_into(counts)
 
     async def allow(self, request: Request, name: str, action: Action) -> str | None:
         """Return the client's name if it may do this with the channel of this name. Raises
@@ -250,6 +266,8 @@ class Channels:
                 self._forget(replaced)
             channel.name = name
             found = self._registered[name] = _Registered(channel, self._make_presence(name))
+            if self._counts is not None:
+                channel.fan_out.count_into(self._counts)
         if not found.users:
             self._idle.pop(name, None)
             self._idle[name] = now

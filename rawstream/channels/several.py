@@ -192,6 +192,7 @@ class _VectorPosition:
                 place.position = channel.oldest
             if place.lost_from is not None:
                 lost_from, place.lost_from = place.lost_from, None
+                channel.fan_out.count_gap()
                 yield _Kind.GAP, channel.name, [format.gap(self.id, lost_from, place.id)]
             left = BATCH_BYTES // len(self._positions)
             for entry in channel.entries_after(place.position):
@@ -201,12 +202,15 @@ class _VectorPosition:
                     break
                 if entry.is_gap:
                     gap = format.gap(self.id, entry.data, entry.id)
+                    channel.fan_out.count_gap()
                     yield _Kind.GAP, channel.name, [gap]
                     continue
                 if not format.has_place_for(entry):
                     continue
                 parts = [format.head(self.id, entry), channel.batches.tail_of(entry, format)]
+                size = sum(map(len, parts))
+                channel.fan_out.count_delivery(size)
                 yield _Kind.ENTRY, channel.name, parts
-                left -= sum(map(len, parts))
+                left -= size
                 if left <= 0:
                     break

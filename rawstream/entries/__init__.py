@@ -12,5 +12,6 @@ In reading order:
     cursors.py        where a reader is: one ID, or several in a vector
     log.py            the entries, bounded by count and bytes
     formats.py        the encoding of entries on each transport
+    counts.py         what has become of entries, counted where somebody asks for it
     batches.py        the encoded bytes of entries, which readers share
 """

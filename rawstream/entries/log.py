@@ -217,6 +217,16 @@ class Log:
         while len(self._reels) > 1 and self._reels[1].start < self.oldest:
             del self._reels[0]  # none of its entries can be read
 
+    @property
+    def held(self) -> int:
+        """The number of entries that are held."""
+        return len(self._entries)
+
+    @property
+    def held_bytes(self) -> int:
+        """Upper bound of their bytes, as each is encoded."""
+        return self._bytes
+
     # -- Cursors --------------------------------------------------------------------------------
 
     @property
