@@ -27,11 +27,15 @@ from .websocket.opening import open_websocket
 from .websocket.writer import MessageStream
 
 if TYPE_CHECKING:
+    from .metrics.exposition import Metrics as Metrics
     from .redis.channels import RedisChannels as RedisChannels
 
 __version__ = "0.1.0"
 
-OF_EXTRAS = {"RedisChannels": ("redis.channels", "redis")}
+OF_EXTRAS = {
+    "Metrics": ("metrics.exposition", "metrics"),
+    "RedisChannels": ("redis.channels", "redis"),
+}
 """Names that are loaded when they are first used: their modules, and the extras that these need."""
 
 __all__ = [

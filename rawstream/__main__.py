@@ -26,6 +26,7 @@ from .http.forwarded import TrustedProxies
 from .http.request import Handler
 from .http.tokens import new_token
 from .limits import Limits
+from .monitoring import Monitoring
 from .program import run
 from .server import UNIX_MODE
 from .stderr import log_to_stderr
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     is_demo = options.app == DEMO
     views: list[View] = [wire_command.view(options)] if options.wire else []
-    recorder = live = None
+    recorder = live = metrics = None
     alongside: list[Callable[[], Awaitable[None]]] = []
     if options.wire or is_demo:
         recorder = WireRecorder(on_demand=not options.wire, left_out=EVENTS_PATH)
@@ -85,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not is_demo:
             parser.error("--redis is for the demo; a handler makes its own RedisChannels(URL)")
         alongside.append(_shared_channels(parser, options.redis))
+    if live:
+        from .demo import channels as demo
+
+        monitoring = Monitoring({"channels": demo.channels})
+        handler, metrics = monitoring.beside(handler, live.check_token), monitoring.metrics
     if is_demo and options.dev_cert:
         from .demo.app import http1_origin
 
@@ -105,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         proxy_protocol=options.proxy_protocol,
         reuse_port=options.reuse_port,
         recorder=recorder,
+        metrics=metrics,
         alongside=partial(_all_of, alongside) if alongside else None,
         announce=partial(
             _announce, to_try, live, bool(options.allow_host or options.trusted_proxy)

@@ -22,7 +22,7 @@ from rawstream.http.exchange import Body, Exchange
 PAGE = Path(__file__).parent.parent / "examples" / "reference.md"
 
 LAYERS = {
-    "Running and serving": ("run", "serve", "serve_stream", "Handler", "Limits"),
+    "Running and serving": ("run", "serve", "serve_stream", "Handler", "Limits", "Metrics"),
     "Requests and responses": ("Request", "Headers", "Query", "Fields"),
     "Streams": (
         "open_stream", "Stream", "open_events", "EventStream", "Event", "EventDecoder", "open_poll",
@@ -46,6 +46,7 @@ CONSTRUCTED = {
     "Channel",
     "Channels",
     "HTTPError",
+    "Metrics",
     "RedisChannels",
     "Unavailable",
 }

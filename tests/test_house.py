@@ -30,6 +30,8 @@ LAYERS = [
     {"redis"},
     {"server"},
     {"program"},
+    {"metrics"},
+    {"monitoring"},
     {"demo"},
     {"logs"},
     {"dissector"},
@@ -42,7 +44,7 @@ SERVING = ("http1", "http2", "streams", "websocket", "entries", "channels", "ser
 
 FOLDERS = [
     *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels", "redis"),
-    *("logs", "dissector", "dissector/http2", "wire"),
+    *("metrics", "logs", "dissector", "dissector/http2", "wire"),
 ]
 
 STREAMING = ("streams", "websocket", "entries", "channels")

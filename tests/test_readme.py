@@ -32,7 +32,7 @@ PROGRAMS = {
 def write_programs(folder: Path, port: int) -> None:
     """Write the programs of the README into a folder, each listening on this port."""
     for name, text in PROGRAMS.items():
-        text = re.sub(r"rawstream\.run\((\w+)\)", rf"rawstream.run(\1, port={PORT})", text)
+        text = re.sub(r"rawstream\.run\((\w+)", rf"rawstream.run(\1, port={PORT}", text)
         (folder / name).write_text(re.sub(rf"\b{PORT}\b", str(port), text))
 
 

@@ -7,6 +7,7 @@ GET /logs/NAME?only=warning     the lines that are at least this severe
 GET /logs/NAME?before=ID        older lines, as JSON lines: the last `?last=` before an ID
 POST /logs/NAME                 takes lines, as they come
 GET /logs/?channel=A&channel=B  several logs
+GET /healthz, /metrics          for monitoring
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..errors import HTTPError
 from ..http.origin import check_origin
 from ..http.request import Request
 from ..limits import MIB
+from ..monitoring import Monitoring, respond_health
 from .access import Access
 from .collection import Logs
 from .files import MOST_FILES
@@ -85,10 +87,11 @@ class LogsApp:
             last=10,
         )
         logs.on_removed = self._channels.forget
+        self.monitoring = Monitoring({"logs": self._channels})
 
     async def __call__(self, request: Request) -> None:
         if request.path == "/healthz":
-            await request.respond(200, "ok\n")
+            await respond_health(request)
         elif await self._access.check(request):
             await self._serve(request)
 
@@ -104,6 +107,8 @@ class LogsApp:
 
     async def _serve(self, request: Request) -> None:
         match request.method, request.path:
+            case _, "/metrics":
+                await self.monitoring.respond(request)
             case "GET", "/follow.js":
                 await request.respond(
                     200, FOLLOW_JS, content_type="text/javascript", headers=HARDENING

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
         keyfile=options.keyfile,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
+        metrics=app.monitoring.metrics,
         alongside=partial(following.run, app),
         announce=announce,
         on_signal=following.take_signal,

@@ -67,11 +67,11 @@ class LiveWire:
             case "GET", "/":
                 await request.respond(302, headers=[("Location", PATH)])
             case "GET", "/wire":
-                self._check_token(request)
+                self.check_token(request)
                 kind = "text/html; charset=utf-8"
                 await request.respond(200, live_page(), content_type=kind, headers=CLOSE)
             case "GET", path if path == EVENTS_PATH:
-                self._check_token(request)
+                self.check_token(request)
                 with self._recorder.looked_at():
                     await serve_channel(request, self._channel, last=HISTORY_ENTRIES, headers=CLOSE)
             case "GET", "/wire/view.js":
@@ -85,6 +85,7 @@ class LiveWire:
             case _:
                 raise HTTPError(404)
 
-    def _check_token(self, request: Request) -> None:
+    def check_token(self, request: Request) -> None:
+        """Raise `HTTPError` 403 if the request has not the token that it needs."""
         if self.token and not is_token(request.query.get("token", ""), self.token):
-            raise HTTPError(403, "the wire is shown only with its token, which the server printed")
+            raise HTTPError(403, "this is shown only with ?token=, which the server printed")
