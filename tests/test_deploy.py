@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import trio
 from deployed import BEHIND, FOLDER, PROXIES, Proxy, deployed, proxy_before_nothing
 from documents import ROOT, fenced
 from handlers import Watched, hello
-from peers import PATIENCE, Peer, Server, Serving, happens, program
+from peers import PATIENCE, Peer, Server, Serving, free_port, happens, program
 from wire import TEXT, close, frame, get, handshake, unchunked
 
 from rawstream import (
@@ -250,6 +254,57 @@ async def test_what_clients_say_about_themselves_is_replaced(
     assert "forwarded" not in seen
 
 
+CLIENT = "127.0.0.2"
+"""Of the clients' addresses on loopback: not the proxies'."""
+
+
+async def seen_from(port: int, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the server answers to a client with an address of its own, and its line of the access
+    log, word by word."""
+    caplog.set_level("INFO", "rawstream.access")
+    stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=CLIENT)
+    async with stream:
+        await stream.send_all(get("/", LIES + b"Connection: close\r\n"))
+        answer = await Peer(stream).to_end()
+    [line] = caplog.messages
+    return [*answer.partition(b"\r\n\r\n")[2].decode().split(), *line.split()[:1]]
+
+
+async def who(request: Request) -> None:
+    await request.respond(200, f"{request.client} {request.scheme} {request.authority}\n")
+
+
+async def test_the_server_believes_a_trusted_proxy(
+    proxy: Proxy, serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    await serving(who, port=proxy.behind, trusted_proxies=["127.0.0.1"])
+    assert await seen_from(proxy.port, caplog) == [CLIENT, "http", "localhost", CLIENT]
+
+
+async def test_nginx_before_a_unix_socket(
+    serving: Serving, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    lines = {
+        f"server {BEHIND};": f"server {BEHIND} down;",
+        "# server unix:/run/rawstream.sock;": f"server unix:{path};",
+    }
+    with proxy_before_nothing("nginx", tmp_path, lines) as nginx:
+        await serving(who, unix=str(path), trusted_proxies=["unix"])
+        assert await seen_from(nginx.port, caplog) == [CLIENT, "http", "localhost", CLIENT]
+
+
+async def test_haproxy_speaks_the_proxy_protocol(
+    serving: Serving, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    line = f"server one {BEHIND}"
+    lines = {f"    {line}\n": f"    {line} send-proxy-v2\n"}
+    with proxy_before_nothing("haproxy", tmp_path, lines) as haproxy:
+        trusted = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": True}
+        await serving(who, port=haproxy.behind, **trusted)
+        assert await seen_from(haproxy.port, caplog) == [CLIENT, "http", "localhost", CLIENT]
+
+
 @pytest.mark.parametrize("is_silent", [False, True])
 async def test_the_server_notices_a_client_that_leaves(
     is_silent: bool, proxy: Proxy, front: Server, serving: Serving
@@ -374,6 +429,88 @@ def test_every_process_is_started_in_the_same_way() -> None:
     one, further = ((FOLDER / name).read_text().partition("[Service]\n")[2] for name in UNITS[1:])
     assert further == "Sockets=rawstream.socket\n" + one
     assert f"ListenStream={BEHIND}\n" in (FOLDER / UNITS[0]).read_text()
+
+
+SYSTEMD = """
+keep() { while (LISTEN_PID=$BASHPID exec "$@"); do :; done; }
+keep "$@" & keep "$@" & wait
+"""
+"""What systemd does with two services: both have the socket, and each is started again when it has
+ended well."""
+
+PIDS = """
+import os
+
+async def app(request):
+    await request.respond(200, str(os.getpid()))
+"""
+
+
+@contextmanager
+def two_processes(folder: Path, port: int) -> Iterator[None]:
+    """Two servers on a socket that systemd's tool has opened."""
+    (folder / "pids.py").write_text(PIDS)
+    server = (sys.executable, "-m", "rawstream", "pids:app", "--no-access-log")
+    activate = (program("systemd-socket-activate"), "-l", f"127.0.0.1:{port}")
+    process = subprocess.Popen(
+        [*activate, "-E", "PATH", "-E", "PYTHONPATH", "bash", "-c", SYSTEMD, "bash", *server],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    try:
+        assert b"Listening on" in process.stderr.readline()
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+
+async def test_restarts_lose_no_client_while_systemd_keeps_the_socket(tmp_path: Path) -> None:
+    port = free_port()
+    answers: list[int] = []
+    came = trio.Condition()
+
+    def question() -> socket.socket:
+        """Both at once: a server that stops gives a client that it has accepted a moment to ask."""
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        return sock
+
+    async def ask() -> None:
+        """One client after the other. None of them may be refused, reset, or left without."""
+        while True:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(question()))
+            async with stream:
+                with trio.fail_after(PATIENCE * 2):
+                    answer = b"".join([data async for data in stream])
+            answers.append(int(answer.partition(b"\r\n\r\n")[2]))
+            async with came:
+                came.notify_all()
+
+    async def others_answer(than: set[int]) -> set[int]:
+        """Two processes that are not these, once both have answered."""
+        async with came:
+            while len(found := set(answers) - than) < 2:
+                await came.wait()
+        return found
+
+    with two_processes(tmp_path, port):
+        async with trio.open_nursery() as clients:
+            for _ in range(8):
+                clients.start_soon(ask)
+            first = await others_answer(set())
+            for pid in first:  # both at once: nobody accepts for a while
+                os.kill(pid, signal.SIGTERM)
+            count = len(answers)
+            second = await others_answer(first)
+            os.kill(min(second), signal.SIGTERM)  # one after the other
+            await others_answer(first | {min(second)})
+            clients.cancel_scope.cancel()
+    assert len(answers) > count
 
 
 # -- The documents --------------------------------------------------------------------------------
