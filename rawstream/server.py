@@ -14,7 +14,7 @@ import trio
 
 from .errors import Unavailable
 from .http.authority import split_authority
-from .http.context import ServerContext
+from .http.context import ServerContext, port_is_shared
 from .http.forwarded import TrustedProxies
 from .http.observer import ObservedConnection, Observer
 from .http.proxied import Proxies
@@ -140,9 +140,10 @@ async def serve(
         keep_alive=KeepAliveScheduler(),
         local_names=names if local else None,
         access_log=access_log,
-        shares_port=reuse_port,
         observer=metrics,
     )
+    if reuse_port:
+        port_is_shared.set(True)
     live, counts = context.live, context.counts
     plain = Transport if metrics is None else CountingTransport
     carry = partial(_carry, plain, fitted, shortcuts, recorder)

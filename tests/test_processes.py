@@ -19,10 +19,9 @@ import pytest
 import trio
 import trio.testing
 from peers import COMMAND, PATIENCE, Serving, fetched, program, served
-from wire import GET
+from wire import GET, get
 
-from rawstream import Request, serve
-from rawstream.http.context import ServerContext
+from rawstream import Channels, Request, serve, serve_channels
 from rawstream.server import SETTLE_SECONDS
 
 APP = """
@@ -135,18 +134,22 @@ async def test_what_cannot_be_shared_is_refused(
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_connections_know_whether_their_port_is_shared(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, shared: bool
+async def test_channels_in_memory_behind_a_shared_port_are_warned_about_once(
+    serving: Serving, caplog: pytest.LogCaptureFixture, shared: bool
 ) -> None:
-    made = list[ServerContext]()
+    channels = Channels()
 
-    def make(**options: object) -> ServerContext:
-        made.append(ServerContext(**options))  # type: ignore[arg-type]
-        return made[-1]
+    async def app(request: Request) -> None:
+        await serve_channels(request, channels, request.path[1:])
 
-    monkeypatch.setattr("rawstream.server.ServerContext", make)
-    await serving(hello, reuse_port=shared)
-    assert [context.shares_port for context in made] == [shared]
+    server = await serving(app, reuse_port=shared)
+    for name in ("a", "b"):
+        peer = await server.connect()
+        await peer.send(get(f"/{name}?wait=0"))
+        assert (await peer.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+    warned = [record.getMessage() for record in caplog.records if record.name == "rawstream"]
+    assert len(warned) == shared
+    assert all(text.startswith("channel 'a' is in the memory of this process") for text in warned)
 
 
 # -- One inherited socket -------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from ..entries.cursors import epoch_of, new_epoch
 from ..entries.formats import Wanted
 from ..entries.log import check_last
 from ..errors import HTTPError, Unavailable
+from ..http.context import port_is_shared
 from ..http.request import Request
+from ..stderr import logger
 from .channel import Channel
 from .presence import SUFFIX, Presence
 from .readers import Lag
@@ -112,6 +114,7 @@ class Channels:
         # that cursors stay valid. Once one with entries is forgotten, a new generation of epochs
         # begins.
         self._generation = new_epoch()
+        self._has_warned = False
         self._max_channels = max_channels
         self._idle_seconds = idle_seconds
         self._registered: dict[str, _Registered] = {}
@@ -265,6 +268,7 @@ class Channels:
                 del self._idle[replaced]
                 self._forget(replaced)
             channel.name = name
+            self._warn_if_split(channel)
             found = self._registered[name] = _Registered(channel, self._make_presence(name))
             if self._counts is not None:
                 channel.fan_out.count_into(self._counts)
@@ -283,6 +287,15 @@ class Channels:
 
     def _make(self, name: str) -> Channel:
         return Channel(name, epoch=epoch_of(name, self._generation))
+
+    def _warn_if_split(self, channel: Channel) -> None:
+        if channel.feed is None and not self._has_warned and port_is_shared.get():
+            self._has_warned = True
+            logger.warning(
+                "channel %r is in the memory of this process, and other processes share its port: "
+                "their clients do not see what is published here; RedisChannels joins them",
+                channel.name,
+            )
 
     def _make_presence(self, name: str) -> Presence:
         return Presence(name, epoch_of(name + SUFFIX, self._generation))

@@ -13,6 +13,9 @@ from ..tcp.keepalive import KeepAliveScheduler
 from ..tcp.watching import SocketWatcher
 from .observer import ObservedConnection, Observer
 
+port_is_shared: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("port_is_shared", False)
+"""Whether other processes listen on the same port, and get a part of the connections."""
+
 
 @dataclass(kw_only=True, slots=True)
 class ServerContext:
@@ -24,8 +27,6 @@ class ServerContext:
     local_names: frozenset[str] | None = None
     """Names that Host may have besides the local ones. None: Host is not checked."""
     access_log: bool = True
-    shares_port: bool = False
-    """Whether other processes listen on the same port, and get a part of the connections."""
     observer: Observer | None = None
     reports: bool = field(init=False)
     """Whether somebody wants to know how an exchange has ended: the access log, or the observer."""
