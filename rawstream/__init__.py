@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from .browser import FOLLOW_JS
 from .channels.channel import Channel, Gap
-from .channels.presence import Presence
 from .channels.readers import Lag, serve_channel
-from .channels.registry import Authorize, Channels, Compose, Select
-from .channels.serving import serve_channels
 from .entries.log import Entry
 from .errors import BrokenStream, ClientGone, HTTPError, Unavailable, WebSocketClosed
 from .http.fields import Fields, Headers, Query
 from .http.request import Handler, Request
 from .limits import Limits
+from .named_channels.presence import Presence
+from .named_channels.registry import Authorize, Channels, Compose, Select
+from .named_channels.serving import serve_channels
 from .program import run
 from .server import serve, serve_stream
 from .streams.event import Event, EventDecoder

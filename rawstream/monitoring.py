@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .channels.channel import Channel
-from .channels.registry import Channels
 from .errors import HTTPError
 from .http.request import Handler, Request
+from .named_channels.registry import Channels
 
 if TYPE_CHECKING:
     from .metrics.exposition import Metrics

@@ -27,6 +27,7 @@ LAYERS = [
     {"websocket"},
     {"entries"},
     {"channels", "browser"},
+    {"named_channels"},
     {"redis"},
     {"server"},
     {"program"},
@@ -40,14 +41,18 @@ LAYERS = [
 ]
 """From the bottom up. Each imports from itself and from those below it."""
 
-SERVING = ("http1", "http2", "streams", "websocket", "entries", "channels", "server", "program")
+SERVING = (
+    *("http1", "http2", "streams", "websocket", "entries", "channels", "named_channels", "redis"),
+    *("server", "program"),
+)
 
 FOLDERS = [
-    *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels", "redis"),
+    *("tcp", "http", "http1", "http2", "streams", "websocket", "entries", "channels"),
+    *("named_channels", "redis"),
     *("metrics", "logs", "dissector", "dissector/http2", "wire"),
 ]
 
-STREAMING = ("streams", "websocket", "entries", "channels")
+STREAMING = ("streams", "websocket", "entries", "channels", "named_channels", "redis")
 
 SIDE_BY_SIDE = [
     ("http1", "http2"),

@@ -21,9 +21,4 @@ In reading order:
     resume.py         where a client resumes
     readers.py        the ways to read one channel
     several.py        several channels over one connection
-    presence.py       the members of a channel
-    registry.py       many channels by name
-    publishing.py     publishing by POST
-    conversation.py   a WebSocket that joins, leaves and publishes
-    serving.py        channels over HTTP: access, and what each method does
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from ..channels.registry import Channels
-from ..channels.serving import serve_channels
 from ..errors import HTTPError
 from ..http.exchange import Exchange
 from ..http.origin import check_origin
 from ..http.request import Request
+from ..named_channels.registry import Channels
+from ..named_channels.serving import serve_channels
 
 MAX_CHANNELS = 100
 IDLE_SECONDS = 3600

@@ -23,14 +23,14 @@ from ..browser import FOLLOW_JS
 from ..channels.asked import Way, what_is_asked
 from ..channels.channel import Channel
 from ..channels.readers import serve_channel
-from ..channels.registry import Channels
-from ..channels.serving import serve_channels
 from ..entries.formats import LINES
 from ..errors import HTTPError
 from ..http.origin import check_origin
 from ..http.request import Request
 from ..limits import MIB
 from ..monitoring import Monitoring, respond_health
+from ..named_channels.registry import Channels
+from ..named_channels.serving import serve_channels
 from .access import Access
 from .collection import Logs
 from .files import MOST_FILES

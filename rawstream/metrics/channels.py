@@ -13,8 +13,8 @@ from prometheus_client.core import (
 )
 
 from ..channels.channel import Channel
-from ..channels.registry import Channels
 from ..entries.counts import Counts
+from ..named_channels.registry import Channels
 
 Watched: TypeAlias = Mapping[str, "Channel | Channels"]
 """Channels by the name that stands for them. Many channels have one name: clients make them up."""

@@ -9,9 +9,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..channels.channel import Channel
-from ..channels.registry import Channels
 from ..errors import HTTPError
 from ..http.request import Request
+from ..named_channels.registry import Channels
 from .channels import channel_families, counted
 from .traffic import Traffic
 

@@ -19,9 +19,12 @@ from itertools import islice
 import trio
 
 from ..channels.channel import Channel
-from ..channels.presence import SUFFIX, Presence
 from ..channels.readers import Lag
-from ..channels.registry import (
+from ..entries.cursors import own_part
+from ..entries.log import END, ChannelClosed
+from ..errors import Unavailable
+from ..named_channels.presence import SUFFIX, Presence
+from ..named_channels.registry import (
     Authorize,
     Channels,
     Compose,
@@ -31,9 +34,6 @@ from ..channels.registry import (
     as_it_is,
     check_name,
 )
-from ..entries.cursors import own_part
-from ..entries.log import END, ChannelClosed
-from ..errors import Unavailable
 from .mirror import Mirror
 from .presence import PresenceMirror, SharedPresence
 from .scripts import Lease, Place, Publication, epoch_in

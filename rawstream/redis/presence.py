@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 from ..channels.channel import Channel
-from ..channels.presence import Presence
 from ..errors import Unavailable
+from ..named_channels.presence import Presence
 from .mirror import Mirror
 from .scripts import Opened, Place, Stored
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import trio
 
-from ..channels.presence import SUFFIX
 from ..errors import Unavailable
+from ..named_channels.presence import SUFFIX
 from ..stderr import logger
 from .link import Link, RedisAway, checked_url, open_link
 from .mirror import Mirror

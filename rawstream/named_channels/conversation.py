@@ -32,20 +32,20 @@ from functools import partial
 
 import trio
 
+from ..channels.asked import Asked
+from ..channels.channel import Channel
+from ..channels.fanout import Reader
+from ..channels.readers import Followed, follow, in_messages
+from ..channels.resume import ResumePoint
 from ..entries.formats import EntryFormat, Wanted
 from ..errors import BrokenStream, HTTPError, WebSocketClosed
 from ..http.json_text import json_text
 from ..http.request import Request
 from ..websocket.connection import TRY_AGAIN_LATER, WebSocket
 from ..websocket.opening import open_websocket
-from .asked import Asked
-from .channel import Channel
-from .fanout import Reader
 from .presence import SUFFIX
 from .publishing import publish_texts
-from .readers import Followed, follow, in_messages
 from .registry import Channels, Published
-from .resume import ResumePoint
 
 MAX_JOINED = 32
 """The most channels that one connection reads at a time."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 
+from ..channels.asked import VARY, Way, what_is_asked
+from ..channels.readers import read_as_stream, read_by_poll
+from ..channels.several import read_several
 from ..errors import HTTPError
 from ..http.fields import Fields
 from ..http.origin import check_origin
 from ..http.request import Request
-from .asked import VARY, Way, what_is_asked
 from .conversation import MAX_JOINED, serve_conversation
 from .presence import SUFFIX
 from .publishing import publish_body
-from .readers import read_as_stream, read_by_poll
 from .registry import Channels
-from .several import read_several
 
 
 async def serve_channels(request: Request, channels: Channels, name: str = "") -> None:

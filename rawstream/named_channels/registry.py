@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 
 import trio
 
+from ..channels.channel import Channel
+from ..channels.readers import Lag
 from ..entries.counts import Counts
 from ..entries.cursors import epoch_of, new_epoch
 from ..entries.formats import Wanted
@@ -21,9 +23,7 @@ from ..errors import HTTPError, Unavailable
 from ..http.context import port_is_shared
 from ..http.request import Request
 from ..stderr import logger
-from .channel import Channel
 from .presence import SUFFIX, Presence
-from .readers import Lag
 
 YIELD_EVERY_TEXTS = 64
 """Published texts after which other tasks may run."""

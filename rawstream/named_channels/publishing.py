@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
+from ..channels.channel import Channel
 from ..entries.log import ChannelClosed, EntryTooLarge
 from ..errors import HTTPError
 from ..http.fields import Fields
 from ..http.request import Request
 from ..limits import KIB
-from .channel import Channel
 from .registry import Channels, Published
 
 LINE_BYTES = 64 * KIB

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .channel import Channel
+from ..channels.channel import Channel
 
 SUFFIX = "@presence"
 
