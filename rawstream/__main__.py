@@ -17,12 +17,13 @@ from rawstream import __version__
 
 from .arguments import (
     add_listening_options,
+    add_proxy_options,
     add_request_options,
     add_tls_options,
     certfile,
+    check_proxy_options,
     check_tls_options,
 )
-from .http.forwarded import TrustedProxies
 from .http.request import Handler
 from .http.tokens import new_token
 from .limits import Limits
@@ -55,15 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     parser = _parser()
     options = parser.parse_args(arguments)
-    check_tls_options(parser, options)
-    if options.dev_cert and options.unix:
-        parser.error("--dev-cert is for a port, not for --unix")
-    if options.proxy_protocol and not options.trusted_proxy:
-        parser.error("--proxy-protocol needs --trusted-proxy: anybody could send its header")
-    if options.reuse_port and options.unix:
-        parser.error("--reuse-port is for a port, not for --unix")
-    if wire_command.asks_for_a_view(options) and not options.wire:
-        parser.error("--layer, --connection, --explain and --all-bytes need --wire")
+    _check(parser, options)
     log_to_stderr(options.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         limits = _limits(options.limit)
@@ -83,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if recorder:
         alongside.append(partial(recorder.run, views))
     if options.redis:
-        if not is_demo:
-            parser.error("--redis is for the demo; a handler makes its own RedisChannels(URL)")
         alongside.append(_shared_channels(parser, options.redis))
     if live:
         from .demo import channels as demo
@@ -117,6 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _announce, to_try, live, bool(options.allow_host or options.trusted_proxy)
         ),
     )
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program if options do not fit together."""
+    check_tls_options(parser, options)
+    check_proxy_options(parser, options)
+    if options.dev_cert and options.unix:
+        parser.error("--dev-cert is for a port, not for --unix")
+    if options.reuse_port and options.unix:
+        parser.error("--reuse-port is for a port, not for --unix")
+    if wire_command.asks_for_a_view(options) and not options.wire:
+        parser.error("--layer, --connection, --explain and --all-bytes need --wire")
+    if options.redis and options.app != DEMO:
+        parser.error("--redis is for the demo; a handler makes its own RedisChannels(URL)")
 
 
 def _shared_channels(parser: argparse.ArgumentParser, url: str) -> Callable[[], Awaitable[None]]:
@@ -181,22 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_tls_options(parser)
     add_request_options(parser, access_log=True)
-    add(
-        "--trusted-proxy",
-        metavar="NET",
-        type=_trusted_proxy,
-        action="append",
-        default=[],
-        help="believe what proxies at this address, in this network (10.0.0.0/8), or on a unix "
-        "socket (the word unix) say about clients in X-Forwarded-For, -Proto and -Host or, if "
-        "there is none of these, in Forwarded; may be repeated",
-    )
-    add(
-        "--proxy-protocol",
-        action="store_true",
-        help="take the client's address from the PROXY protocol (1 or 2), with which each "
-        "connection of a --trusted-proxy then has to begin",
-    )
+    add_proxy_options(parser)
     add(
         "--limit",
         metavar="NAME=NUMBER",
@@ -231,14 +221,6 @@ def _mode(text: str) -> int:
     if not 0 <= mode <= 0o777:
         raise argparse.ArgumentTypeError("permissions are three octal digits, as in 660")
     return mode
-
-
-def _trusted_proxy(text: str) -> str:
-    try:
-        TrustedProxies([text])
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
 
 
 def _limits(settings: Sequence[str]) -> Limits:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterable
 
+from .http.forwarded import TrustedProxies
+
 
 def port(text: str) -> int:
     """Return a TCP port; 0 stands for any that is free."""
@@ -93,3 +95,37 @@ def add_request_options(
         default=access_log,
         help=f"log one line for each request (default: {'on' if access_log else 'off'})",
     )
+
+
+def add_proxy_options(parser: argparse.ArgumentParser) -> None:
+    """Add --trusted-proxy and --proxy-protocol."""
+    parser.add_argument(
+        "--trusted-proxy",
+        metavar="NET",
+        type=_trusted_proxy,
+        action="append",
+        default=[],
+        help="believe what proxies at this address, in this network (10.0.0.0/8), or on a unix "
+        "socket (the word unix) say about clients in X-Forwarded-For, -Proto and -Host or, if "
+        "there is none of these, in Forwarded; may be repeated",
+    )
+    parser.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="take the client's address from the PROXY protocol (1 or 2), with which each "
+        "connection of a --trusted-proxy then has to begin",
+    )
+
+
+def check_proxy_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program if the options of `add_proxy_options` do not fit together."""
+    if options.proxy_protocol and not options.trusted_proxy:
+        parser.error("--proxy-protocol needs --trusted-proxy: anybody could send its header")
+
+
+def _trusted_proxy(text: str) -> str:
+    try:
+        TrustedProxies([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rawstream"
 
 LAYERS = [
-    {"arguments", "dev_certificate", "limits", "errors", "stderr"},
+    {"dev_certificate", "limits", "errors", "stderr"},
     {"tcp"},
     {"http"},
     {"http1"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"named_channels"},
     {"redis"},
     {"server"},
-    {"program"},
+    {"program", "arguments"},
     {"metrics"},
     {"monitoring"},
     {"demo"},

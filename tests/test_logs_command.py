@@ -564,9 +564,12 @@ def test_a_token_is_needed_beyond_loopback(tmp_path: Path) -> None:
 
 
 def test_a_token_of_ones_own_and_hosts_on_loopback(tmp_path: Path) -> None:
-    with logs(str(tmp_path / "a.log"), "--token", "open-sesame") as url:
+    ours = ("--token", "open-sesame", "--trusted-proxy", "127.0.0.1")
+    with logs(str(tmp_path / "a.log"), *ours) as url:
         assert ASK.get(f"{url}/logs").status_code == 401
         assert ASK.get(f"{url}/logs?token=open-sesame").status_code == 200
+        behind_tls = ASK.get(f"{url}/?token=open-sesame", headers={"X-Forwarded-Proto": "https"})
+        assert "; Secure" in behind_tls.headers["set-cookie"]
     with logs(str(tmp_path / "a.log")) as url:
         assert ASK.get(f"{url}/logs").status_code == 200
         assert ASK.get(f"{url}/logs", headers={"Host": "evil.example"}).status_code == 421

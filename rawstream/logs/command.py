@@ -15,9 +15,11 @@ import trio
 
 from ..arguments import (
     add_listening_options,
+    add_proxy_options,
     add_request_options,
     add_tls_options,
     certfile,
+    check_proxy_options,
     check_tls_options,
 )
 from ..http.tokens import new_token
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.token is not None and not re.fullmatch("[0-9A-Za-z._~-]+", options.token):
         parser.error("--token is made of letters, digits, '.', '_', '~' and '-'")
     check_tls_options(parser, options)
+    check_proxy_options(parser, options)
     log_to_stderr("INFO", "%(asctime)s %(name)s %(message)s")
     try:
         following = _Following(options.file, command, stay=options.stay)
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"rawstream: {error.filename}: {error.strerror}")
     access = Access(options.token or new_token())
     app = LogsApp(following.logs, access)
-    is_open = not (options.token or options.allow_host)
+    is_open = not (options.token or options.allow_host or options.trusted_proxy)
 
     def announce(urls: list[str]) -> None:
         if is_open and all(map(is_loopback_url, urls)):
@@ -78,6 +81,8 @@ def main(arguments: Sequence[str]) -> None:
         keyfile=options.keyfile,
         allowed_hosts=options.allow_host,
         access_log=options.access_log,
+        trusted_proxies=options.trusted_proxy,
+        proxy_protocol=options.proxy_protocol,
         metrics=app.monitoring.metrics,
         alongside=partial(following.run, app),
         announce=announce,
@@ -128,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "printed)",
     )
     add_request_options(parser, allowed_with=", with a token", access_log=False)
+    add_proxy_options(parser)
     add("--stay", action="store_true", help="go on serving when the command or the input has ended")
     return parser
 
