@@ -37,7 +37,13 @@ def log_to_stderr(level: int | str, format: str) -> None:
         handler = StderrHandler()
     except (AttributeError, OSError, ValueError):  # Windows; or stderr is not a file
         handler = logging.StreamHandler()
+    handler.addFilter(_is_told)
     logging.basicConfig(level=level, format=format, handlers=[handler])
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether a record is for people who run a server. coredis reports each of its retries."""
+    return record.levelno >= logging.WARNING or not record.name.startswith("coredis")
 
 
 class StderrHandler(logging.Handler):
