@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
-import socket
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import trio
-from peers import PATIENCE
+from peers import PATIENCE, is_free
 
 ROOT = Path(__file__).parent.parent
 PORT = "8000"
-WIRE_PORT = "8001"
-"""The ports that the documents speak of: of a server, and of `rawstream wire` in front of it."""
+WIRE_PORT, PAGE_PORT = "8001", "8002"
+OTHER_PORTS = ("8003", "8004", "8005", "6380")
+"""The ports that the documents speak of: of a server, of `rawstream wire` in front of it and of its
+page, and of further processes and their Redis."""
 
 LISTENING = re.compile("(listening|serving|rawstream|rawstream logs) on ")
 
@@ -108,15 +112,9 @@ def environment(programs: Path | None = None) -> dict[str, str]:
     }
 
 
-def free_after(port: int) -> tuple[str, str]:
-    """The next two free ports."""
-    found: list[str] = []
-    while len(found) < 2:
-        port += 1
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            found.append(str(port))
-    return found[0], found[1]
+def free_after(port: int, count: int) -> list[str]:
+    """The next free ports."""
+    return [str(n) for n in islice(filter(is_free, itertools.count(port + 1)), count)]
 
 
 class Terminals:
@@ -126,11 +124,13 @@ class Terminals:
         self, nursery: trio.Nursery, port: int, folder: Path, programs: Path | None
     ) -> None:
         self._nursery = nursery
-        self._port = str(port)
+        spoken_of = (PORT, WIRE_PORT, PAGE_PORT, *OTHER_PORTS)
+        found = (str(port), *free_after(port, len(spoken_of) - 1))
+        self._ports = dict(zip(spoken_of, found, strict=True))  # by those of the documents
         self._folder = folder
         self._environment = environment(programs)
         self._process: trio.Process | None = None
-        self._wire_port, self._page_port = free_after(port)
+        self._beside: list[trio.Process] = []
         self._wire: trio.Process | None = None
         self._printed = trio.Event()
         self._expected = ""
@@ -139,9 +139,12 @@ class Terminals:
 
     async def follow(self, shown: list[Exchange]) -> None:
         """Do all of it in order. A program that says where it listens is the server; starting
-        one ends the one before with SIGKILL."""
+        one ends the one before with SIGKILL. A command with `&` at its end goes on beside the
+        others."""
         for command, printed in shown:
-            if command and LISTENING.search(printed):
+            if command.endswith("&"):
+                await self._start_beside(command, printed)
+            elif command and LISTENING.search(printed):
                 await self.end()
                 await self.start(command)
                 await self._server_prints(printed)
@@ -202,10 +205,44 @@ class Terminals:
             )
         return done.returncode, self._there(done.stdout)
 
+    async def _start_beside(self, command: str, printed: str) -> None:
+        """Start a program in the background, and wait until it has printed what is shown, and
+        listens on the ports that its command names."""
+        command = self._here(command).removesuffix("&")
+        process = await trio.lowlevel.open_process(
+            ["bash", "-c", command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # all that it starts can be ended at once
+            cwd=ROOT,
+            env=self._environment,
+        )
+        self._beside.append(process)
+        assert process.stdout is not None
+        said = ""
+        with trio.move_on_after(PATIENCE * 3):
+            while len(settled(said)) < len(settled(printed)):
+                said += self._there(await process.stdout.receive_some())
+            for port in self._ports.values():
+                while port in command and is_free(int(port)):  # noqa: ASYNC110 - nobody tells of it
+                    await trio.sleep(0.01)
+        assert settled(said) == settled(printed), f"{command}\nprinted:\n{said}"
+        self._nursery.start_soon(self._drop, process.stdout)
+
+    async def kill_all(self) -> None:
+        """Kill all that still runs."""
+        for beside in self._beside:
+            with suppress(ProcessLookupError):
+                os.killpg(beside.pid, signal.SIGKILL)
+        for process in (self._process, self._wire, *self._beside):
+            if process is not None:
+                process.kill()
+                await process.wait()
+
     async def _watch(self, command: str, printed: str) -> None:
         """Start `rawstream wire` before the server, and compare what it says at its start. What
         passes it is compared where a command prints its recording."""
-        ports = ["--port", self._wire_port, "--page-port", self._page_port]
+        ports = ["--port", self._ports[WIRE_PORT], "--page-port", self._ports[PAGE_PORT]]
         self._wire = await trio.lowlevel.open_process(
             [*self._here(command).replace("\\\n", " ").split(), *ports],
             stdout=subprocess.PIPE,
@@ -242,21 +279,31 @@ class Terminals:
         assert settled(self.output) == settled(self._expected), self.output
 
     def _here(self, text: str) -> str:
-        text = re.sub(rf"\b{PORT}\b", self._port, text)
-        text = re.sub(rf"\b{WIRE_PORT}\b", self._wire_port, text)
+        text = self._with_ports(text)
         text = EPOCH.sub(lambda epoch: self._epochs.get(epoch[0], epoch[0]), text)
         text = re.sub(r"python examples/[^;|&]*", self._with_port, text)
+        text = re.sub(r"\$PWD/(examples/\w+\.conf)", self._configuration, text)
         return re.sub(r"/tmp\b", str(self._folder), text)
+
+    def _with_ports(self, text: str) -> str:
+        return re.sub(rf"\b({'|'.join(self._ports)})\b", lambda port: self._ports[port[0]], text)
 
     def _with_port(self, command: re.Match[str]) -> str:
         """An example on its port: the last argument, unless it has an address already."""
-        has_port = self._port in command[0] or self._wire_port in command[0]
-        return command[0] if has_port else f"{command[0]} {self._port} "
+        has_port = any(port in command[0] for port in self._ports.values())
+        return command[0] if has_port else f"{command[0]} {self._ports[PORT]} "
+
+    def _configuration(self, path: re.Match[str]) -> str:
+        """A configuration of the examples, with the ports of this run."""
+        copy = self._folder / Path(path[1]).name
+        copy.write_text(self._with_ports((ROOT / path[1]).read_text()))
+        return f"/tmp/{copy.name}"
 
     def _there(self, output: bytes | bytearray) -> str:
-        text = output.decode().replace(str(self._folder), "/tmp").replace(self._port, PORT)
-        text = text.replace(self._wire_port, WIRE_PORT)
-        return text.replace(self._page_port, str(int(WIRE_PORT) + 1))
+        text = output.decode().replace(str(self._folder), "/tmp")
+        for spoken_of, port in self._ports.items():
+            text = re.sub(rf"\b{port}\b", spoken_of, text)
+        return text
 
 
 def _without_access(output: str) -> list[str]:
@@ -275,8 +322,5 @@ async def terminals(
             yield both
         finally:
             with trio.CancelScope(shield=True):
-                for process in (both._process, both._wire):
-                    if process is not None:
-                        process.kill()
-                        await process.wait()
+                await both.kill_all()
             nursery.cancel_scope.cancel()
