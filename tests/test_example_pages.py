@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from browser import page_in
 from documents import ROOT
-from peers import fetched, free_port, served
+from peers import fetched, free_port, free_ports, program, served
 from playwright.sync_api import Browser, Dialog, Page
+from redis_server import redis_server
 
 
 def serving(
@@ -263,3 +265,50 @@ def test_live_logs_with_channels_in_two_tabs(browser: Browser, tutorial: Path) -
                     "fetching the source", "installing 41 packages", "running 120 tests",
                     "it is live",
                 ]  # fmt: skip
+
+
+@contextmanager
+def several_processes(programs: Path, folder: Path) -> Iterator[str]:
+    """Those of chapter 18 with their channels in Redis, behind nginx with its file: its URL."""
+    found = free_ports(4)
+    ports = dict(zip(("8000", "8003", "8004", "8005"), map(str, found), strict=True))
+    text = (ROOT / "examples/18_nginx.conf").read_text()
+    text = re.sub("|".join(ports), lambda port: ports[port[0]], text)
+    (folder / "nginx.conf").write_text(text)
+    nginx = [program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    program("redis-server")
+    with redis_server(folder) as redis, ExitStack() as processes:
+        command = (str(programs / "python"), "examples/18_several_processes.py", redis.url)
+        for port in found[1:]:
+            processes.enter_context(served(*command, str(port), announced=b"serving on"))
+        proxy = subprocess.Popen(nginx)
+        try:
+            yield f"http://127.0.0.1:{found[0]}/"
+        finally:
+            proxy.terminate()  # and its workers with it
+            proxy.wait()
+
+
+READERS = """[...document.querySelectorAll('#readers tr')].map(row =>
+    [...row.children].map(cell => cell.textContent))"""
+
+
+def test_readers_of_a_process_that_is_killed_lose_nothing(
+    browser: Browser, tutorial: Path, tmp_path: Path
+) -> None:
+    phone = {"width": 360, "height": 640}
+    with several_processes(tutorial, tmp_path) as url, page_in(browser, viewport=phone) as page:
+        page.goto(url)
+        # Each is open and has news, and the page knows which process serves the stream of events.
+        page.wait_for_function(f"{READERS}.every(cells => Number(cells[1]) > 10)")
+        page.wait_for_function(f"/^\\d+$/.test({READERS}[1][6])")
+        process = page.evaluate(f"{READERS}[1][6]")
+        page.click(f"button[aria-label='Kill {process}']")
+        page.wait_for_function(f"{READERS}[1][5] > 0 && {READERS}[1][6] !== '{process}'")
+        page.wait_for_selector("button:disabled")
+        before = [int(cells[1]) for cells in page.evaluate(READERS)]
+        page.wait_for_function(f"{READERS}.every((cells, n) => cells[1] > {before}[n] + 10)")
+        readers = page.evaluate(READERS)
+        assert [cells[0] for cells in readers] == ["websocket", "events", "lines", "poll"]
+        assert [cells[2:5] for cells in readers] == [["0", "0", "0"]] * 4
+        assert page.evaluate("document.documentElement.scrollWidth") <= phone["width"]
