@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -129,14 +128,11 @@ def _shared_channels(parser: argparse.ArgumentParser, url: str) -> Callable[[], 
     from .demo.channels import share
 
     try:
-        run_redis = share(url)
+        return share(url)
     except ImportError:
         sys.exit('rawstream: --redis needs coredis: pip install "rawstream[redis]"')
     except ValueError as error:
         parser.error(f"--redis: {error}")
-    # It logs a traceback for each attempt to connect; we log one line when Redis is lost.
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)
-    return run_redis
 
 
 class _Unusable(Exception):

@@ -42,8 +42,9 @@ def log_to_stderr(level: int | str, format: str) -> None:
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    """Whether a record is for people who run a server. coredis reports each of its retries."""
-    return record.levelno >= logging.WARNING or not record.name.startswith("coredis")
+    """Whether a record is for people who run a server. coredis reports each attempt to connect with
+    a traceback; that Redis is away is told once, in one line, by us."""
+    return record.name.partition(".")[0] != "coredis"
 
 
 class StderrHandler(logging.Handler):
