@@ -100,11 +100,13 @@ async def _publish_lines(
         texts = [bytes(line.removesuffix(b"\r")) for line in lines]
         if channel.is_json:  # an empty line is no JSON, and readers of x-ndjson skip it
             texts = [text for text in texts if text.strip()]
+        request.exchange.on_drain(None)  # these are to be counted
         try:
             await publish_texts(channels, channel, compose, texts, event, published)
         except HTTPError as error:
             told = HTTPError(error.status, f"{error.text}; {so_far()}", error.headers)
             raise told from None
+        request.exchange.on_drain(farewell)
 
     request.exchange.on_drain(farewell)
     pending = bytearray()
