@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
@@ -79,6 +79,60 @@ class RedisServer:
             ["redis-cli", "-s", self.socket, *words], capture_output=True, check=True, text=True
         )
         return done.stdout.strip()
+
+
+class Sentinel:
+    """A primary, a replica and a sentinel, which makes the replica the primary soon after the other
+    is killed. They listen on these three ports."""
+
+    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
+        folders = [folder / name for name in ("primary", "replica", "sentinel")]
+        for each in folders:
+            each.mkdir()
+        at_once = ("--repl-diskless-sync-delay", "0")
+        primary_at = f"127.0.0.1 {ports[0]}"
+        self.primary = RedisServer(folders[0], "--port", str(ports[0]), *at_once)
+        self.replica = RedisServer(
+            folders[1], "--port", str(ports[1]), *at_once, "--replicaof", primary_at
+        )
+        self.url = f"redis+sentinel://127.0.0.1:{ports[2]}/main"
+        self._port = ports[2]
+        self._settings = folders[2] / "sentinel.conf"  # which it writes to
+        self._settings.write_text(
+            f"port {ports[2]}\ndir {folders[2]}\n"
+            f"sentinel monitor main {primary_at} 1\n"
+            "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start all of them, and wait until they know each other."""
+        self.primary.start()
+        self.replica.start()
+        await until(lambda: "master_link_status:up" in self.replica.command("info", "replication"))
+        self._start_sentinel()
+        await until(self._knows_the_replica)
+
+    def _start_sentinel(self) -> None:
+        command = ["redis-sentinel", str(self._settings)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def _knows_the_replica(self) -> bool:
+        asked = ["redis-cli", "-p", str(self._port), "sentinel", "replicas", "main"]
+        return b"flags\nslave\n" in subprocess.run(asked, capture_output=True).stdout
+
+    def kill(self) -> None:
+        """Kill what still runs."""
+        self.primary.kill()
+        self.replica.kill()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def stop_replication(self) -> None:
+        """From now on the replica gets nothing."""
+        self.primary.command("config", "set", "requirepass", "secret")
+        self.primary.command("-a", "secret", "client", "kill", "type", "replica")
 
 
 @contextmanager

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peers import Connect, Peer
-from redis_server import RedisServer, new_prefix, redis_server, shared, until
-from wire import get
+from peers import Connect, Peer, connected, free_ports
+from redis_server import RedisServer, Sentinel, new_prefix, redis_server, shared, until
+from wire import get, objects_in_lines, unchunked_so_far
 
 from rawstream import (
     Channel,
@@ -29,6 +31,9 @@ from rawstream import (
     serve_channels,
 )
 from rawstream.redis import link, store
+from rawstream.redis.mirror import Mirror
+from rawstream.redis.scripts import OPEN, Arguments, Lease, Opened, Place, Publication
+from rawstream.redis.writer import Writer
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +43,17 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
-    """A server for a test that stops it. What is waited for is waited for shortly."""
+def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait shortly for what is waited for."""
     monkeypatch.setattr(store, "RECONNECT_SECONDS", (0.01, 0.02))
     monkeypatch.setattr(link, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(link, "BLOCK_MILLISECONDS", 200)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A server for a test that stops it."""
+    be_quick(monkeypatch)
     with redis_server(tmp_path) as server:
         yield server
 
@@ -116,6 +126,32 @@ async def test_a_reader_goes_on_in_a_process_that_has_not_read_its_last_entry_ye
         await other.ready("a", ids[2])
         assert channel.resume(ids[2]) == (behind, False)
         assert channel.end == behind
+
+
+async def test_a_channel_that_two_clients_open_at_once_has_what_either_of_them_needs(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shared(redis.url) as (one, other):
+        open_stream, earlier_is_read, later_is_read = other._store.open, trio.Event(), trio.Event()
+
+        async def opened_late(key: str, mirror: Mirror | None = None) -> Opened:
+            is_earlier = not earlier_is_read.is_set()
+            opened = await open_stream(key, mirror)
+            earlier_is_read.set()
+            if is_earlier:
+                await later_is_read.wait()
+            else:
+                later_is_read.set()
+                await until(lambda: "a" in other._registered)
+            return opened
+
+        monkeypatch.setattr(other._store, "open", opened_late)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.ready, "a")
+            await earlier_is_read.wait()
+            id = await one.publish("a", "1")
+            await other.ready("a", id)
+            assert other.get("a").resume(id) == (1, False)
 
 
 async def test_who_joins_late_reads_what_there_is(redis: RedisServer) -> None:
@@ -192,6 +228,32 @@ async def test_what_cannot_be_published_raises_as_in_memory(redis: RedisServer) 
             one.get("a").publish("x")
         with pytest.raises(RuntimeError, match=r"await channels\.close"):
             one.get("a").close()
+
+
+async def test_an_entry_may_be_larger_than_what_may_wait(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawstream.redis.writer.MOST_WAITING_BYTES", 100)
+    async with shared(redis.url, 1) as (one,):
+        assert await one.publish("a", "x" * 200)
+
+
+async def test_names_that_are_only_asked_for_leave_nothing_in_redis(redis: RedisServer) -> None:
+    prefix = new_prefix()
+    async with shared(redis.url, 1, prefix=prefix) as (one,):
+        for name in ("a", "b@presence"):
+            await one.ready(name)
+            with one.read(name, "ann"):
+                await until(lambda: not one._store.writer._members)
+        assert not one._registered
+        lease, wake = one._store._lease.key, one._store._wake_key
+        await until(lambda: not one._store.writer._told)
+        keys = {f"{prefix}{name}" for name in ("a", "b", "b@presence")}
+        assert set(redis.command("keys", f"{prefix}*").split()) - {lease, wake} == keys
+        for key in keys:
+            assert 0 < int(redis.command("ttl", key)) <= 60
+        await one.publish("a", "1")
+        assert int(redis.command("ttl", f"{prefix}a")) > 60
 
 
 async def test_a_channel_is_closed_in_all_processes(redis: RedisServer, connect: Connect) -> None:
@@ -319,6 +381,40 @@ async def test_a_redis_that_has_lost_entries_which_were_read_goes_on_with_anothe
         assert new.partition("-")[0] != lost[0].partition("-")[0]
 
 
+async def test_a_channel_that_was_closed_begins_again_after_a_flush(own_redis: RedisServer) -> None:
+    async with shared(own_redis.url, lease_seconds=0.3) as (one, other):
+        await one.publish("a", "1")
+        await one.close("a")
+        await other.ready("a")
+        closed = other.get("a")
+        assert closed.is_closed
+        own_redis.command("flushall")
+        await until(lambda: isinstance(closed, Mirror) and closed.is_over)
+        id = await one.publish("a", "2")
+        await other.ready("a", id)
+        assert [data for _, data, _ in held(other.get("a"))] == ["2"]
+        assert [e.data for e in closed.entries_after(0)] == ["1", ""]
+        await other.publish("a", "3")
+
+
+async def test_an_epoch_that_is_earlier_than_one_that_was_read_is_not_gone_back_to(
+    redis: RedisServer,
+) -> None:
+    prefix = new_prefix()
+    async with shared(redis.url, 1, prefix=prefix) as (one,):
+        await one.publish("a", "1")
+        await one.ready("a")
+        mirror = one._store.mirrors[f"{prefix}a"]
+        before = await one._store.open(mirror.key)
+        # As if it had read more, and then Redis had been set back to what it is.
+        mirror.place = later = Place(mirror.place.epoch + (1 << 40), 7)
+        mirror.reopen(before)
+        assert mirror.place == later
+        mirror.reopen(await one._store.open(mirror.key, mirror))
+        assert mirror.place > later
+        assert (await one.publish("a", "2")).startswith(f"{mirror.place.epoch:x}-")
+
+
 # -- Presence -------------------------------------------------------------------------------------
 
 
@@ -388,6 +484,144 @@ async def test_members_are_present_again_after_a_flush(own_redis: RedisServer) -
             own_redis.command("flushall")
             await until(lambda: one.presence("a").log.epoch != before)
             await until(lambda: members(one) == (2, {"ann": 1, "bob": 1}))
+
+
+async def test_members_may_have_any_name(redis: RedisServer) -> None:
+    names = [
+        '"',
+        "%s%d",
+        "a\nb",
+        "\0",
+        "ä\u2028\U0001f600",
+        "\ud800",
+        "null",
+        "",
+        "'; --",
+        "x" * 5000,
+    ]
+    async with shared(redis.url) as (one, other):
+        await one.ready("a@presence")
+        await other.ready("a")
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(other.read("a", name))
+            present = {name.encode("utf-8", "replace").decode(): 1 for name in names}
+            await until(lambda: members(one) == (len(names), present))
+        await until(lambda: members(one) == (0, {}))
+        joined = one.get("a@presence").entries_after(0)
+        assert {e.json()["name"] for e in joined} == set(present)
+
+
+async def test_presence_goes_on_after_entries_that_are_not_ours(redis: RedisServer) -> None:
+    prefix = new_prefix()
+    async with shared(redis.url, 1, prefix=prefix) as (one,):
+        await one.ready("a@presence")
+        for data in ("no json", "[]", "{}"):
+            redis.command("xadd", f"{prefix}a@presence", "*", "d", data)
+        with one.read("a", "ann"):
+            await until(lambda: members(one) == (1, {"ann": 1}))
+
+
+# -- Redis refuses --------------------------------------------------------------------------------
+
+
+async def test_a_key_that_holds_something_else_leaves_other_channels_alone(
+    redis: RedisServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = new_prefix()
+    async with shared(redis.url, prefix=prefix, lease_seconds=0.3) as (one, other):
+        for name in ("a", "b"):
+            await other.ready(name)
+        old = await one.publish("a", "1")
+        await other.ready("a", old)
+        entries = other.get("a").entries()
+        redis.command("set", f"{prefix}a", "x")
+        with pytest.raises(Unavailable, match="not published: WRONGTYPE"):
+            await one.publish("a", "2")
+        id = await one.publish("b", "1")
+        await until(lambda: other.get("b").end == 1)
+        assert one.is_connected
+        assert other.is_connected
+        unread = connect(partial(app, one))
+        await unread.send(read("a"))
+        assert (await unread.has(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+        redis.command("del", f"{prefix}a")
+        new = await one.publish("a", "3")
+        gap, entry = await entries.__anext__(), await entries.__anext__()
+        assert isinstance(gap, Gap)
+        assert gap.start == old
+        assert not isinstance(entry, Gap)
+        assert (entry.id, entry.data) == (new, "3")
+        assert id.endswith("-1")
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2  # one of each process
+    assert all(f"refuses {prefix}a: Operation against a key" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["set {}b@members x", "set {}b@processes x", "set {}b@presence x", "hset {}b@members x y"],
+)
+async def test_a_key_of_presence_that_holds_something_else_leaves_other_channels_alone(
+    redis: RedisServer, command: str
+) -> None:
+    prefix = new_prefix()
+    redis.command(*command.format(prefix).split())
+    async with shared(redis.url, prefix=prefix, lease_seconds=0.3) as (one, other):
+        await one.ready("a@presence")
+        await other.ready("a")
+        await other.ready("b")
+        with other.read("b", "bob"), other.read("a", "ann"):
+            await until(lambda: members(one) == (1, {"ann": 1}))
+            assert (await other.publish("b", "x")).endswith("-1")
+        await until(lambda: members(one) == (0, {}))
+
+
+async def test_without_memory_redis_is_read_and_not_published_to(own_redis: RedisServer) -> None:
+    async with shared(own_redis.url, lease_seconds=0.3) as (one, other):
+        await one.publish("a", "1")
+        await one.ready("a@presence")
+        own_redis.command("config", "set", "maxmemory", "1")
+        await other.ready("a")
+        with other.read("a", "ann"):
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="not published: OOM"):
+                    await one.publish("a", "2")
+            assert [data for _, data, _ in held(other.get("a"))] == ["1"]
+            assert one.is_connected
+            assert other.is_connected
+            own_redis.command("config", "set", "maxmemory", "0")
+            await until(lambda: members(one) == (1, {"ann": 1}))
+        await one.publish("a", "3")
+
+
+async def test_a_replica_is_no_redis_to_publish_to(own_redis: RedisServer) -> None:
+    async with shared(own_redis.url, 1) as (one,):
+        await one.publish("a", "1")
+        own_redis.command("replicaof", "127.0.0.1", "1")
+        with pytest.raises(Unavailable):
+            await one.publish("a", "lost")
+        await until(lambda: not one.is_connected)
+        own_redis.command("replicaof", "no", "one")
+        await until(lambda: one.is_connected)
+        assert (await one.publish("a", "2")).endswith("-2")
+
+
+async def test_a_wrong_password_is_logged_once_and_tried_again(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "coredis")
+    caplog.set_level("INFO", "rawstream")
+    own_redis.command("config", "set", "requirepass", "other")
+    async with shared(own_redis.url.replace("//", "//:p%40ss%2F@"), 1) as (one,):
+        with pytest.raises(Unavailable, match="not published"):
+            await one.publish("a", "1")
+        own_redis.command("-a", "other", "config", "set", "requirepass", "p@ss/")
+        await until(lambda: one.is_connected)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "is away: invalid username-password pair or user is disabled.; readers wait" in told[0]
+    assert told[1] == f"Redis at {own_redis.url} is connected"
 
 
 # -- Redis away -----------------------------------------------------------------------------------
@@ -469,6 +703,98 @@ async def test_a_redis_that_does_not_answer_is_away(
         assert [data for _, data, _ in held(other.get("a"))] in (["1", "4"], ["1", "2", "4"])
 
 
+async def test_a_call_that_outlives_its_connection_finds_redis_away(redis: RedisServer) -> None:
+    async with link.open_link(redis.url) as closed:
+        pass
+    with pytest.raises(link.RedisAway):
+        await closed.run(OPEN, ["a", "a"], [])
+    with pytest.raises(link.RedisAway):
+        await closed.read({"a": "0-0"})
+
+
+async def test_it_takes_a_second_to_leave_a_redis_that_does_not_answer(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 5)
+    async with shared(own_redis.url, 1) as (one,):
+        await one.ready("a")
+        with one.read("a", "ann"):
+            own_redis.signal(signal.SIGSTOP)
+            before = trio.current_time()
+    assert trio.current_time() - before < store.LEAVE_SECONDS + 0.5
+    own_redis.signal(signal.SIGCONT)
+
+
+class Answers(link.Link):
+    """A connection that is lost after these answers."""
+
+    def __init__(self, *answers: list[bytes]) -> None:
+        self._answers = iter(answers)
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Arguments) -> Any:
+        await trio.lowlevel.checkpoint()
+        for answer in self._answers:
+            return answer
+        raise link.RedisAway("it is gone")
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([], "Redis was lost; it may have been published"),
+        ([[b"1-1", b"1-2"]], "Redis was lost; it may have been published"),
+        ([[b"!OOM", b"!OOM"], [b"1-1"]], "OOM; it may have been published"),
+        ([[b"!OOM", b"!OOM"], [b"!OOM"]], "not published: OOM"),
+        ([[b"!READONLY", b"!READONLY"]], "not published: it is gone"),
+        (None, "not published: it is gone"),
+    ],
+)
+async def test_what_is_told_of_texts_that_are_published_in_two_calls(
+    monkeypatch: pytest.MonkeyPatch, answers: list[list[bytes]] | None, told: str
+) -> None:
+    monkeypatch.setattr("rawstream.redis.writer.ENTRIES_AT_A_TIME", 2)
+    writer = Writer(Lease("", "", 1), 1)
+
+    async def publish() -> None:
+        with pytest.raises(Unavailable) as raised:
+            await writer.publish([Publication("a", "x", "", 1, 10, 100)] * 3)
+        assert raised.value.text == told
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        await trio.testing.wait_all_tasks_blocked()
+        if answers is not None:
+            with suppress(link.RedisAway):
+                await writer.run(Answers(*answers))
+        writer.fail_all("it is gone")
+
+
+async def test_a_drain_waits_for_texts_that_are_under_way(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        shared(own_redis.url, 1) as (one,),
+        connected(partial(app, one)) as (peer, served),
+    ):
+        await one.ready("a")
+        publish, is_published = one._store.writer.publish, trio.Event()
+
+        async def publish_slowly(entries: Sequence[Publication]) -> list[Place | None]:
+            is_published.set()
+            return await publish(entries)
+
+        monkeypatch.setattr(one._store.writer, "publish", publish_slowly)
+        own_redis.signal(signal.SIGSTOP)
+        head = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await peer.send(head + b"4\r\n1\n2\n\r\n")
+        await is_published.wait()
+        served.drain()
+        await trio.testing.wait_all_tasks_blocked()
+        own_redis.signal(signal.SIGCONT)
+        assert (await peer.to_end()).endswith(b"the server is stopping; published so far: 2\n")
+
+
 async def test_a_server_may_start_before_its_redis(own_redis: RedisServer) -> None:
     own_redis.kill()
     async with shared(own_redis.url) as (one, _):
@@ -506,7 +832,51 @@ async def test_no_more_waits_for_redis_than_is_allowed(
         assert refused == 15
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis://localhost:x"])
+async def test_a_sentinel_tells_which_server_is_the_primary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    be_quick(monkeypatch)
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 5)  # a primary that is killed is missed at once
+    servers = Sentinel(tmp_path, free_ports(3))
+    prefix = new_prefix()
+    try:
+        await servers.start()
+        async with shared(servers.url, prefix=prefix) as (one, other):
+            reader = connect(partial(app, other))
+            await reader.send(read("a", after="0"))
+            ids = [await one.publish("a", str(n)) for n in range(3)]
+            await until(lambda: servers.replica.command("xlen", f"{prefix}a") == "3")
+            servers.stop_replication()
+            lost = [await one.publish("a", text) for text in ("lost", "lost, too")]
+            await reader.has(b"lost, too")
+            servers.primary.kill()
+            await until(lambda: not (one.is_connected or other.is_connected))
+            await until(lambda: one.is_connected and other.is_connected)
+            new = await one.publish("a", "new")
+            epoch = new.partition("-")[0]
+            told = objects_in_lines(unchunked_so_far(await reader.has(b'"new"}\n\r\n')))
+            gap = {"from": lost[-1], "to": f"{epoch}-0"}
+            assert told == [{"id": f"{epoch}-0", "gap": gap}, {"id": new, "data": "new"}]
+        # What the replica had got is there, also in a process that comes later.
+        async with shared(servers.url, 1, prefix=prefix) as (late,):
+            await late.ready("a")
+            assert held(late.get("a")) == [
+                *((id, str(n), None) for n, id in enumerate(ids)),
+                (f"{epoch}-0", ids[-1], "gap"),
+                (new, "new", None),
+            ]
+    finally:
+        servers.kill()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://localhost", "localhost:6379", "redis://localhost:x"),
+        *("redis+sentinel://a:1,b:2", "redis+sentinel://a:x/main", "redis+sentinel://,/main"),
+        "redis+sentinel://a/main?db=x",
+    ],
+)
 def test_a_url_that_is_not_one_of_redis_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message of the last is Python's
         RedisChannels(url)

@@ -52,19 +52,24 @@ TEXTS_AT_A_TIME = 500
 class RedisChannels(Channels):
     """Named channels that any number of processes share, with their entries in Redis 7 or later.
 
-    `url` is `redis://HOST:PORT/DATABASE`, `rediss://` over TLS, or `unix://PATH`, with a user and a
-    password before the host if there are any. The keys begin with `prefix`. Redis forgets a channel
-    `keep_seconds` after it was last published to or in use. The members of a process that dies are
-    removed from presence within `lease_seconds`. All other options are those of `Channels`: what
-    `create` makes tells the limits of a channel, and it may not hold entries. All processes have to
-    agree on them.
+    `url` is `redis://HOST:PORT/DATABASE`, `rediss://` over TLS, or `unix://PATH`. With
+    `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE?db=DATABASE`, sentinels at these addresses tell
+    which server is the primary. A user and a password stand before the host, as `USER:PASSWORD@`,
+    percent-encoded; sentinels are asked without.
+
+    The keys begin with `prefix`. Redis forgets a channel `keep_seconds` after it was last published
+    to or in use. The members of a process that dies are removed from presence within
+    `lease_seconds`. All other options are those of `Channels`: what `create` makes tells the limits
+    of a channel, and it may not hold entries. All processes have to agree on them.
 
     Nothing works before `run` does: `await nursery.start(channels.run)`, or
     `rawstream.run(app, alongside=channels.run)`.
 
     While Redis is away, readers stay connected, and heartbeats go on. Publishing raises
     `Unavailable` (503), and so does reading what this process has not read yet. When it is back,
-    readers continue after their last entry. A Redis that has lost entries makes a gap.
+    readers continue after their last entry. A Redis that has lost entries makes a gap, and so does
+    a replica that has become the primary before it got them. A Redis that refuses to write, for
+    example because memory is short, is read all the same.
     """
 
     def __init__(
@@ -114,6 +119,9 @@ class RedisChannels(Channels):
         the cursor: another process may have read further. Raises `Unavailable` if Redis is away,
         and what `create` raises."""
         mirror = self._store.mirrors.get(self._key(name))
+        if mirror is not None and mirror.is_over:
+            self.forget(name)
+            mirror = None
         if mirror is None:
             await (self._open_presence if name.endswith(SUFFIX) else self._open)(name)
         elif cursor is not None and _is_ahead(own_part(cursor, name), mirror):
@@ -124,13 +132,18 @@ class RedisChannels(Channels):
         like = self._like(name)
         key = self._key(name)
         opened = await self._store.open(key)
-        if key not in self._store.mirrors:
-            self._opened = Mirror(name, key, like, opened)
+        if mirror := self._store.mirrors.get(key):  # it was opened for somebody else, maybe earlier
+            mirror.reopen(opened)
+            return
+        self._opened = Mirror(name, key, like, opened)
+        try:
             self._find(name)
+        finally:
+            self._opened = None
 
     def _take_opened(self, name: str) -> Channel:
         """The channel that is registered under a name."""
-        mirror, self._opened = self._opened, None
+        mirror = self._opened
         if mirror is None or mirror.name != name:
             raise Unavailable(f"{name} was not read from Redis yet")
         self._store.follow(mirror)
@@ -141,9 +154,11 @@ class RedisChannels(Channels):
         key = self._key(name)
         opened = await self._store.open(key)
         presence = self._store.presences.get(key.removesuffix(SUFFIX))
-        if presence is None:
-            raise Unavailable(f"{name} was forgotten meanwhile")
-        if key not in self._store.mirrors:
+        if presence is None:  # the channel was forgotten meanwhile
+            await self.ready(name)
+        elif mirror := self._store.mirrors.get(key):
+            mirror.reopen(opened)
+        else:
             self._store.follow(PresenceMirror(key, presence, opened))
 
     def _make_presence(self, name: str) -> Presence:
@@ -211,8 +226,6 @@ class RedisChannels(Channels):
     def _publication(
         self, key: str, channel: Channel, data: str | None, event: str | None
     ) -> Publication:
-        if channel.is_closed:
-            raise ChannelClosed
         data, size = channel.checked(data, event)
         return Publication(key, data, event or "", size, channel.max_entries, channel.max_bytes)
 

@@ -26,25 +26,24 @@ class Mirror(Channel):
     nonce: str
     """Of the last entry, if it was read here."""
     needs_opening: bool
-    """Whether what was read does not fit: the stream has to be opened again."""
+    """Whether the stream has to be opened again before it is read: what was read does not fit, or
+    Redis has refused to open it."""
 
     def __init__(self, name: str, key: str, like: Channel, opened: Opened) -> None:
-        epoch = opened.last.epoch
-        entries = [entry for entry in opened.entries if entry.place.epoch == epoch]
-        start = entries[0].place.number - 1 if entries else opened.last.number
+        start = _before(opened.entries[0].place) if opened.entries else opened.last
         super().__init__(
             name,
             entries=like.max_entries,
             size=like.max_bytes,
             json=like.is_json,
-            epoch=epoch_text(epoch),
-            start=start,
+            epoch=epoch_text(start.epoch),
+            start=start.number,
         )
         self.key = key
-        self.place = Place(epoch, start)
+        self.place = start
         self.nonce = ""
         self.needs_opening = False
-        self.take(entries)
+        self._follow(opened)
 
     def publish(self, *_: object, **__: object) -> NoReturn:
         """Raises `RuntimeError`: entries come from Redis."""
@@ -58,6 +57,11 @@ class Mirror(Channel):
             f"{self.name} is a channel in Redis: close it with `await channels.close(...)`"
         )
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the channel was closed, and its stream has begun again since then."""
+        return self.is_closed and epoch_text(self.place.epoch) != self.epoch
+
     def disagrees_with(self, last: Place) -> bool:
         """Whether the stream, whose last entry is this, has another epoch, or fewer entries."""
         return last.epoch != self.place.epoch or last.number < self.place.number
@@ -65,28 +69,32 @@ class Mirror(Channel):
     def take(self, entries: Iterable[Stored]) -> None:
         """Add entries of the stream, in their order. Those that are here already are left out."""
         for entry in entries:
-            if entry.place.epoch != self.place.epoch:
+            if entry.place.epoch > self.place.epoch:
                 self.needs_opening = True
                 return
-            if entry.place.number > self.place.number:
+            if entry.place > self.place:
                 self._take_one(entry)
 
     def reopen(self, opened: Opened) -> None:
-        """Follow the stream as it is now: it may have begun again with another epoch."""
+        """Follow the stream as it is now: it may have begun again with another epoch. Epochs only
+        grow, so an older one was read before that, and is left out."""
+        if opened.last.epoch < self.place.epoch:
+            return
         self.needs_opening = False
-        epoch = opened.last.epoch
-        entries = [entry for entry in opened.entries if entry.place.epoch == epoch]
-        if epoch != self.place.epoch:
-            before = entries[0].place.number - 1 if entries else opened.last.number
-            self._lose(Place(epoch, before))
-        self.take(entries)
-        if self.place.number < opened.last.number:
+        self._follow(opened)
+
+    def _follow(self, opened: Opened) -> None:
+        for entry in opened.entries:
+            if entry.place.epoch > self.place.epoch:
+                self._lose(_before(entry.place))
+            self.take([entry])
+        if opened.last > self.place:
             self._lose(opened.last)
 
     def _take_one(self, entry: Stored) -> None:
         number = entry.place.number
         if number > self.place.number + 1:
-            self._lose(Place(self.place.epoch, number - 1))
+            self._lose(_before(entry.place))
         if self.is_closed:
             return
         if entry.event == END:
@@ -103,3 +111,7 @@ class Mirror(Channel):
         self.place, self.nonce = to, ""
         if not self.is_closed:
             self.lose(epoch=epoch_text(to.epoch), number=to.number)
+
+
+def _before(place: Place) -> Place:
+    return Place(place.epoch, place.number - 1)

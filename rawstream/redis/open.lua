@@ -3,24 +3,27 @@
 --
 -- KEYS   the stream, the key of its channel
 -- ARGV   new epoch, milliseconds to keep, ID, nonce of the entry with this ID, lease prefix,
---        nonce, entries and bytes of the stream
+--        nonce, entries and bytes of the stream, milliseconds to keep it without entries
 --
--- An ID of '-' stands for the beginning; so does one of another epoch. If another entry has the ID now, or none has it yet, then
--- this Redis has lost what a reader has seen. The stream goes on with another epoch, so that no ID
--- stands for two entries.
+-- An ID of '-' stands for the beginning; so does one of another epoch. If another entry has the ID
+-- now, or none has it yet, or its epoch is later, then this Redis has lost what a reader has seen.
+-- The stream goes on with another epoch, so that no ID stands for two entries.
 
 local key, after = KEYS[1], ARGV[3]
 local last = open_stream(key, ARGV[1])
-redis.call('PEXPIRE', key, ARGV[2])
-if epoch_of(last) ~= epoch_of(after) then
-  after = '-'
-else
+expire(key, ARGV[2], ARGV[9])
+local has_lost = false
+if epoch_of(last) == epoch_of(after) then
   local now = redis.call('XRANGE', key, after, after)[1]
   local other = now and ARGV[4] ~= '' and field(now, 'n') ~= ARGV[4]
-  if other or number_of(last) < number_of(after) then
-    last = ARGV[1] .. '-0'
-    redis.call('XSETID', key, last)
-  end
+  has_lost = other or number_of(last) < number_of(after)
+elseif after ~= '-' then
+  has_lost = tonumber(epoch_of(last)) < tonumber(epoch_of(after))
+  after = '-'
+end
+if has_lost then
+  last = ARGV[1] .. '-0'
+  redis.call('XSETID', key, last)
 end
 local members = {}
 if key ~= KEYS[2] then

@@ -53,12 +53,15 @@ class PresenceMirror(Mirror):
         self._presence = presence
         super().__init__(presence.name, key, Channel(json=True), opened)
         self._count(opened)
+        self.needs_opening = False
         presence.follow(self)
 
     def reopen(self, opened: Opened) -> None:
         """Follow the stream as it is now, and take over the members."""
         super().reopen(opened)
-        self._count(opened)
+        if self.place == opened.last:  # else more was read meanwhile
+            self._count(opened)
+            self.needs_opening = False
 
     def _count(self, opened: Opened) -> None:
         members = dict(opened.members)
@@ -70,12 +73,16 @@ class PresenceMirror(Mirror):
 
     def _take_one(self, entry: Stored) -> None:
         super()._take_one(entry)
-        told = json.loads(entry.data)
-        self._presence.count = told["count"]
-        if told["name"] is not None:
-            self._presence.members.pop(told["name"], None)
-            if told["here"]:
-                self._presence.members[told["name"]] = told["here"]
+        try:
+            told = json.loads(entry.data)
+            name, here, self._presence.count = told["name"], told["here"], int(told["count"])
+        except (ValueError, TypeError, KeyError):  # it was not written by a script of ours
+            self.needs_opening = True
+            return
+        if name is not None:
+            self._presence.members.pop(name, None)
+            if here:
+                self._presence.members[name] = here
 
     def _lose(self, to: Place) -> None:
         super()._lose(to)

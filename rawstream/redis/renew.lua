@@ -4,7 +4,7 @@
 --
 -- KEYS   the lease of the process, then its channels
 -- ARGV   new epoch, milliseconds to keep, process, milliseconds of the lease ('' to end it), nonce,
---        entries and bytes of presence, lease prefix
+--        entries and bytes of presence, lease prefix, milliseconds to keep a stream without entries
 
 local found = {}
 local function last_of(key) return redis.call('EXISTS', key) == 1 and last_id(key) or '' end
@@ -13,15 +13,23 @@ if ARGV[4] == '' then
 else
   redis.call('SET', KEYS[1], '', 'PX', ARGV[4])
 end
-for i = 2, #KEYS do
+local function renew(i)
   local key = KEYS[i]
   local p = {key = key, new_epoch = ARGV[1], nonce = ARGV[5] .. ':' .. i, told = 0,
     entries = ARGV[6], bytes = ARGV[7]}
   remove_dead(p, ARGV[8])
-  found[#found + 1] = redis.call('SISMEMBER', key .. '@processes', ARGV[3])
-  found[#found + 1] = last_of(key)
-  found[#found + 1] = last_of(key .. '@presence')
   redis.call('PEXPIRE', key .. '@members:' .. ARGV[3], ARGV[2])
-  keep(key, ARGV[2])
+  keep(key, ARGV[2], ARGV[9])
+  return redis.call('SISMEMBER', key .. '@processes', ARGV[3]), last_of(key),
+    last_of(key .. '@presence')
+end
+for i = 2, #KEYS do
+  local is_done, is_member, last, last_of_presence = pcall(renew, i)
+  if not is_done then  -- keys of this channel hold something else
+    is_member, last, last_of_presence = 1, '', ''
+  end
+  found[#found + 1] = is_member
+  found[#found + 1] = last
+  found[#found + 1] = last_of_presence
 end
 return found

@@ -30,6 +30,10 @@ PUBLISH, OPEN, MEMBERS, RENEW = map(_script, ("publish", "open", "members", "ren
 PRESENCE_LIMITS = HISTORY_ENTRIES, HISTORY_BYTES
 """Entries and bytes that the stream of a presence holds."""
 
+KEEP_EMPTY_SECONDS = 60
+"""How long Redis keeps a stream without any entry that no process uses: a client may ask for any
+number of names."""
+
 BEGINNING = "-"
 """The place in a stream before its first entry."""
 
@@ -82,6 +86,14 @@ class Known(NamedTuple):
     """Whether this process has connections there, as far as Redis knows."""
     last: Place | None
     last_of_presence: Place | None
+
+
+class Refused(NamedTuple):
+    """Why Redis has not appended an entry."""
+
+    why: str
+    is_read_only: bool
+    """Whether it is a replica now, which refuses everything."""
 
 
 class Lease(NamedTuple):
@@ -148,13 +160,23 @@ def publish_arguments(
     return list(numbers), arguments
 
 
+def appended(reply: Iterable[bytes]) -> Iterable[Place | Refused | None]:
+    """The reply of `PUBLISH`: None for an entry whose channel is closed."""
+    for id in reply:
+        if id.startswith(b"!"):
+            why = id[1:].decode("utf-8", "replace")
+            yield Refused(why, is_read_only=why.startswith("READONLY"))
+        else:
+            yield Place.of(id) if id else None
+
+
 def open_arguments(lease: Lease, keep_seconds: float, place: Place | None, nonce: str) -> Arguments:
     """Arguments of `OPEN`, to read behind the entry at this place, whose nonce is this one, or
     from the beginning."""
     epoch = new_epoch(after=place.epoch if place else 0)
     after = place.in_redis if place else BEGINNING
-    kept = _milliseconds(keep_seconds)
-    return [epoch, kept, after, nonce, lease.prefix, new_nonce(), *PRESENCE_LIMITS]
+    arguments: Arguments = [epoch, _milliseconds(keep_seconds), after, nonce, lease.prefix]
+    return [*arguments, new_nonce(), *PRESENCE_LIMITS, _empty_milliseconds(lease, keep_seconds)]
 
 
 def members_arguments(
@@ -165,6 +187,7 @@ def members_arguments(
     numbers: dict[str, int] = {}
     arguments: Arguments = [new_epoch(), _milliseconds(keep_seconds), lease.process]
     arguments += (_milliseconds(lease.seconds), new_nonce(), *PRESENCE_LIMITS)
+    arguments.append(_empty_milliseconds(lease, keep_seconds))
     for (key, member), count in connections.items():
         arguments += (numbers.setdefault(key, len(numbers) + 2), member, count)
     return [lease.key, *numbers], arguments
@@ -177,6 +200,7 @@ def renew_arguments(
     milliseconds: int | str = "" if ends else _milliseconds(lease.seconds)
     arguments: Arguments = [new_epoch(), _milliseconds(keep_seconds), lease.process, milliseconds]
     arguments += (new_nonce(), *PRESENCE_LIMITS, lease.prefix)
+    arguments.append(_empty_milliseconds(lease, keep_seconds))
     return [lease.key, *keys], arguments
 
 
@@ -209,6 +233,11 @@ def known(reply: Sequence[Any]) -> Iterable[Known]:
             Place.of(last) if last else None,
             Place.of(of_presence) if of_presence else None,
         )
+
+
+def _empty_milliseconds(lease: Lease, keep_seconds: float) -> int:
+    # Longer than the time between two renewals.
+    return _milliseconds(min(keep_seconds, max(KEEP_EMPTY_SECONDS, lease.seconds)))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -13,7 +13,7 @@ import trio
 from ..errors import Unavailable
 from ..named_channels.presence import SUFFIX
 from ..stderr import logger
-from .link import Link, RedisAway, checked_url, open_link
+from .link import Link, RedisAway, RedisRefuses, checked_url, open_link
 from .mirror import Mirror
 from .presence import SharedPresence
 from .scripts import (
@@ -62,6 +62,7 @@ class Store:
         self._link: Link | None = None  # while Redis is there
         self._why: str | None = None  # it was lost
         self._is_away_noted = False
+        self._refusal = ""  # the last one that was logged
 
     @property
     def is_connected(self) -> bool:
@@ -89,14 +90,32 @@ class Store:
             return await self._open(self._link, key, mirror)
         except RedisAway:
             raise Unavailable("Redis is away") from None
+        except RedisRefuses as error:
+            self._note_refusal(key, error)
+            raise Unavailable("Redis refuses to read this") from None
 
     async def _open(self, link: Link, key: str, mirror: Mirror | None) -> Opened:
         place, nonce = (mirror.place, mirror.nonce) if mirror else (None, "")
         arguments = open_arguments(self._lease, self._keep_seconds, place, nonce)
-        return opened(await link.run(OPEN, [key, key.removesuffix(SUFFIX)], arguments))
+        reply = await link.run(OPEN, [key, key.removesuffix(SUFFIX)], arguments)
+        try:
+            return opened(reply)
+        except ValueError:
+            raise RedisRefuses("there are members which no script of ours has written") from None
 
     async def _reopen(self, link: Link, mirror: Mirror) -> None:
-        mirror.reopen(await self._open(link, mirror.key, mirror))
+        """Open the stream of a mirror again. If Redis refuses that, it is tried with each renewal,
+        and the readers wait."""
+        try:
+            mirror.reopen(await self._open(link, mirror.key, mirror))
+        except RedisRefuses as error:
+            mirror.needs_opening = True
+            self._note_refusal(mirror.key, error)
+
+    def _note_refusal(self, key: str, error: RedisRefuses) -> None:
+        if str(error) != self._refusal:  # clients may ask for it any number of times
+            self._refusal = str(error)
+            logger.warning("Redis at %s refuses %s: %s", self._shown_url, key, error)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read and write the streams, until cancelled. `started` is called after the first attempt
@@ -123,10 +142,9 @@ class Store:
                 self._note_lost()
                 await trio.sleep(random.uniform(0, delay))
                 delay = min(2 * delay, most)
-        except trio.Cancelled:
+        finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_SECONDS):
                 await self._leave()
-            raise
 
     async def _until_lost(self, work: Callable[[Link], Awaitable[None]], link: Link) -> None:
         """Do something until it is done or Redis is lost; then `_why` says why."""
@@ -142,7 +160,7 @@ class Store:
         for presence in self.presences.values():
             presence.tell_all()
         await self._renew_all(link)  # also the first call, if there is no channel
-        self._link, self._is_away_noted = link, False
+        self._link, self._is_away_noted, self._refusal = link, False, ""
         logger.info("Redis at %s is connected", self._shown_url)
 
     async def _use(self, link: Link) -> None:
@@ -170,8 +188,16 @@ class Store:
         """Follow the streams of all mirrors. A new mirror wakes this by another stream."""
         woken = "0-0"
         while True:
-            places = {key: mirror.place.in_redis for key, mirror in self.mirrors.items()}
-            found = await link.read({self._wake_key: woken, **places})
+            places = {
+                key: mirror.place.in_redis
+                for key, mirror in self.mirrors.items()
+                if not (mirror.needs_opening or mirror.is_closed)
+            }
+            try:
+                found = await link.read({self._wake_key: woken, **places})
+            except RedisRefuses as error:
+                await self._find_refused(link, error)
+                continue
             for key, entries in found.items():
                 mirror = self.mirrors.get(key)
                 if key == self._wake_key:
@@ -181,17 +207,29 @@ class Store:
                     if mirror.needs_opening:
                         await self._reopen(link, mirror)
 
+    async def _find_refused(self, link: Link, error: RedisRefuses) -> None:
+        """Find the mirrors whose keys hold no stream any longer: the others are to be read."""
+        for mirror in list(self.mirrors.values()):
+            await self._reopen(link, mirror)
+        if not any(mirror.needs_opening for mirror in self.mirrors.values()):
+            raise RedisAway(str(error))
+
     async def _renew(self, link: Link) -> None:
         """Renew the lease now and then, and compare the mirrors with their streams."""
         while True:
             await trio.sleep(self._lease.seconds / RENEWALS)
             await self._renew_all(link)
+            self.writer.try_again()
 
     async def _renew_all(self, link: Link) -> None:
         keys = list(self.presences)
         for start in range(0, max(1, len(keys)), CHANNELS_AT_A_TIME):
             some = keys[start : start + CHANNELS_AT_A_TIME]
-            reply = await self._run_renew(link, some)
+            try:
+                reply = await self._run_renew(link, some)
+            except RedisRefuses as error:
+                self._note_refusal(self._lease.key, error)
+                continue
             for key, found in zip(some, known(reply), strict=True):
                 await self._compare(link, key, found)
 
@@ -201,14 +239,16 @@ class Store:
             self.presences[key].tell_all()
         for stream, last in ((key, found.last), (key + SUFFIX, found.last_of_presence)):
             mirror = self.mirrors.get(stream)
-            if mirror is not None and (last is None or mirror.disagrees_with(last)):
+            if mirror is not None and (
+                last is None or mirror.needs_opening or mirror.disagrees_with(last)
+            ):
                 await self._reopen(link, mirror)
 
     async def _leave(self) -> None:
         """End the lease, and remove the members of this process, over a new connection: that of
         `run` was cancelled with it."""
         keys = list(self.presences)
-        with suppress(RedisAway):
+        with suppress(RedisAway, RedisRefuses):
             async with open_link(self._url) as link:
                 await self.writer.write_members(link)
                 for start in range(0, len(keys), CHANNELS_AT_A_TIME):

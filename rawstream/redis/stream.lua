@@ -24,6 +24,9 @@ local function field(entry, name)
   end
 end
 
+-- 0 for a field of an entry that no script of ours has written.
+local function number_in(entry, name) return tonumber(field(entry, name) or '') or 0 end
+
 -- Makes a stream without entries if there is none. Returns its last ID.
 local function open_stream(key, new_epoch)
   if redis.call('EXISTS', key) == 0 then
@@ -34,13 +37,21 @@ local function open_stream(key, new_epoch)
   return last_id(key)
 end
 
+-- Keeps a stream for so long, or as long as this if it never had an entry.
+local function expire(key, milliseconds, empty_milliseconds)
+  if redis.call('EXISTS', key) == 1 then
+    local is_empty = redis.call('XLEN', key) == 0 and number_of(last_id(key)) == 0
+    redis.call('PEXPIRE', key, is_empty and empty_milliseconds or milliseconds)
+  end
+end
+
 -- What has to be known of a stream to append to it.
 local function writer(key, new_epoch)
   local id = open_stream(key, new_epoch)
   local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   local w = {key = key, epoch = epoch_of(id), before = 0, closed = false}
   if last then
-    w.before = tonumber(field(last, 'b')) + tonumber(field(last, 's'))
+    w.before = number_in(last, 'b') + number_in(last, 's')
     w.closed = field(last, 'e') == 'end'
   end
   return w
@@ -56,7 +67,7 @@ local function append(w, data, event, size, nonce, entries, bytes)
   w.closed = event == 'end'
   if w.before > tonumber(bytes) then
     local first = redis.call('XRANGE', w.key, '-', '+', 'COUNT', 1)[1]
-    while w.before - tonumber(field(first, 'b')) > tonumber(bytes) do
+    while w.before - number_in(first, 'b') > tonumber(bytes) do
       redis.call('XTRIM', w.key, 'MAXLEN', redis.call('XLEN', w.key) - 1)
       first = redis.call('XRANGE', w.key, '-', '+', 'COUNT', 1)[1]
     end
@@ -90,7 +101,7 @@ local function change(p, member, by)
   local here = redis.call('HINCRBY', p.key .. '@members', member, by)
   if here <= 0 then redis.call('HDEL', p.key .. '@members', member) end
   local count = redis.call('HINCRBY', p.key .. '@members', '', by)
-  if count < 0 then redis.call('HSET', p.key .. '@members', '', 0) end
+  if count <= 0 then redis.call('HDEL', p.key .. '@members', '') end
   tell(p, by > 0 and 'join' or 'leave', member, math.max(here, 0), math.max(count, 0))
 end
 
@@ -109,8 +120,9 @@ local function remove_dead(p, lease)
   end
 end
 
-local function keep(key, milliseconds)
-  for _, suffix in ipairs({'', '@presence', '@members', '@processes'}) do
-    redis.call('PEXPIRE', key .. suffix, milliseconds)
-  end
+local function keep(key, milliseconds, empty_milliseconds)
+  expire(key, milliseconds, empty_milliseconds)
+  expire(key .. '@presence', milliseconds, empty_milliseconds)
+  redis.call('PEXPIRE', key .. '@members', milliseconds)
+  redis.call('PEXPIRE', key .. '@processes', milliseconds)
 end

@@ -7,6 +7,7 @@ call: the more is published, the less each entry costs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 
 import trio
@@ -14,13 +15,15 @@ import trio
 from ..errors import Unavailable
 from ..http.json_text import json_text
 from ..limits import MIB
-from .link import Link
+from .link import Link, RedisAway, RedisRefuses
 from .scripts import (
     MEMBERS,
     PUBLISH,
     Lease,
     Place,
     Publication,
+    Refused,
+    appended,
     members_arguments,
     publish_arguments,
 )
@@ -37,23 +40,40 @@ BYTES_AT_A_TIME = MIB
 class _Waiting:
     """Entries that are published together, until all of them have an ID."""
 
-    __slots__ = ("done", "ids", "left", "why")
+    __slots__ = ("done", "is_lost", "left", "places", "why")
 
     def __init__(self, count: int) -> None:
         self.done = trio.Event()
         self.left = count
-        self.ids: list[Place | None] = []
-        self.why = ""  # if the answer was lost
+        self.places: list[Place | None] = []
+        self.why = ""  # they do not all have one
+        self.is_lost = False  # the answer
 
-    def add(self, id: Place | None) -> None:
-        self.ids.append(id)
+    def add(self, place: Place | Refused | None) -> None:
         self.left -= 1
+        if isinstance(place, Refused):
+            self.why = place.why
+        else:
+            self.places.append(place)
         if not self.left:
             self.done.set()
 
     def fail(self, why: str) -> None:
+        """Those that have no ID yet are not published."""
         self.why = why
         self.done.set()
+
+    def lose(self) -> None:
+        """The answer to a call is lost."""
+        self.is_lost = True
+        self.fail("Redis was lost")
+
+    def result(self) -> list[Place | None]:
+        if not self.why:
+            return self.places
+        if self.is_lost or self.places:
+            raise Unavailable(f"{self.why}; it may have been published")
+        raise Unavailable(f"not published: {self.why}")
 
 
 class Writer:
@@ -73,19 +93,16 @@ class Writer:
         closed. Raises `Unavailable`; they may have been published all the same, as also when this
         is cancelled."""
         size = sum(entry.size for entry in entries)
-        if (
-            len(self._entries) + len(entries) > MOST_WAITING
-            or self._bytes + size > MOST_WAITING_BYTES
-        ):
-            raise Unavailable("too much waits for Redis")
+        count = len(self._entries)
+        is_much = count + len(entries) > MOST_WAITING or self._bytes + size > MOST_WAITING_BYTES
+        if is_much and count:  # a channel may be larger than what may wait
+            raise Unavailable("not published: too much waits for Redis")
         waiting = _Waiting(len(entries))
         self._entries += [(entry, waiting) for entry in entries]
         self._bytes += size
         self._news.set()
         await waiting.done.wait()
-        if waiting.why:
-            raise Unavailable(waiting.why)
-        return waiting.ids
+        return waiting.result()
 
     def wake(self, key: str) -> None:
         """Append to a stream that holds nothing else, so that a read of it returns."""
@@ -105,13 +122,19 @@ class Writer:
         """Write what there is to write, until Redis is lost: raises `RedisAway`."""
         while True:
             self._news = trio.Event()
-            await self.write_members(link)
+            with suppress(RedisRefuses):  # they are told with what comes next
+                await self.write_members(link)
             while self._entries:
                 await self._write_entries(link)
             await self._news.wait()
 
+    def try_again(self) -> None:
+        """Tell the members that Redis has refused."""
+        self._news.set()
+
     async def write_members(self, link: Link) -> None:
-        """Tell the members that are to be told. Raises `RedisAway`; then they still are."""
+        """Tell the members that are to be told. Raises `RedisAway` and `RedisRefuses`; then they
+        still are."""
         while batch := dict(islice(self._members.items(), ENTRIES_AT_A_TIME)):
             self._told.update(batch)
             for member in batch:
@@ -129,7 +152,7 @@ class Writer:
         entries, self._entries, self._bytes = self._entries, [], 0
         for _, waiting in entries:
             if waiting is not None and not waiting.done.is_set():
-                waiting.fail(f"not published: {why}")
+                waiting.fail(why)
 
     async def _write_entries(self, link: Link) -> None:
         count = size = 0
@@ -143,12 +166,15 @@ class Writer:
         self._bytes -= sum(entry.size for entry, _ in batch)
         keys, arguments = publish_arguments([entry for entry, _ in batch], self._keep_seconds)
         try:
-            ids = await link.run(PUBLISH, keys, arguments)
+            places = list(appended(await link.run(PUBLISH, keys, arguments)))
         except BaseException:
             for _, waiting in batch:
                 if waiting is not None:
-                    waiting.fail("Redis was lost; the entry may have been published")
+                    waiting.lose()
             raise
-        for (_, waiting), id in zip(batch, ids, strict=True):
+        for (_, waiting), place in zip(batch, places, strict=True):
             if waiting is not None:
-                waiting.add(Place.of(id) if id else None)
+                waiting.add(place)
+        for place in places:
+            if isinstance(place, Refused) and place.is_read_only:
+                raise RedisAway(place.why)  # the primary is elsewhere now
