@@ -705,11 +705,13 @@ async def test_a_redis_that_does_not_answer_is_away(
 
 async def test_a_call_that_outlives_its_connection_finds_redis_away(redis: RedisServer) -> None:
     async with link.open_link(redis.url) as closed:
-        pass
+        await closed.connect()
     with pytest.raises(link.RedisAway):
         await closed.run(OPEN, ["a", "a"], [])
     with pytest.raises(link.RedisAway):
         await closed.read({"a": "0-0"})
+    with pytest.raises(link.RedisAway):
+        await closed.connect()
 
 
 async def test_it_takes_a_second_to_leave_a_redis_that_does_not_answer(

@@ -7,19 +7,19 @@ answer was lost may have been carried out.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import trio
-from coredis import Redis, Sentinel
-from coredis.connection import TCPLocation
+from coredis import ConnectionPool, Sentinel
+from coredis.connection import BaseConnection, TCPLocation
 from coredis.exceptions import ReadOnlyError, ResponseError, WrongTypeError
 from coredis.retry import NoRetryPolicy
 
-from .scripts import MEMBERS, OPEN, PUBLISH, RENEW, Arguments, Stored, stored
+from .scripts import MEMBERS, OPEN, PUBLISH, RENEW, Arguments, Stored, pairs, stored
 
 ANSWER_SECONDS = 5.0
 """The longest that Redis may take for an answer. A save to a slow disk takes most of a second."""
@@ -44,59 +44,72 @@ class RedisRefuses(Exception):
 
 
 class Link:
-    """A connection that reads streams, and one that runs scripts."""
+    """A connection that reads streams, and one that runs scripts. When one of them ends, every
+    later call fails."""
 
-    def __init__(self, reader: Redis[bytes], writer: Redis[bytes]) -> None:
-        self._reader = reader
-        self._scripts = {
-            script: writer.register_script(script) for script in (PUBLISH, OPEN, MEMBERS, RENEW)
-        }
+    _reader: BaseConnection
+    _writer: BaseConnection
+
+    def __init__(self, pools: Sequence[ConnectionPool[Any]]) -> None:
+        self._pools = pools
+        self._digests: dict[str, bytes] = {}
+
+    async def connect(self) -> None:
+        """Connect, and make the scripts known: before any other call. Raises `RedisAway`."""
+        self._reader, self._writer = [
+            await _answer(ANSWER_SECONDS, pool.get_connection) for pool in self._pools
+        ]
+        ask = self._writer.create_request
+        for script in (PUBLISH, OPEN, MEMBERS, RENEW):
+            self._digests[script] = await _answer(ANSWER_SECONDS, ask, b"SCRIPT LOAD", script)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Arguments) -> Any:
         """Run one of our scripts, and return what it returns. Raises `RedisAway` and
         `RedisRefuses`. Cancelled, it may have been run all the same."""
-        with _answering(ANSWER_SECONDS):
-            return await self._scripts[script].execute(keys, arguments)
+        words = (b"EVALSHA", self._digests[script], len(keys), *keys, *arguments)
+        return await _answer(ANSWER_SECONDS, self._writer.create_request, *words)
 
     async def read(self, places: Mapping[str, str]) -> dict[str, list[Stored]]:
         """Wait up to `BLOCK_MILLISECONDS` for entries of streams behind an ID in each, and return
         those of each key. Raises `RedisAway`, and `RedisRefuses` if one of the keys does not hold
         a stream."""
-        with _answering(BLOCK_MILLISECONDS / 1000 + ANSWER_SECONDS):
-            found: Any = await self._reader.xread(
-                dict(places), count=ENTRIES_AT_A_TIME, block=BLOCK_MILLISECONDS
-            )
+        seconds = BLOCK_MILLISECONDS / 1000 + ANSWER_SECONDS
+        words = (b"XREAD", b"COUNT", ENTRIES_AT_A_TIME, b"BLOCK", BLOCK_MILLISECONDS, b"STREAMS")
+        streams = (*places.keys(), *places.values())
+        found = await _answer(seconds, self._reader.create_request, *words, *streams)
         return {
-            str(key, "utf-8"): [stored(entry.identifier, entry.field_values) for entry in entries]
+            str(key, "utf-8"): [stored(id, pairs(fields)) for id, fields, *_ in entries]
             for key, entries in (found or {}).items()
         }
 
 
 @asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[Link]:
-    """Two connections to the Redis at this URL. They are made by the first calls."""
-    options: dict[str, Any] = {"connect_timeout": ANSWER_SECONDS, "retry_policy": NoRetryPolicy()}
+    """A link to the Redis at this URL, which is still to be connected."""
+    options: dict[str, Any] = {"connect_timeout": ANSWER_SECONDS}
     watched = Watched.at(url)
-    if watched is None:
-        client = partial(Redis.from_url, url, decode_components=True, max_connections=1, **options)
-        async with client() as reader, client() as writer:
-            yield Link(reader, writer)
-    else:
-        async with Sentinel(watched.sentinels, **options, **watched.options) as sentinel:
-            primary: Callable[[], Redis[bytes]] = partial(
-                sentinel.primary_for, watched.service, max_connections=1
-            )
-            async with primary() as reader, primary() as writer:
-                yield Link(reader, writer)
+    async with AsyncExitStack() as stack:
+        make: Callable[[], ConnectionPool[Any]]
+        if watched is None:
+            options |= {"decode_components": True, "max_connections": 1}
+            make = partial(ConnectionPool.from_url, url, **options)
+        else:
+            options |= {"retry_policy": NoRetryPolicy(), **watched.options}
+            sentinel = await stack.enter_async_context(Sentinel(watched.sentinels, **options))
+            make = partial(_pool_of_primary, sentinel, watched.service)
+        yield Link([await stack.enter_async_context(make()) for _ in range(2)])
 
 
-@contextmanager
-def _answering(seconds: float) -> Iterator[None]:
+def _pool_of_primary(sentinel: Sentinel[bytes], service: str) -> ConnectionPool[Any]:
+    pool: ConnectionPool[Any] = sentinel.primary_for(service, max_connections=1).connection_pool
+    return pool
+
+
+async def _answer(seconds: float, ask: Callable[..., Awaitable[Any]], *words: Any) -> Any:
+    """The answer to a question, which may take this long. Raises `RedisAway`, `RedisRefuses`."""
     try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError:
-        raise RedisAway(f"no answer for {seconds} seconds") from None
+        with trio.CancelScope(deadline=trio.current_time() + seconds):
+            return await ask(*words)
     except ResponseError as error:
         text, of_script, _ = str(error).partition(" script: ")
         # A replica refuses everything: the primary is elsewhere now.
@@ -108,6 +121,7 @@ def _answering(seconds: float) -> Iterator[None]:
         # Apart from its own errors, coredis lets those of anyio and RuntimeErrors through, from
         # calls that were waiting while the connection ended.
         raise RedisAway(str(error) or type(error).__name__) from None
+    raise RedisAway(f"no answer for {seconds} seconds")
 
 
 # -- URLs -----------------------------------------------------------------------------------------

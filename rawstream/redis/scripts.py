@@ -215,12 +215,12 @@ def opened(reply: Sequence[Any]) -> Opened:
     last, entries, members = reply
     return Opened(
         Place.of(last),
-        [stored(id, _pairs(fields)) for id, fields in entries],
-        {name.decode("utf-8", "replace"): int(count) for name, count in _pairs(members).items()},
+        [stored(id, pairs(fields)) for id, fields in entries],
+        {name.decode("utf-8", "replace"): int(count) for name, count in pairs(members).items()},
     )
 
 
-def _pairs(array: Sequence[bytes]) -> dict[bytes, bytes]:
+def pairs(array: Sequence[bytes]) -> dict[bytes, bytes]:
     """A mapping, which Redis returns from a script as an array."""
     return dict(zip(array[::2], array[1::2], strict=True))
 

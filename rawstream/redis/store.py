@@ -154,7 +154,8 @@ class Store:
             self._why = self._why or str(error)
 
     async def _begin(self, link: Link) -> None:
-        """Bring the mirrors up to date, and tell who is here."""
+        """Connect, bring the mirrors up to date, and tell who is here."""
+        await link.connect()
         for mirror in list(self.mirrors.values()):
             await self._reopen(link, mirror)
         for presence in self.presences.values():
@@ -248,8 +249,9 @@ class Store:
         """End the lease, and remove the members of this process, over a new connection: that of
         `run` was cancelled with it."""
         keys = list(self.presences)
-        with suppress(RedisAway, RedisRefuses):
-            async with open_link(self._url) as link:
+        async with open_link(self._url) as link:
+            with suppress(RedisAway, RedisRefuses):  # inside, where it is in no group
+                await link.connect()
                 await self.writer.write_members(link)
                 for start in range(0, len(keys), CHANNELS_AT_A_TIME):
                     some = keys[start : start + CHANNELS_AT_A_TIME]
