@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,13 +58,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     peers.use_shortcuts = not config.getoption("--without-shortcuts")
-    # Else each of the many servers that tests start would compile the whole package anew.
+    # Else each worker would compile all test modules anew, and each of the many servers that tests
+    # start the whole package.
+    sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # An example that takes long while other workers are busy has not failed.
     # Where somebody waits, fewer examples: they are others each time. CI tries as many as ever.
     count = 100 if os.environ.get("CI") else 40
     settings.register_profile("patient", settings.default, deadline=None, max_examples=count)
     settings.load_profile("patient")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests are found, and kept until the end. Python's collector of garbage would go
+    through them again and again: while they become more, and while the tests run."""
+    gc.disable()
+    result = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
