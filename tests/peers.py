@@ -56,7 +56,7 @@ class Peer:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
-        self.received = b""
+        self.received = bytearray()
 
     async def send(self, data: bytes, *, step: int = 0) -> None:
         """Send, in pieces of `step` bytes, each read by the server before the next is sent."""
@@ -75,7 +75,15 @@ class Peer:
 
     async def has(self, pattern: bytes, patience: float = PATIENCE) -> bytes:
         """All that has come, once it contains these bytes."""
-        return await self._once(lambda: pattern in self.received, patience)
+        looked_through = 0
+
+        def complete() -> bool:
+            nonlocal looked_through
+            start = max(0, looked_through - len(pattern))
+            looked_through = len(self.received)
+            return self.received.find(pattern, start) >= 0
+
+        return await self._once(complete, patience)
 
     async def to_end_of_chunks(self, patience: float = PATIENCE) -> bytes:
         """A response up to the end of its chunked body, trailers included."""
@@ -93,12 +101,13 @@ class Peer:
         with trio.fail_after(patience):
             while not complete():
                 data = await self.stream.receive_some()
-                assert data, f"the server closed after {self.received!r}"
+                assert data, f"the server closed after {bytes(self.received)!r}"
                 self.received += data
         return self._taken()
 
     def _taken(self) -> bytes:
-        taken, self.received = self.received, b""
+        taken = bytes(self.received)
+        self.received.clear()
         return taken
 
 

@@ -495,7 +495,7 @@ async def test_a_log_that_nobody_reads_stops_nobody() -> None:
             with trio.fail_after(PATIENCE):
                 while peer.received.count(b"hello\n") < 50:
                     peer.received += await peer.stream.receive_some()
-            peer.received = b""
+            peer.received.clear()
         assert program.process.stderr is not None
         assert b'"GET /hello" 200' in await program.process.stderr.receive_some(100_000)
         await peer.send(GET)
