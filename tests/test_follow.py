@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import pytest
 from browser import page_in
 from peers import COMMAND, NGINX, free_port, free_ports, program, served
 from playwright.sync_api import Browser, Page
@@ -38,8 +39,17 @@ def page_of(browser: Browser, port: int) -> Iterator[Page]:
         yield page
 
 
-def demo(port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return served(*COMMAND, "--port", str(port), announced=b"rawstream on")
+def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """That of a demo which runs for all tests that let it run. Each reads channels of its own."""
+    port = free_port()
+    # Nobody reads what it prints.
+    with demo(port, "--no-access-log"):
+        yield port
 
 
 def follow(page: Page, url: str, **options: object) -> None:
@@ -79,10 +89,9 @@ def test_the_types_of_modules_are_right(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_way_goes_on_where_it_was(browser: Browser) -> None:
+def test_each_way_goes_on_where_it_was(browser: Browser, port: int) -> None:
     """The connection is cut, and entries are published meanwhile."""
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+    with page_of(browser, port) as page:
         for way in WAYS:
             publish(page, "zero", way)
             follow(page, f"/channels/{way}?reader=me", ways=[way], after="0")
@@ -150,19 +159,17 @@ def test_what_does_not_get_through_is_followed_by_the_next_way(
             nginx.wait()
 
 
-def test_a_refusal_that_stays_ends_it(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+def test_a_refusal_that_stays_ends_it(browser: Browser, port: int) -> None:
+    with page_of(browser, port) as page:
         page.evaluate(FOLLOW, ["/channels/not%20a%20name", {}])
         page.wait_for_function("failed")
         assert page.evaluate("failed") == "Refused 404"
 
 
-def test_publishing_is_acknowledged(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+def test_publishing_is_acknowledged(browser: Browser, port: int) -> None:
+    with page_of(browser, port) as page:
         for way, number in (("websocket", '{"n": 1}'), ("lines", '{"n":1}')):
-            follow(page, f"/channels/{way}", ways=[way])
+            follow(page, f"/channels/published-{way}", ways=[way])
             ids = page.evaluate(
                 "(async () => [await reader.publish('one'), await reader.publish('two')])()"
             )
@@ -178,9 +185,8 @@ def test_publishing_is_acknowledged(browser: Browser) -> None:
             page.evaluate("stop.abort()")
 
 
-def test_several_channels_and_one_cursor(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+def test_several_channels_and_one_cursor(browser: Browser, port: int) -> None:
+    with page_of(browser, port) as page:
         for way in WAYS:
             a, b = f"a-{way}", f"b-{way}"
             follow(page, f"/channels/{a}?reader=me", ways=[way], channels=[b], after="0")
@@ -197,12 +203,11 @@ def test_several_channels_and_one_cursor(browser: Browser) -> None:
             page.evaluate("stop.abort()")
 
 
-def test_joining_and_leaving(browser: Browser) -> None:
+def test_joining_and_leaving(browser: Browser, port: int) -> None:
     """A WebSocket says so in its conversation; lines are read anew."""
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+    with page_of(browser, port) as page:
         for way in ("websocket", "lines"):
-            a, b = f"a-{way}", f"b-{way}"
+            a, b = f"joined-{way}", f"left-{way}"
             opens = iter(range(2, 4))
 
             def settled(way: str = way, opens: Iterator[int] = opens) -> None:
@@ -283,9 +288,8 @@ def test_a_server_that_is_silent_for_ever_is_left(browser: Browser) -> None:
             wait_for(tab, "again", seconds=30)
 
 
-def test_a_signal_that_is_aborted_already(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+def test_a_signal_that_is_aborted_already(browser: Browser, port: int) -> None:
+    with page_of(browser, port) as page:
         page.evaluate(
             """async () => {
                 const { follow } = await import("/follow.js");
@@ -294,8 +298,7 @@ def test_a_signal_that_is_aborted_already(browser: Browser) -> None:
         )
 
 
-def test_the_pages_of_a_demo_name_it(browser: Browser) -> None:
-    port = free_port()
-    with demo(port), page_of(browser, port) as page:
+def test_the_pages_of_a_demo_name_it(browser: Browser, port: int) -> None:
+    with page_of(browser, port) as page:
         kind = page.evaluate("fetch('/follow.js').then(r => r.headers.get('content-type'))")
         assert kind == "text/javascript"
