@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser import page_in, serious, width_of
-from peers import COMMAND, PATIENCE, Certificate, free_port, free_ports, served
+from peers import COMMAND, PATIENCE, Certificate, free_port, served
 from playwright.sync_api import Browser, Page, Request, expect
 
 Scheme: TypeAlias = Literal["light", "dark"]
+
+Visit = Callable[..., AbstractContextManager[Page]]
+"""Of the fixture `visit`."""
 
 
 def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -24,13 +27,20 @@ def demo(port: int, *arguments: str) -> AbstractContextManager[subprocess.Popen[
     return served(*COMMAND, "--port", str(port), *arguments, announced=b"rawstream on")
 
 
-@contextmanager
-def demo_page(browser: Browser, **options: Any) -> Iterator[Page]:
-    """The page of a demo of its own."""
+@pytest.fixture(scope="module")
+def visit(browser: Browser) -> Iterator[Visit]:
+    """`with visit() as page`: the page of a demo that runs for all tests which let it run."""
     port = free_port()
-    with demo(port), page_in(browser, **options) as page:
-        page.goto(f"http://127.0.0.1:{port}/")
-        yield page
+
+    @contextmanager
+    def visit(**options: Any) -> Iterator[Page]:
+        with page_in(browser, **options) as page:
+            page.goto(f"http://127.0.0.1:{port}/")
+            yield page
+
+    # Nobody reads what it prints.
+    with demo(port, "--no-access-log"):
+        yield visit
 
 
 def out(page: Page, way: str) -> list[str]:
@@ -54,8 +64,8 @@ def wait_until_all_have_seen(page: Page, counts: list[int]) -> None:
     )
 
 
-def test_every_way_can_be_tried(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_every_way_can_be_tried(visit: Visit) -> None:
+    with visit() as page:
         page.fill("#ticks input", "2")
         for way in ("chunked", "ticks", "ws", "poll"):
             page.click(f"#{way} button.main")
@@ -74,8 +84,8 @@ def test_every_way_can_be_tried(browser: Browser) -> None:
         )
 
 
-def test_large_files(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_large_files(visit: Visit) -> None:
+    with visit() as page:
         page.click("#files summary")
         page.click("#download button")
         wait_for(page, "download", "20000000 bytes in")
@@ -87,9 +97,9 @@ def test_large_files(browser: Browser) -> None:
         wait_for(page, "upload", '"bytes": 3')
 
 
-def test_a_second_start_ends_the_first(browser: Browser) -> None:
+def test_a_second_start_ends_the_first(visit: Visit) -> None:
     """Their lines do not mix; what is in the fields counts at each start."""
-    with demo_page(browser) as page:
+    with visit() as page:
         page.fill("#chunked input", "one two three four five six seven")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "You said: one")
@@ -101,8 +111,8 @@ def test_a_second_start_ends_the_first(browser: Browser) -> None:
         assert out(page, "chunked") == ["You said: again."]
 
 
-def test_refusals_are_told(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_refusals_are_told(visit: Visit) -> None:
+    with visit() as page:
         page.fill("#chunked input", "   ")
         page.click("#chunked button.main")
         wait_for(page, "chunked", "400 Bad Request: POST a prompt")
@@ -121,9 +131,9 @@ def test_refusals_are_told(browser: Browser) -> None:
         ("drop", "network error", 4),
     ],
 )
-def test_faults_are_seen_on_the_wire(browser: Browser, fault: str, told: str, writes: int) -> None:
+def test_faults_are_seen_on_the_wire(visit: Visit, fault: str, told: str, writes: int) -> None:
     """`writes`: at least this many for a fault that divides, else at most."""
-    with demo_page(browser) as page:
+    with visit() as page:
         page.select_option("#chunked select", fault)
         page.fill("#chunked input", "one two three")
         page.click("#chunked-Wire")
@@ -138,10 +148,10 @@ def test_faults_are_seen_on_the_wire(browser: Browser, fault: str, told: str, wr
         expect(page.locator("#chunked .piece").last).to_be_attached()
 
 
-def test_one_channel_read_four_ways_loses_and_repeats_nothing(browser: Browser) -> None:
+def test_one_channel_read_four_ways_loses_and_repeats_nothing(visit: Visit) -> None:
     """Connections are cut; each reader comes back and goes on from its cursor. (A poll that is cut
     the browser repeats by itself, unseen by the page.)"""
-    with demo_page(browser) as page:
+    with visit() as page:
         wait_until_all_have_seen(page, [3] * 4)
         for _ in range(2):
             before = seen(page)
@@ -160,8 +170,8 @@ def test_one_channel_read_four_ways_loses_and_repeats_nothing(browser: Browser) 
         assert cuts[0] == cuts[1] == cuts[3] == 2, "a retry that fails is no cut"
 
 
-def test_a_hidden_tab_leaves_its_connections_to_others(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_a_hidden_tab_leaves_its_connections_to_others(visit: Visit) -> None:
+    with visit() as page:
         wait_until_all_have_seen(page, [2] * 4)
         page.evaluate(
             """() => {
@@ -184,8 +194,8 @@ def test_a_hidden_tab_leaves_its_connections_to_others(browser: Browser) -> None
         assert page.locator("#lost, #repeated").all_inner_texts() == ["0", "0"]
 
 
-def test_two_tabs_poll_the_same_lines(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_two_tabs_poll_the_same_lines(visit: Visit) -> None:
+    with visit() as page:
         other = page.context.new_page()
         other.goto(page.url)
         for tab, text in ((page, "one"), (other, "two"), (page, "three")):
@@ -224,10 +234,10 @@ def test_the_server_is_killed_and_started_again(browser: Browser) -> None:
     [(1440, ("light", "dark")), (390, ("dark", "light"))],
     ids=["desk", "phone"],
 )
-def test_everybody_can_use_it(browser: Browser, width: int, schemes: tuple[Scheme, Scheme]) -> None:
+def test_everybody_can_use_it(visit: Visit, width: int, schemes: tuple[Scheme, Scheme]) -> None:
     """In both schemes, and when the other one is chosen while the page is open."""
     options = {"viewport": {"width": width, "height": 900}, "color_scheme": schemes[0]}
-    with demo_page(browser, **options) as page:
+    with visit(**options) as page:
         wait_until_all_have_seen(page, [1] * 4)
         page.click("#publishing")
         page.click("#ticks-Wire")
@@ -354,8 +364,8 @@ def test_http2_carries_fifty_event_streams_on_one_connection(browser: Browser) -
         ]
 
 
-def test_over_http1_six_event_streams_are_open_until_they_are_closed(browser: Browser) -> None:
-    with demo_page(browser) as page:
+def test_over_http1_six_event_streams_are_open_until_they_are_closed(visit: Visit) -> None:
+    with visit() as page:
         wait_until_all_have_seen(page, [1] * 4)
         page.press("#fifty-button", "Enter")
         wait_for_events(page, [6], 1)
@@ -371,9 +381,10 @@ def test_over_http1_six_event_streams_are_open_until_they_are_closed(browser: Br
         wait_until_all_have_seen(page, seen(page))
 
 
-def test_a_foreign_page_opens_no_websocket(browser: Browser) -> None:
-    port, other = free_ports(2)
-    with demo(port), demo(other), page_in(browser) as page:
+def test_a_foreign_page_opens_no_websocket(visit: Visit) -> None:
+    other = free_port()
+    with demo(other), visit() as page:
+        url = page.url.replace("http", "ws")
         page.goto(f"http://127.0.0.1:{other}/hello")
         code = page.evaluate(
             """url => new Promise(done => {
@@ -381,6 +392,6 @@ def test_a_foreign_page_opens_no_websocket(browser: Browser) -> None:
                  socket.onopen = () => done("open");
                  socket.onclose = event => done(event.code);
                })""",
-            f"ws://127.0.0.1:{port}/ws",
+            f"{url}ws",
         )
     assert code == 1006
