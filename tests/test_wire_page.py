@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,24 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1440, "height": 900}
 
 
-def kept(capture: Path, folder: Path) -> str:
-    """The URL of a page to keep, made of a recording."""
-    html = folder / "wire.html"
-    command = [*COMMAND, "wire", str(capture), "--html", str(html)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return html.as_uri()
+Keep = Callable[[Path], str]
+"""Of the fixture `kept`."""
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Keep:
+    """The URL of a page to keep, made of a recording once."""
+    folder = tmp_path_factory.mktemp("kept")
+
+    @cache
+    def kept(capture: Path) -> str:
+        html = folder / f"{capture.stem}.html"
+        command = [*COMMAND, "wire", str(capture), "--html", str(html)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        return html.as_uri()
+
+    return kept
 
 
 @contextmanager
@@ -39,14 +51,14 @@ def demo_and_proxy() -> Iterator[tuple[str, str]]:
             yield f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{page}/wire"
 
 
-def test_a_page_to_keep_shows_every_byte(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_to_keep_shows_every_byte(browser: Browser, kept: Keep) -> None:
     with page_in(browser, viewport=DESK) as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         for capture in sorted(CAPTURES.glob("*.jsonl")):
             lines = [json.loads(line) for line in capture.read_text().splitlines()[1:]]
             requests.clear()
-            page.goto(kept(capture, tmp_path))
+            page.goto(kept(capture))
             expect(page.locator("#state")).to_have_text(f"{len(lines)} reads and writes")
             shown = page.evaluate(
                 """async () => {
@@ -65,9 +77,9 @@ def test_a_page_to_keep_shows_every_byte(browser: Browser, tmp_path: Path) -> No
             assert requests == [page.url], "it needs nothing from elsewhere"
 
 
-def test_a_byte_is_explained_in_every_layer(browser: Browser, tmp_path: Path) -> None:
+def test_a_byte_is_explained_in_every_layer(browser: Browser, kept: Keep) -> None:
     with page_in(browser, viewport=DESK) as page:
-        page.goto(kept(CAPTURES / "websocket.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / "websocket.jsonl"))
         first = page.locator(".element[data-layer=websocket] .byte").first
         first.hover()
         explained = page.locator("aside")
@@ -75,7 +87,7 @@ def test_a_byte_is_explained_in_every_layer(browser: Browser, tmp_path: Path) ->
         expect(explained).to_contain_text("RFC 6455 section 5.2")
         expect(explained).to_contain_text("tcp: read")
         assert page.locator(".element.lit .byte").count() == 1
-        page.goto(kept(CAPTURES / "events.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / "events.jsonl"))
         size = page.locator(".box[data-layer=http]", has_text="chunk-size").first
         size.locator(".byte").first.focus()
         expect(explained).to_contain_text("http: chunk-size")
@@ -85,9 +97,9 @@ def test_a_byte_is_explained_in_every_layer(browser: Browser, tmp_path: Path) ->
         assert page.evaluate("document.activeElement.className") == "rung"
 
 
-def test_an_event_stands_in_its_data_frame(browser: Browser, tmp_path: Path) -> None:
+def test_an_event_stands_in_its_data_frame(browser: Browser, kept: Keep) -> None:
     with page_in(browser, viewport=DESK) as page:
-        page.goto(kept(CAPTURES / "http2-events.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / "http2-events.jsonl"))
         expect(page.locator("#connection option")).to_contain_text(["All", "GET /ticks"])
         expect(page.locator(".chip", has_text="header section GET /ticks")).to_be_visible()
         explained = page.locator("aside")
@@ -110,7 +122,9 @@ def test_an_event_stands_in_its_data_frame(browser: Browser, tmp_path: Path) -> 
         assert page.locator(".box[data-layer=sse]").count() > 0
 
 
-def test_bytes_of_one_event_are_lit_in_all_its_chunks(browser: Browser, tmp_path: Path) -> None:
+def test_bytes_of_one_event_are_lit_in_all_its_chunks(
+    browser: Browser, kept: Keep, tmp_path: Path
+) -> None:
     """One event in three chunks: what is not known from one write is shown in all of them."""
     head = (
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -125,15 +139,15 @@ def test_bytes_of_one_event_are_lit_in_all_its_chunks(browser: Browser, tmp_path
     capture = tmp_path / "one.jsonl"
     capture.write_text("\n".join(lines))
     with page_in(browser, viewport=DESK) as page:
-        page.goto(kept(capture, tmp_path))
+        page.goto(kept(capture))
         page.locator(".element[data-layer=sse]", has_text="6f").locator(".byte").first.hover()
         near = page.locator(".element.lit, .element.near").all_inner_texts()
         assert any("64" in text for text in near), "the field name, in another chunk"
 
 
-def test_filters_and_depths(browser: Browser, tmp_path: Path) -> None:
+def test_filters_and_depths(browser: Browser, kept: Keep) -> None:
     with page_in(browser, viewport=DESK) as page:
-        page.goto(kept(CAPTURES / "events.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / "events.jsonl"))
         expect(page.locator(".box[data-layer=http]").first).to_be_visible()
         for layer in ("tcp", "http", "ndjson", "websocket", "message"):
             page.uncheck(f"#layers input[value={layer}]")
@@ -202,7 +216,7 @@ def test_the_page_goes_on_when_the_proxy_was_away(browser: Browser) -> None:
             expect(page.locator(".piece")).to_have_count(8)
 
 
-def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None:
+def test_a_long_recording_stays_smooth(browser: Browser, kept: Keep, tmp_path: Path) -> None:
     """10,000 frames. Only what is near the window is in the document."""
     payload = bytes(4)
     handshake = (
@@ -220,7 +234,7 @@ def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None
     capture = tmp_path / "long.jsonl"
     capture.write_text("\n".join(lines))
     with prompt(browser) as alone, page_in(alone, viewport=DESK) as page:
-        page.goto(kept(capture, tmp_path))
+        page.goto(kept(capture))
         expect(page.locator("#state")).to_have_text("10002 reads and writes", timeout=30_000)
         frames = page.evaluate(
             """async () => {
@@ -245,10 +259,10 @@ def test_a_long_recording_stays_smooth(browser: Browser, tmp_path: Path) -> None
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("name", ["websocket", "http2-events"])
 def test_everybody_can_use_it(
-    browser: Browser, size: dict[str, int], name: str, tmp_path: Path
+    browser: Browser, size: dict[str, int], name: str, kept: Keep
 ) -> None:
     with page_in(browser, viewport=size) as page:
-        page.goto(kept(CAPTURES / f"{name}.jsonl", tmp_path))
+        page.goto(kept(CAPTURES / f"{name}.jsonl"))
         page.locator(".byte").nth(5).focus()
         assert serious(page) == []
         page.emulate_media(color_scheme="dark")
