@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from log_servers import ASK, LOGS, logs, write
 from peers import PATIENCE, free_port, free_ports, nginx_before, program
 from websockets.sync.client import connect
 
+from rawstream.__main__ import main
 from rawstream.logs.lines import LONGEST_LINE
 
 
@@ -50,6 +52,40 @@ def eventually(check: Callable[[], bool]) -> None:
     while not check():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+HOSTILE = [
+    (b"<script>alert(1)</script>", "<script>alert(1)</script>"),
+    (b"\x1b]0;title\x07\x1b[2J\x1b[31mred", "\x1b]0;title\\x07\x1b[2J\x1b[31mred"),
+    (b"NUL \x00, CR \r.", "NUL \\x00, CR \\x0d."),
+    (b"\xff\xfe no UTF-8 \xc3", "\\xff\\xfe no UTF-8 \\xc3"),
+    (b"id: 7", "id: 7"),
+    (b"x" * 10_000_000, "x" * LONGEST_LINE + f" ... ({10_000_000 - LONGEST_LINE:,} more bytes)"),
+    (b"after all that", "after all that"),
+]
+
+
+@dataclass
+class Followed:
+    """A server of several logs, for tests that only read them or write to one of their own."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    folder = tmp_path_factory.mktemp("followed")
+    write(folder / "many.log", *(f"line {n}" for n in range(30_000)))
+    write(folder / "large.log", *(f"{n} " + "x" * 60_000 for n in range(200)), "last")
+    (folder / "hostile.log").write_bytes(b"".join(line + b"\n" for line, _ in HOSTILE))
+    for name, lines in (("one", ["INFO 1"]), ("two", ["INFO 2"]), ("renamed", ["one"])):
+        write(folder / f"{name}.log", *lines)
+    for name in ("create", "copytruncate"):
+        write(folder / f"{name}.log", "one", "two")
+    (folder / "empty.log").touch()
+    with logs(*map(str, sorted(folder.iterdir()))) as url:
+        yield Followed(url, folder)
 
 
 # -- Reading --------------------------------------------------------------------------------------
@@ -93,120 +129,111 @@ def test_a_file_in_every_way(tmp_path: Path) -> None:
         assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_websocket_joins_leaves_pauses_and_filters(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.log", tmp_path / "two.log"
-    write(one, "INFO 1")
-    write(two, "INFO 2")
-    with logs(str(one), str(two)) as url:
-        with connect(f"{url.replace('http', 'ws')}/logs/one.log?last=1") as ws:
+def test_a_websocket_joins_leaves_pauses_and_filters(followed: Followed) -> None:
+    one, two = followed.folder / "one.log", followed.folder / "two.log"
+    with connect(f"{followed.url.replace('http', 'ws')}/logs/one.log?last=1") as ws:
 
-            def hear() -> Any:
-                return json.loads(ws.recv(timeout=PATIENCE))
+        def hear() -> Any:
+            return json.loads(ws.recv(timeout=PATIENCE))
 
-            assert hear()["joined"] == "one.log"
-            assert hear()["data"] == "INFO 1"
-            ws.send(json.dumps({"join": "two.log", "last": 1, "only": "error"}))
-            assert hear()["joined"] == "two.log"
-            write(two, "INFO 3", "ERROR 4")
-            assert hear()["data"] == "ERROR 4"
-            ws.send(json.dumps({"filter": "two.log", "only": None}))
-            assert hear()["filtered"] == "two.log"
-            ws.send(json.dumps({"pause": "one.log"}))
-            paused = hear()
-            assert paused["paused"] == "one.log"
-            write(one, "INFO 5")
-            write(two, "INFO 6")
-            assert hear()["data"] == "INFO 6"
-            ws.send(json.dumps({"resume": "one.log"}))
-            assert hear() == {"resumed": "one.log", "id": paused["id"]}
-            assert hear()["data"] == "INFO 5"
-            ws.send(json.dumps({"leave": "two.log"}))
-            assert hear() == {"left": "two.log"}
-            ws.send(json.dumps({"publish": "x", "channel": "one.log"}))
-            assert hear()["error"] == 403
+        assert hear()["joined"] == "one.log"
+        assert hear()["data"] == "INFO 1"
+        ws.send(json.dumps({"join": "two.log", "last": 1, "only": "error"}))
+        assert hear()["joined"] == "two.log"
+        write(two, "INFO 3", "ERROR 4")
+        assert hear()["data"] == "ERROR 4"
+        ws.send(json.dumps({"filter": "two.log", "only": None}))
+        assert hear()["filtered"] == "two.log"
+        ws.send(json.dumps({"pause": "one.log"}))
+        paused = hear()
+        assert paused["paused"] == "one.log"
+        write(one, "INFO 5")
+        write(two, "INFO 6")
+        assert hear()["data"] == "INFO 6"
+        ws.send(json.dumps({"resume": "one.log"}))
+        assert hear() == {"resumed": "one.log", "id": paused["id"]}
+        assert hear()["data"] == "INFO 5"
+        ws.send(json.dumps({"leave": "two.log"}))
+        assert hear() == {"left": "two.log"}
+        ws.send(json.dumps({"publish": "x", "channel": "one.log"}))
+        assert hear()["error"] == 403
 
 
-def test_older_lines(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    write(log, *(f"line {n}" for n in range(30_000)))
-    with logs(str(log)) as url:
-        [last] = entries(f"{url}/logs/app.log?last=1", 1)
-        before = last["id"]
-        found: list[str] = []
-        while True:
-            answer = ASK.get(f"{url}/logs/app.log?before={before}&last=9999")
-            assert answer.headers["content-type"] == "application/x-ndjson"
-            some = [json.loads(line) for line in answer.text.splitlines()]
-            if not some:
-                break
-            assert len(some) <= 9999
-            found = [entry["data"] for entry in some] + found
-            before = some[0]["id"]
-        assert found == [f"line {n}" for n in range(29_999)]
-        assert ASK.get(f"{url}/logs/app.log?before=gone-1").status_code == 410
-        assert ASK.get(f"{url}/logs/app.log?before={before}&last=x").status_code == 400
+def test_older_lines(followed: Followed) -> None:
+    url = f"{followed.url}/logs/many.log"
+    [last] = entries(f"{url}?last=1", 1)
+    before = last["id"]
+    found: list[str] = []
+    while True:
+        answer = ASK.get(f"{url}?before={before}&last=9999")
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        some = [json.loads(line) for line in answer.text.splitlines()]
+        if not some:
+            break
+        assert len(some) <= 9999
+        found = [entry["data"] for entry in some] + found
+        before = some[0]["id"]
+    assert found == [f"line {n}" for n in range(29_999)]
+    assert ASK.get(f"{url}?before=gone-1").status_code == 410
+    assert ASK.get(f"{url}?before={before}&last=x").status_code == 400
 
 
-def test_older_lines_are_bounded_by_their_bytes(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    write(log, *(f"{n} " + "x" * 60_000 for n in range(200)), "last")
-    with logs(str(log)) as url:
-        [last] = entries(f"{url}/logs/app.log?last=1", 1)
-        answer = ASK.get(f"{url}/logs/app.log?before={last['id']}&last=10000")
-        found = [int(json.loads(line)["data"].split()[0]) for line in answer.text.splitlines()]
-        assert found == list(range(found[0], 200))
-        assert len(answer.content) + 60_000 > 4_000_000
-        assert len(answer.content) <= 4 * 1024 * 1024
+def test_older_lines_are_bounded_by_their_bytes(followed: Followed) -> None:
+    url = f"{followed.url}/logs/large.log"
+    [last] = entries(f"{url}?last=1", 1)
+    answer = ASK.get(f"{url}?before={last['id']}&last=10000")
+    found = [int(json.loads(line)["data"].split()[0]) for line in answer.text.splitlines()]
+    assert found == list(range(found[0], 200))
+    assert len(answer.content) + 60_000 > 4_000_000
+    assert len(answer.content) <= 4 * 1024 * 1024
 
 
 # -- Files ----------------------------------------------------------------------------------------
 
 
 def is_last(url: str, line: str) -> bool:
-    [last] = entries(f"{url}/logs/app.log?last=1", 1)
+    [last] = entries(f"{url}?last=1", 1)
     return last.get("data") == line
 
 
 @pytest.mark.parametrize("how", ["create", "copytruncate"])
-def test_logrotate(how: str, tmp_path: Path) -> None:
+def test_logrotate(how: str, followed: Followed, tmp_path: Path) -> None:
     """Nothing is missing and nothing comes twice. What copytruncate might have lost, is said."""
-    log = tmp_path / "app.log"
+    name = f"{how}.log"
+    log, url = followed.folder / name, f"{followed.url}/logs/{name}"
     config = tmp_path / "logrotate.conf"
     config.write_text(f"{log} {{\n  rotate 3\n  {how}\n  size 1\n}}\n")
     config.chmod(0o600)
     rotate = [program("logrotate"), "-f", "-s", str(tmp_path / "state"), str(config)]
-    write(log, "one", "two")
-    with logs(str(log)) as url:
-        got: list[str] = []
+    got: list[str] = []
 
-        def read() -> None:
-            expected = 6 if how == "create" else 8
-            got.extend(texts(f"{url}/logs/app.log?after=0", expected))
+    def read() -> None:
+        expected = 6 if how == "create" else 8
+        got.extend(texts(f"{url}?after=0", expected))
 
-        reader = threading.Thread(target=read)
-        reader.start()
-        eventually(lambda: (tmp_path / "app.log").exists())
-        for before, after in pairwise(["two", "four", "six"]):
-            eventually(partial(is_last, url, before))
-            subprocess.run(rotate, check=True)
-            write(log, {"four": "three", "six": "five"}[after], after)
-            eventually(partial(is_last, url, after))
-        reader.join(PATIENCE)
-        lines = ["one", "two", "three", "four", "five", "six"]
-        assert [text for text in got if text != "GAP"] == lines
-        assert got.count("GAP") == (0 if how == "create" else 2)
+    reader = threading.Thread(target=read)
+    reader.start()
+    eventually(log.exists)
+    for before, after in pairwise(["two", "four", "six"]):
+        eventually(partial(is_last, url, before))
+        subprocess.run(rotate, check=True)
+        write(log, {"four": "three", "six": "five"}[after], after)
+        eventually(partial(is_last, url, after))
+    reader.join(PATIENCE)
+    lines = ["one", "two", "three", "four", "five", "six"]
+    assert [text for text in got if text != "GAP"] == lines
+    assert got.count("GAP") == (0 if how == "create" else 2)
 
 
-def test_a_renamed_file_is_read_while_its_program_still_writes_to_it(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    write(log, "one")
-    with log.open("a") as still_open, logs(str(log)) as url:
-        log.rename(tmp_path / "app.log.1")
+def test_a_renamed_file_is_read_while_its_program_still_writes_to_it(followed: Followed) -> None:
+    log = followed.folder / "renamed.log"
+    with log.open("a") as still_open:
+        log.rename(log.with_suffix(".log.1"))
         write(log, "new one")
         time.sleep(0.3)
         still_open.write("late\n")
         still_open.flush()
-        assert texts(f"{url}/logs/app.log?after=0", 3) == ["one", "late", "new one"]
+        assert texts(f"{followed.url}/logs/renamed.log?after=0", 3) == ["one", "late", "new one"]
 
 
 def test_patterns_and_files_that_come_later(tmp_path: Path) -> None:
@@ -246,63 +273,49 @@ def test_the_place_outlives_the_server(tmp_path: Path) -> None:
         assert second["data"] == "another file that is much longer"
 
 
-def test_many_lines_written_at_once_are_all_read(tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    log.touch()
+def test_many_lines_written_at_once_are_all_read(followed: Followed) -> None:
+    log, url = followed.folder / "empty.log", f"{followed.url}/logs/empty.log"
     count = 300_000  # three times what is kept of a file that is followed
-    with logs(str(log)) as url:
-        with ASK.stream("GET", f"{url}/logs/app.log?after=0", timeout=PATIENCE * 3) as response:
-            with log.open("w") as file:
-                file.writelines(f"line {n}\n" for n in range(count))
-            expected = b"".join(b"line %d\n" % n for n in range(count))
-            got = bytearray()
-            for data in response.iter_raw():
-                got += data
-                if len(got) >= len(expected):
-                    break
+    with ASK.stream("GET", f"{url}?after=0", timeout=PATIENCE * 3) as response:
+        with log.open("w") as file:
+            file.writelines(f"line {n}\n" for n in range(count))
+        expected = b"".join(b"line %d\n" % n for n in range(count))
+        got = bytearray()
+        for data in response.iter_raw():
+            got += data
+            if len(got) >= len(expected):
+                break
     assert got == expected
 
 
-HOSTILE = [
-    (b"<script>alert(1)</script>", "<script>alert(1)</script>"),
-    (b"\x1b]0;title\x07\x1b[2J\x1b[31mred", "\x1b]0;title\\x07\x1b[2J\x1b[31mred"),
-    (b"NUL \x00, CR \r.", "NUL \\x00, CR \\x0d."),
-    (b"\xff\xfe no UTF-8 \xc3", "\\xff\\xfe no UTF-8 \\xc3"),
-    (b"id: 7", "id: 7"),
-    (b"x" * 10_000_000, "x" * LONGEST_LINE + f" ... ({10_000_000 - LONGEST_LINE:,} more bytes)"),
-    (b"after all that", "after all that"),
-]
-
-
 @pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream", "text/plain"])
-def test_hostile_lines(accept: str, tmp_path: Path) -> None:
-    log = tmp_path / "app.log"
-    log.write_bytes(b"".join(line + b"\n" for line, _ in HOSTILE))
-    with logs(str(log)) as url:
-        found: list[str] = []
-        headers = {"Accept": accept}
-        with ASK.stream("GET", f"{url}/logs/app.log?after=0", headers=headers) as response:
-            pending = b""
-            for data in response.iter_raw():
-                *lines, pending = (pending + data).split(b"\n")
-                for line in lines:
-                    if accept == "application/x-ndjson":
-                        found.append(json.loads(line)["data"])
-                    elif accept == "text/plain":
-                        found.append(line.decode())
-                    elif line.startswith(b"data: "):
-                        found.append(line[6:].decode())
-                if len(found) == len(HOSTILE):
-                    break
-        assert found == [text for _, text in HOSTILE]
+def test_hostile_lines(accept: str, followed: Followed) -> None:
+    found: list[str] = []
+    headers = {"Accept": accept}
+    url = f"{followed.url}/logs/hostile.log?after=0"
+    with ASK.stream("GET", url, headers=headers) as response:
+        pending = b""
+        for data in response.iter_raw():
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                if accept == "application/x-ndjson":
+                    found.append(json.loads(line)["data"])
+                elif accept == "text/plain":
+                    found.append(line.decode())
+                elif line.startswith(b"data: "):
+                    found.append(line[6:].decode())
+            if len(found) == len(HOSTILE):
+                break
+    assert found == [text for _, text in HOSTILE]
 
 
-def test_files_that_cannot_be_followed(tmp_path: Path) -> None:
+def test_files_that_cannot_be_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run([*LOGS, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, f"rawstream: {tmp_path}: Is a directory\n")
-    done = subprocess.run(LOGS, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "name files" in done.stderr
+    with pytest.raises(SystemExit) as caught:
+        main(["logs"])
+    assert caught.value.code == 2
+    assert "name files" in capsys.readouterr().err
 
 
 # -- Standard input -------------------------------------------------------------------------------
@@ -615,7 +628,7 @@ def test_a_file_that_was_truncated_a_moment_ago(tmp_path: Path) -> None:
         assert answers[0].status_code in (200, 410)
         assert answers[1].status_code == 200
         write(log, "new")
-        eventually(partial(is_last, url, "new"))
+        eventually(partial(is_last, f"{url}/logs/app.log", "new"))
 
 
 def test_names_that_a_file_system_allows(tmp_path: Path) -> None:
@@ -717,11 +730,13 @@ def test_a_long_command_line_is_cut_where_it_is_shown() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a;b", "a&b", "a b"])
-def test_tokens_that_would_not_survive_a_url_or_a_cookie(token: str, tmp_path: Path) -> None:
-    command = [*LOGS, str(tmp_path / "x"), "--token", token]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--token" in done.stderr
+def test_tokens_that_would_not_survive_a_url_or_a_cookie(
+    token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["logs", str(tmp_path / "x"), "--token", token])
+    assert caught.value.code == 2
+    assert "--token" in capsys.readouterr().err
 
 
 def test_a_client_that_polls_sees_the_end_of_a_command() -> None:
