@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import trio
@@ -39,11 +40,16 @@ def settings(*pairs: tuple[int, int], flags: int = 0) -> bytes:
 
 def block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Fields as literals that no table remembers (RFC 7541 section 6.2.2)."""
+    return b"".join(_literal(name, value) for name, value in fields)
 
-    def text(value: bytes) -> bytes:
-        return bytes(encode_integer(len(value), 7)) + value
 
-    return b"".join(b"\0" + text(name) + text(value) for name, value in fields)
+@lru_cache(1000)  # floods repeat them
+def _literal(name: bytes, value: bytes) -> bytes:
+    return b"\0" + _text(name) + _text(value)
+
+
+def _text(value: bytes) -> bytes:
+    return bytes(encode_integer(len(value), 7)) + value
 
 
 def fields(path: bytes = b"/", method: bytes = b"GET", *more: tuple[bytes, bytes]) -> Pairs:
@@ -166,17 +172,25 @@ class FramePeer:
             self.is_closed = True
             return False
         self._rest += received
-        while len(self._rest) >= 9:
-            made, length = Frame.parse_frame_header(memoryview(self._rest[:9]))
-            if len(self._rest) < 9 + length:
-                break
-            made.parse_body(memoryview(self._rest[9 : 9 + length]))
-            self._rest = self._rest[9 + length :]
+        for made in self._whole():
             self.frames.append(made)
             self._note(made)
             if self.answers_pings and made.type == PING and "ACK" not in made.flags:
                 await self.send(ping(self.pings[-1], ACK))
         return True
+
+    def _whole(self) -> list[Frame]:
+        """Take the frames that have come whole."""
+        found, start, view = list[Frame](), 0, memoryview(self._rest)
+        while len(view) >= start + 9:
+            made, length = Frame.parse_frame_header(view[start : start + 9])
+            if len(view) < start + 9 + length:
+                break
+            made.parse_body(view[start + 9 : start + 9 + length])
+            found.append(made)
+            start += 9 + length
+        self._rest = self._rest[start:]
+        return found
 
     def _note(self, made: Any) -> None:
         stream = made.stream_id
