@@ -109,7 +109,7 @@ class FramePeer:
         self.interim: list[int] = []
         """The streams that got a 1xx."""
         self.trailers: dict[int, dict[bytes, bytes]] = {}
-        self.bodies: dict[int, bytes] = {}
+        self.bodies: dict[int, bytearray] = {}
         self.ended: set[int] = set()
         self.resets: dict[int, int] = {}
         self.goaways: list[tuple[int, int, bytes]] = []
@@ -204,7 +204,7 @@ class FramePeer:
                     self.trailers[stream] = received
                 else:
                     self.heads[stream] = received
-                    self.bodies[stream] = b""
+                    self.bodies[stream] = bytearray()
             case 0x0:
                 assert stream not in self.ended
                 assert stream not in self.resets

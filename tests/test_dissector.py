@@ -478,7 +478,7 @@ def test_endless_streams_take_no_more_memory_with_time(endless: list[bytes]) -> 
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
-    for _ in range(100):  # until what is kept of one element is full
+    for _ in range(60):  # until what is kept of one element is full
         dissector.feed(Piece(0, TO_CLIENT, more))
     tracemalloc.start()
     try:

@@ -974,7 +974,7 @@ def test_endless_frames_take_no_more_memory_with_time(first: bytes, more: bytes)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
-    size_after(150)  # until what is kept of one element, and the tables, are full
+    size_after(100)  # until what is kept of one element, and the tables, are full
     tracemalloc.start()
     try:
         before = size_after(8)

@@ -335,7 +335,7 @@ async def test_the_first_frame_is_settings_which_are_acknowledged(
     assert peer.frames[0].type == SETTINGS
     assert "ACK" not in peer.frames[0].flags
     await peer.send(get(1))
-    await peer.until(lambda: peer.bodies.get(1) == b"h")
+    await peer.until(lambda: peer.bodies.get(1, b"") == b"h")
     await peer.send(settings((WINDOW, 3)))
     await peer.until(lambda: peer.bodies[1] == b"hel")
     await peer.send(settings((WINDOW, 0)) + window(1, 2))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import reference
 
 import rawstream
 
+page = cache(reference.page)
+
 
 def test_the_reference_is_up_to_date() -> None:
-    assert reference.PAGE.read_text() == reference.page(), "run python tests/reference.py"
+    assert reference.PAGE.read_text() == page(), "run python tests/reference.py"
 
 
 def test_the_reference_names_everything_public_once() -> None:
@@ -17,5 +21,5 @@ def test_the_reference_names_everything_public_once() -> None:
 
 
 def test_everything_in_the_reference_is_described() -> None:
-    for block in reference.page().split("\n\n"):
+    for block in page().split("\n\n"):
         assert block.strip(" -`"), "a description is missing"
