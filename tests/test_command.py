@@ -9,11 +9,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
-from peers import COMMAND, PATIENCE, Certificate, Curl, program, running
+from peers import COMMAND, PATIENCE, Certificate, Curl, free_port, program, running, served
 
 from rawstream.__main__ import main
 from rawstream.demo.app import CURL_LINES
@@ -179,6 +180,15 @@ async def test_anybodys_handler_over_tls_and_unix(
 # -- The demo through curl ------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def demo() -> Iterator[str]:
+    """The URL of a demo for those tests that let it run. Nobody reads what it prints."""
+    port = free_port()
+    command = (*COMMAND, "--port", str(port), "--no-access-log")
+    with served(*command, announced=b"rawstream on"):
+        yield f"http://127.0.0.1:{port}"
+
+
 def test_what_the_demo_suggests_is_one_command_a_line_that_bash_can_read() -> None:
     commands = CURL_LINES.format(url="http://127.0.0.1:8000").splitlines()
     assert len(commands) == 11
@@ -188,104 +198,102 @@ def test_what_the_demo_suggests_is_one_command_a_line_that_bash_can_read() -> No
         subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
-async def test_the_demo_through_curl(curl: Curl, tmp_path: Path) -> None:
-    async with running("--port", "0") as server:
-        url = server.url
-        assert await curl(f"{url}/hello") == (0, b"hello\n")
-        assert await curl("--http1.0", f"{url}/hello") == (0, b"hello\n")
-        status, head = await curl("-I", f"{url}/hello")
-        assert status == 0
-        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert await curl("-d", "any text", f"{url}/echo") == (0, b"any text")
-        assert await curl("-N", f"{url}/chunked") == (
-            0, b'{"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}{"token":"."}',
-        )  # fmt: skip
-        _, raw = await curl("-N", "--raw", f"{url}/chunked")
-        assert raw.startswith(b'f\r\n{"token":"The"}\r\n10\r\n{"token":" sky"}\r\n')
-        assert raw.endswith(b'd\r\n{"token":"."}\r\n0\r\n\r\n')
-        assert (await curl("-N", "--http1.0", f"{url}/chunked"))[1].startswith(b'{"token":"The"}')
+async def test_the_demo_through_curl(curl: Curl, demo: str, tmp_path: Path) -> None:
+    url = demo
+    assert await curl(f"{url}/hello") == (0, b"hello\n")
+    assert await curl("--http1.0", f"{url}/hello") == (0, b"hello\n")
+    status, head = await curl("-I", f"{url}/hello")
+    assert status == 0
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert await curl("-d", "any text", f"{url}/echo") == (0, b"any text")
+    assert await curl("-N", f"{url}/chunked") == (
+        0, b'{"token":"The"}{"token":" sky"}{"token":" is"}{"token":" blue"}{"token":"."}',
+    )  # fmt: skip
+    _, raw = await curl("-N", "--raw", f"{url}/chunked")
+    assert raw.startswith(b'f\r\n{"token":"The"}\r\n10\r\n{"token":" sky"}\r\n')
+    assert raw.endswith(b'd\r\n{"token":"."}\r\n0\r\n\r\n')
+    assert (await curl("-N", "--http1.0", f"{url}/chunked"))[1].startswith(b'{"token":"The"}')
 
-        _, events = await curl("-N", f"{url}/ticks?count=3&seconds=0")
-        assert re.fullmatch(
-            rb"retry: 1000\n\n(event: tick\nid: \d\ndata: .*\n\n){3}data: \[DONE\]\n\n", events
-        )
-        _, events = await curl("-N", "-H", "Last-Event-ID: 2", f"{url}/ticks?count=3&seconds=0")
-        assert re.findall(rb"id: (\d)", events) == [b"3"]
-        _, events = await curl("-N", "-H", "Last-Event-ID: x", f"{url}/ticks?count=3&seconds=0")
-        assert re.findall(rb"id: (\d)", events) == [b"1", b"2", b"3"]
+    _, events = await curl("-N", f"{url}/ticks?count=3&seconds=0")
+    assert re.fullmatch(
+        rb"retry: 1000\n\n(event: tick\nid: \d\ndata: .*\n\n){3}data: \[DONE\]\n\n", events
+    )
+    _, events = await curl("-N", "-H", "Last-Event-ID: 2", f"{url}/ticks?count=3&seconds=0")
+    assert re.findall(rb"id: (\d)", events) == [b"3"]
+    _, events = await curl("-N", "-H", "Last-Event-ID: x", f"{url}/ticks?count=3&seconds=0")
+    assert re.findall(rb"id: (\d)", events) == [b"1", b"2", b"3"]
 
-        _, lines = await curl("-N", "-d", "Why?", f"{url}/generate")
-        assert [json.loads(line) for line in lines.splitlines()] == [
-            {"token": "You said:"}, {"token": " Why?"}, {"token": "."}, {"done": True},
-        ]  # fmt: skip
-        accept = ("-H", "Accept: text/event-stream")
-        _, events = await curl("-N", *accept, "-d", "Why?", f"{url}/generate")
-        assert events.startswith(b'data: {"token": "You said:"}\n\ndata: {"token": " Why?"}\n\n')
-        assert events.endswith(b"data: [DONE]\n\n")
+    _, lines = await curl("-N", "-d", "Why?", f"{url}/generate")
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {"token": "You said:"}, {"token": " Why?"}, {"token": "."}, {"done": True},
+    ]  # fmt: skip
+    accept = ("-H", "Accept: text/event-stream")
+    _, events = await curl("-N", *accept, "-d", "Why?", f"{url}/generate")
+    assert events.startswith(b'data: {"token": "You said:"}\n\ndata: {"token": " Why?"}\n\n')
+    assert events.endswith(b"data: [DONE]\n\n")
 
-        blob = os.urandom(3_000_000)
-        expected = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
-        for how in (["-T", "-"], ["-X", "POST", "-T", "-"], ["--data-binary", "@-"],
-                    ["--expect100-timeout", "5", "-H", "Expect: 100-continue", "-T", "-"]):  # fmt: skip
-            status, answer = await curl(*how, f"{url}/upload", input=blob)
-            assert (status, json.loads(answer)) == (0, expected)
-        status, _ = await curl("--fail", "--data-binary", "@-", f"{url}/echo", input=blob)
-        assert status == 22  # 413
-        _, answer = await curl("--data-binary", "@-", f"{url}/echo", input=blob)
-        assert answer == b"413 Content Too Large: request body larger than 1048576 bytes\n"
+    blob = os.urandom(3_000_000)
+    expected = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+    for how in (["-T", "-"], ["-X", "POST", "-T", "-"], ["--data-binary", "@-"],
+                ["--expect100-timeout", "5", "-H", "Expect: 100-continue", "-T", "-"]):  # fmt: skip
+        status, answer = await curl(*how, f"{url}/upload", input=blob)
+        assert (status, json.loads(answer)) == (0, expected)
+    status, _ = await curl("--fail", "--data-binary", "@-", f"{url}/echo", input=blob)
+    assert status == 22  # 413
+    _, answer = await curl("--data-binary", "@-", f"{url}/echo", input=blob)
+    assert answer == b"413 Content Too Large: request body larger than 1048576 bytes\n"
 
-        file = tmp_path / "download"
-        pattern = bytes(range(256)) * 4000
-        file.write_bytes(pattern[:300_001])
-        status, _ = await curl("-C", "-", "-o", str(file), f"{url}/download?size=1000000")
-        assert status == 0
-        assert file.read_bytes() == pattern[:1_000_000]
-        for span, status_line, length in [
-            ("0-0", b"206", 1), ("5-9", b"206", 5), ("-7", b"206", 7), ("9-", b"206", 91),
-            ("50-200", b"206", 50), ("9-5", b"200", 100), ("x", b"200", 100),
-            ("0-1,3-4", b"200", 100), ("100-", b"416", 21),
-        ]:  # fmt: skip
-            _, got = await curl("-i", "-H", f"Range: bytes={span}", f"{url}/download?size=100")
-            assert got.startswith(b"HTTP/1.1 " + status_line), span
-            assert len(got.partition(b"\r\n\r\n")[2]) == length or status_line == b"416", span
-        _, got = await curl("-i", "-H", "Range: bytes=5-9", "-H", 'If-Range: "other"',
-                            f"{url}/download?size=100")  # fmt: skip
-        assert got.startswith(b"HTTP/1.1 200")
+    file = tmp_path / "download"
+    pattern = bytes(range(256)) * 4000
+    file.write_bytes(pattern[:300_001])
+    status, _ = await curl("-C", "-", "-o", str(file), f"{url}/download?size=1000000")
+    assert status == 0
+    assert file.read_bytes() == pattern[:1_000_000]
+    for span, status_line, length in [
+        ("0-0", b"206", 1), ("5-9", b"206", 5), ("-7", b"206", 7), ("9-", b"206", 91),
+        ("50-200", b"206", 50), ("9-5", b"200", 100), ("x", b"200", 100),
+        ("0-1,3-4", b"200", 100), ("100-", b"416", 21),
+    ]:  # fmt: skip
+        _, got = await curl("-i", "-H", f"Range: bytes={span}", f"{url}/download?size=100")
+        assert got.startswith(b"HTTP/1.1 " + status_line), span
+        assert len(got.partition(b"\r\n\r\n")[2]) == length or status_line == b"416", span
+    _, got = await curl("-i", "-H", "Range: bytes=5-9", "-H", 'If-Range: "other"',
+                        f"{url}/download?size=100")  # fmt: skip
+    assert got.startswith(b"HTTP/1.1 200")
 
-        assert (await curl("-i", f"{url}/no"))[1].endswith(b"\r\n\r\n404 Not Found\n")
-        _, answer = await curl("-i", "-X", "DELETE", f"{url}/upload")
-        assert b"\r\nAllow: POST, PUT\r\n" in answer
-        _, answer = await curl("-i", "-X", "OPTIONS", "--request-target", "*", url)
-        assert answer.startswith(b"HTTP/1.1 204 ")
-        _, answer = await curl("-i", f"{url}/ws")
-        assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
-        _, page = await curl(url)
-        assert b"<title>rawstream: four ways to push</title>" in page
-        assert not re.findall(rb'(?:src|href)="http', page)  # self-contained
+    assert (await curl("-i", f"{url}/no"))[1].endswith(b"\r\n\r\n404 Not Found\n")
+    _, answer = await curl("-i", "-X", "DELETE", f"{url}/upload")
+    assert b"\r\nAllow: POST, PUT\r\n" in answer
+    _, answer = await curl("-i", "-X", "OPTIONS", "--request-target", "*", url)
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    _, answer = await curl("-i", f"{url}/ws")
+    assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+    _, page = await curl(url)
+    assert b"<title>rawstream: four ways to push</title>" in page
+    assert not re.findall(rb'(?:src|href)="http', page)  # self-contained
 
 
-async def test_polling_the_demo(curl: Curl) -> None:
-    async with running("--port", "0") as server:
-        _, answer = await curl("-i", f"{server.url}/poll?wait=0")
-        found = re.search(rb'ETag: "([^"]+)"', answer)
-        assert found
-        cursor = found[1].decode()
-        got: list[bytes] = []
+async def test_polling_the_demo(curl: Curl, demo: str) -> None:
+    _, answer = await curl("-i", f"{demo}/poll?wait=0")
+    found = re.search(rb'ETag: "([^"]+)"', answer)
+    assert found
+    cursor = found[1].decode()
+    got: list[bytes] = []
 
-        async def poll() -> None:
-            got.append((await curl(f"{server.url}/poll?wait=20&after={cursor}"))[1])
+    async def poll() -> None:
+        got.append((await curl(f"{demo}/poll?wait=20&after={cursor}"))[1])
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(poll)
-            await trio.sleep(0.3)
-            assert got == []
-            assert await curl("-d", "news", f"{server.url}/poll") == (0, b"")
-        assert json.loads(got[0])["entries"] == ["news"]
-        _, answer = await curl("-i", "-H", "Origin: http://evil.example", "-d", "x",
-                               f"{server.url}/poll")  # fmt: skip
-        assert answer.startswith(b"HTTP/1.1 403 ")
-        _, answer = await curl(f"{server.url}/poll?after=garbage")
-        assert json.loads(answer)["gap"] is True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poll)
+        await trio.sleep(0.3)
+        assert got == []
+        assert await curl("-d", "news", f"{demo}/poll") == (0, b"")
+    assert json.loads(got[0])["entries"] == ["news"]
+    _, answer = await curl("-i", "-H", "Origin: http://evil.example", "-d", "x",
+                           f"{demo}/poll")  # fmt: skip
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    _, answer = await curl(f"{demo}/poll?after=garbage")
+    assert json.loads(answer)["gap"] is True
 
 
 async def test_ten_events_stop_when_the_client_leaves() -> None:
@@ -300,12 +308,11 @@ async def test_ten_events_stop_when_the_client_leaves() -> None:
     assert re.search(r'"GET /ticks" 200 sse \d+B 0\.\d+s client left', log), log
 
 
-async def test_netcat_sees_the_bytes() -> None:
+async def test_netcat_sees_the_bytes(demo: str) -> None:
     path = program("nc")
-    async with running("--port", "0") as server:
-        port = server.url.rpartition(":")[2]
-        request = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        done = await trio.run_process([path, "127.0.0.1", port], stdin=request, capture_stdout=True)
+    port = demo.rpartition(":")[2]
+    request = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    done = await trio.run_process([path, "127.0.0.1", port], stdin=request, capture_stdout=True)
     assert done.stdout.endswith(b"Connection: close\r\n\r\nhello\n")
 
 
