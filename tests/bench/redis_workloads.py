@@ -12,7 +12,7 @@ from pathlib import Path
 
 from load import SERVER_CORE, Readers, Sample, Server, publish, servers
 from report import Column, Section
-from shared import PUBLISHER, RAWSTREAM, READER, REDIS_URL
+from shared import PUBLISHER, RAWSTREAM, READER, REDIS, REDIS_URL
 
 READERS = 500
 PROCESSES = 4
@@ -20,12 +20,12 @@ IDLE_READERS = 20_000
 
 
 def on_redis(rounds: int) -> list[Section]:
-    with _redis():
-        return [_fan_out(rounds), _publishing(rounds), _idle()]
+    with _redis() as pid:
+        return [_fan_out(rounds), _publishing(rounds), _idle(), _redis_itself(pid)]
 
 
 @contextmanager
-def _redis() -> Iterator[None]:
+def _redis() -> Iterator[int]:
     """A redis-server with its defaults, on the core of the servers."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "redis.sock")
@@ -38,7 +38,7 @@ def _redis() -> Iterator[None]:
         while not path.exists():
             time.sleep(0.01)
         try:
-            yield
+            yield process.pid
         finally:
             process.kill()
             process.wait()
@@ -165,6 +165,31 @@ def _idle() -> Section:
             Column("seconds until all have it", {READER: seconds}, digits=2),
         ],
     )
+
+
+def _redis_itself(pid: int, entries: int = 250) -> Section:
+    """What the one Redis of all processes uses."""
+    columns = []
+    for count in (1, PROCESSES):
+        with servers(PUBLISHER, *[READER] * (count - 1)) as group:
+            all_of_them = [Readers(server, "/fan-events", 1) for server in group]
+            before = _cpu_of(pid)
+            publish(group[0], entries, 50, 1)
+            for readers in all_of_them:
+                readers.read(entries)
+                readers.close()
+            used = (_cpu_of(pid) - before) / entries * 1e6
+        title = f"{count} process" if count == 1 else f"{count} processes"
+        columns.append(Column("µs per entry", {REDIS: used}, digits=0, title=title))
+    return Section(
+        "Redis itself",
+        "50 entries a second are published, and read by one process or by several.",
+        columns,
+    )
+
+
+def _cpu_of(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 class _Crowd:

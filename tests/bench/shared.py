@@ -9,6 +9,7 @@ BEFORE = "rawstream before"
 
 PUBLISHER = "rawstream on Redis, the process that publishes"
 READER = "rawstream on Redis, another process"
+REDIS = "redis-server"
 REDIS_URL = "BENCH_REDIS"
 """The variable of the environment that tells the servers where Redis is."""
 
