@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from wire import get, objects_in_lines, unchunked_so_far
 
 from rawstream import (
     Channel,
+    Channels,
     Gap,
     HTTPError,
     Limits,
@@ -58,7 +60,7 @@ def own_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis
         yield server
 
 
-async def app(channels: RedisChannels, request: Request) -> None:
+async def app(channels: Channels, request: Request) -> None:
     await serve_channels(request, channels, request.path[1:])
 
 
@@ -101,6 +103,41 @@ async def test_an_entry_that_is_published_in_one_process_reaches_readers_of_anot
         assert line in await peers["application/x-ndjson"].has(b'"hello"')
         assert b"hello\n" in await peers["text/plain"].has(b"hello")
         assert f'"next": "{id}"'.encode() in await poll.has(b"}\n")
+
+
+WAYS = {
+    "events": (b"/a?after=0", b"Accept: text/event-stream\r\n"),
+    "lines": (b"/a?after=0", b"Accept: application/x-ndjson\r\n"),
+    "text": (b"/a?after=0", b"Accept: text/plain\r\n"),
+    "poll": (b"/a?after=0&wait=0", b""),
+    "unknown cursor": (b"/a?after=0ddba11a-7", b"Accept: text/event-stream\r\n"),
+    "several": (b"/a?channel=b&after=0", b"Accept: application/x-ndjson\r\n"),
+    "new client": (b"/a", b"Accept: application/x-ndjson\r\n"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_clients_get_the_same_bytes_as_from_a_channel_in_memory(
+    redis: RedisServer, connect: Connect, way: str
+) -> None:
+    target, accept = WAYS[way]
+    got = list[bytes]()
+    async with shared(redis.url, 1) as (one,):
+        for channels in (Channels(), one):
+            await channels.publish("a", "first")
+            await channels.publish("a", "two\nlines", "type")
+            await channels.publish("a", json={"n": 1})
+            await channels.close("a")
+            await channels.ready("a")
+            await channels.publish("b", "other")
+            await channels.close("b")
+            peer = connect(partial(app, channels))
+            await peer.send(b"GET %b HTTP/1.0\r\nHost: a\r\n%b\r\n" % (target, accept))
+            head, _, body = (await peer.to_end()).partition(b"\r\n\r\n")
+            got.append(re.sub(rb"[0-9a-f]{8,16}(?=-[0-9])", b"EPOCH", body))
+            assert head.startswith(b"HTTP/1.1 200 ")
+    assert got[0] == got[1]
+    assert b"first" in got[0] or way == "new client"
 
 
 async def test_ids_look_as_in_memory_and_count_without_a_hole(redis: RedisServer) -> None:
