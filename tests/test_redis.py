@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -32,6 +34,7 @@ from rawstream import (
     Unavailable,
     serve_channels,
 )
+from rawstream.__main__ import main
 from rawstream.redis import link, store
 from rawstream.redis.mirror import Mirror
 from rawstream.redis.scripts import OPEN, Arguments, Lease, Opened, Place, Publication
@@ -919,3 +922,29 @@ async def test_a_sentinel_tells_which_server_is_the_primary(
 def test_a_url_that_is_not_one_of_redis_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message of the last is Python's
         RedisChannels(url)
+
+
+# -- The command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--redis", "http://127.0.0.1"], "a URL of Redis begins with redis://"),
+        (["--redis", "redis://127.0.0.1", "my_app:app"], "--redis is for the demo"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    code = "import sys; sys.modules['coredis'] = None; from rawstream.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "--redis", "redis://127.0.0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'rawstream: --redis needs coredis: pip install "rawstream[redis]"\n'
